@@ -1,0 +1,35 @@
+"""Parquet shards: written whole or not at all, listed in one order everywhere."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def shard_name(index: int) -> str:
+    return f"part-{index:05d}.parquet"
+
+
+def write_shard(path: Path, table: pa.Table) -> None:
+    """Write `table` as zstd Parquet; a reader sees the old file, none, or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        # No statistics and a fixed row-group size: the bytes depend on the rows alone.
+        pq.write_table(table, temporary, compression="zstd", row_group_size=2**14, write_statistics=False)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_shard(path: Path, columns: list[str] | None = None) -> pa.Table:
+    return pq.read_table(path, columns=columns, partitioning=None)
+
+
+def list_shards(folder: Path) -> list[Path]:
+    """Shards of `folder` in name order; an empty list where the folder is absent."""
+    return sorted(folder.glob("part-*.parquet"))
