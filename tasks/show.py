@@ -1,0 +1,117 @@
+"""What a person sees of a stage in the Prefect UI and in the log: one line, a drop table, curves, progress."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
+from prefect.context import TaskRunContext
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+
+from tasks.artifacts import Artifact, Manifest
+
+SECONDS_BETWEEN_UPDATES = 1.0
+
+
+def say(message: str) -> None:
+    """One line in the run's log; silent outside of a run (tests call tasks' functions directly)."""
+    try:
+        get_run_logger().info(message)
+    except MissingContextError:
+        return
+
+
+def outcome(manifest: Manifest, artifact: Artifact, reused: bool) -> None:
+    """Log one line; for a stage that was made, publish a page with its drops, figures and lineage."""
+    say(f"{manifest.stage}: {'reused' if reused else 'made'} {artifact.url} · {headline(manifest)}")
+    if reused or TaskRunContext.get() is None:
+        return
+    create_markdown_artifact(_page(manifest, artifact), key=_key(manifest.stage), description=headline(manifest))
+
+
+def headline(manifest: Manifest) -> str:
+    counts, parts = manifest.counts, []
+    if "documents_in" in counts:
+        parts.append(f"{counts['documents_in']:,} in, {counts['kept']:,} kept")
+    parts += [f"{name} {_number(value)}" for name, value in list(manifest.metrics.items())[:6] if not isinstance(value, dict | list)]
+    return " · ".join(parts) or f"{manifest.seconds:.1f} s"
+
+
+def _page(manifest: Manifest, artifact: Artifact) -> str:
+    lines = [f"# {manifest.stage}", "", f"`{artifact.url}` · {manifest.seconds:.1f} s", ""]
+    dropped: Mapping[str, int] = manifest.counts.get("dropped") or {}
+    if dropped:
+        total = manifest.counts["documents_in"]
+        lines += ["| dropped because | documents | share |", "|---|---:|---:|"]
+        lines += [f"| {reason} | {count:,} | {count / total:.1%} |" for reason, count in sorted(dropped.items(), key=lambda item: -item[1])]
+        lines.append("")
+    figures = {name: value for name, value in manifest.metrics.items() if not isinstance(value, dict | list)}
+    if figures:
+        lines += ["| figure | value |", "|---|---:|", *(f"| {name} | {_number(value)} |" for name, value in figures.items()), ""]
+    lines += ["Made from:", *(f"- {role}: `{given.stage or given.path}` {given.fingerprint}" for role, given in manifest.inputs.items())]
+    return "\n".join(lines)
+
+
+class Progress:
+    """A ring on the task run's timeline, fed by a job's metrics; at most one update a second."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.id: UUID | None = None
+        self.last = 0.0
+
+    def __call__(self, line: Mapping[str, Any]) -> None:
+        """`line` has step and steps; the other figures become the ring's plain text."""
+        if not line.get("steps") or TaskRunContext.get() is None:
+            return
+        share = 100.0 * float(line["step"]) / float(line["steps"])
+        now = time.monotonic()
+        if self.id is None:
+            self.id = UUID(str(create_progress_artifact(share, key=f"{_key(self.stage)}-progress", description=self._text(line))))
+        elif now - self.last >= SECONDS_BETWEEN_UPDATES or share >= 100:
+            update_progress_artifact(self.id, progress=share, description=self._text(line))
+        else:
+            return
+        self.last = now
+
+    def _text(self, line: Mapping[str, Any]) -> str:
+        shown = {name: value for name, value in line.items() if name not in ("step", "steps") and isinstance(value, int | float)}
+        figures = " · ".join(f"{name} {_number(value)}" for name, value in list(shown.items())[:6])
+        return f"step {line['step']}/{line['steps']} · {figures}"
+
+
+def curves(stage: str, lines: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Curves of `names` over the steps, as one picture in the UI."""
+    drawn = [name for name in names if sum(name in line for line in lines) > 1]
+    if not drawn or TaskRunContext.get() is None:
+        return
+    from matplotlib.figure import Figure  # late: a reused stage draws nothing
+
+    figure = Figure(figsize=(3.2 * len(drawn), 2.6), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+        points = [(line["step"], line[name]) for line in lines if name in line]
+        axes.plot(*zip(*points, strict=True), linewidth=1.5)
+        axes.set(title=name, xlabel="step")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    address = "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
+    create_image_artifact(address, key=f"{_key(stage)}-curves", description=f"{stage}: " + ", ".join(drawn))
+
+
+def _key(stage: str) -> str:
+    return stage.replace("_", "-")
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,63 @@
+"""What every task of this project does around its one call: look in the store, build, publish, show, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect.states import Completed, State
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks import show
+from tasks.artifacts import Artifact, Draft, Files, Manifest, Result, Store
+
+
+class Run(BaseModel):
+    """What one run of the pipeline tells every stage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    store: str = Field(description="Folder or fsspec URL of the artifact store.")
+    force: frozenset[str] = Field(frozenset(), description="Stages that are made again even if their artifact is there.")
+
+    def open_store(self) -> Store:
+        return Store(self.store)
+
+    def local(self, artifact: Artifact) -> Path:
+        return self.open_store().local(artifact)
+
+
+class Made(BaseModel):
+    """A stage's outcome: its artifact, and what the closing table and the next stage want to know of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    artifact: Artifact
+    reused: bool
+    seconds: float = Field(description="Of making it, whenever that was.")
+    counts: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def make(
+    run: Run,
+    stage: str,
+    version: int,
+    settings: BaseModel,
+    inputs: Mapping[str, Artifact | Made | Files],
+    build: Callable[[Draft], Result],
+) -> State[Made]:
+    """Find or build a stage's artifact; the task's state is named Reused where it was found."""
+    store = run.open_store()
+    given = {role: value.artifact if isinstance(value, Made) else value for role, value in inputs.items()}
+    artifact, reused = store.make(stage, version, settings, given, build, force=stage in run.force)
+    manifest = store.manifest(artifact)
+    show.outcome(manifest, artifact, reused)
+    return Completed(name="Reused" if reused else "Completed", data=_made(artifact, manifest, reused))
+
+
+def _made(artifact: Artifact, manifest: Manifest, reused: bool) -> Made:
+    return Made(
+        artifact=artifact, reused=reused, seconds=manifest.seconds, counts=manifest.counts, metrics=manifest.metrics
+    )
