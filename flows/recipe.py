@@ -135,9 +135,7 @@ def load(name: str, overrides: Sequence[str] = (), paths: Mapping[str, Any] | No
     _anchor(raw, file.parent)
     for assignment in overrides:
         _override(raw, assignment)
-    for key, value in (paths or {}).items():
-        if value:
-            raw[key] = value
+    _replace_inputs(raw, paths or {})
     _spread_seed(raw)
     try:
         recipe = Recipe.model_validate(raw)
@@ -145,6 +143,13 @@ def load(name: str, overrides: Sequence[str] = (), paths: Mapping[str, Any] | No
         raise RecipeError(f"{file.name}: " + _explain(error, raw)) from None
     _check_paths(recipe)
     return recipe
+
+
+def _replace_inputs(raw: dict[str, Any], paths: Mapping[str, Any]) -> None:
+    """Inputs from the command line. Truth and questions speak of the recipe's own crawl: another crawl leaves them behind."""
+    if paths.get("corpus"):
+        raw["truth"] = raw["questions"] = None
+    raw.update({key: value for key, value in paths.items() if value})
 
 
 def _find(name: str) -> Path:

@@ -1,7 +1,7 @@
 """Launch a training job and own it: progress while it runs, the reason when it fails, no process left behind.
 
 The job runs in a process group of its own. It gets a SIGTERM from the kernel when the thread that waits for it dies
-(PR_SET_PDEATHSIG), every rank watches its owner's process id (OWNER_PID), and whatever ends the wait (success, failure,
+(PR_SET_PDEATHSIG), every rank watches its owner (OWNER), and whatever ends the wait (success, failure,
 cancel, timeout) also ends every process below the job.
 """
 
@@ -26,7 +26,7 @@ import psutil
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
-OWNER_PID = "CRAWL2CHAT_OWNER_PID"
+OWNER = "CRAWL2CHAT_OWNER"  # read by rlhf_core/owner.py
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "AUTH", "CONNECTION_URL")
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded before any fork
@@ -65,7 +65,7 @@ def environment(ranks: int, threads: int | None) -> dict[str, str]:
     kept["OMP_NUM_THREADS"] = str(threads or max(1, (os.cpu_count() or 1) // ranks))
     kept["TOKENIZERS_PARALLELISM"] = "false"
     kept["PYTHONUNBUFFERED"] = "1"
-    kept[OWNER_PID] = str(os.getpid())
+    kept[OWNER] = f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time()}"
     if not has_gpu():
         kept["DS_ACCELERATOR"] = "cpu"
     return kept

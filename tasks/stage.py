@@ -20,6 +20,7 @@ class Run(BaseModel):
 
     store: str = Field(description="Folder or fsspec URL of the artifact store.")
     force: frozenset[str] = Field(frozenset(), description="Stages that are made again even if their artifact is there.")
+    workers: int = Field(1, ge=1, description="Shard groups at the same time.")
 
     def open_store(self) -> Store:
         return Store(self.store)

@@ -1,0 +1,72 @@
+"""The command line that every flow shares: recipe, overrides, inputs, store, and which stages run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from flows.recipe import RECIPES, Recipe, RecipeError, load
+from tasks.stage import Run
+
+HELP = """\
+Run the pipeline from a raw crawl to an aligned chat model. Every stage leaves an artifact in the store;
+a stage whose inputs and settings have not changed is reused.
+
+Bundled recipes: {recipes}.
+
+examples:
+  python -m flows.full_pipeline                                        the bundled samples, minutes on a laptop
+  python -m flows.full_pipeline --set ppo.kl_coef=0.05                 what depends on it runs again, the rest is reused
+  python -m flows.full_pipeline --corpus 'crawl/*.warc.gz' --until corpus
+  python -m flows.full_pipeline --recipe my.yaml --store s3://bucket/artifacts
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    recipe: Recipe
+    store: str
+    until: str | None
+    force: tuple[str, ...]
+
+    def checked(self, stage_names: Callable[[Recipe, Run], Sequence[str]]) -> tuple[Recipe, Run, str | None]:
+        """Recipe, run and last stage; exits with status 2 where a named stage is not one of the recipe's."""
+        run = Run(store=self.store, force=frozenset(self.force), workers=self.recipe.runner.workers)
+        names = stage_names(self.recipe, run)
+        for option, stage in [("--until", self.until), *(("--force", name) for name in self.force)]:
+            if stage is not None and stage not in names:
+                refuse(f"{option}: no stage {stage!r} in recipe {self.recipe.name!r}; stages: {', '.join(names)}")
+        return self.recipe, run, self.until
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Exits with status 2 and one message for anything that is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.full_pipeline",
+        description=HELP.format(recipes=", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--recipe", default="tiny", metavar="NAME|FILE.yaml", help="a bundled recipe or a file (default: tiny)")
+    parser.add_argument("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change one setting; typed and checked; repeatable")
+    parser.add_argument("--store", default="artifacts", metavar="URL", help="where artifacts lie: a folder or any fsspec URL (default: artifacts)")
+    parser.add_argument("--corpus", metavar="PATH_OR_GLOB", help="the crawl: WARC, HTML, JSONL or Parquet")
+    parser.add_argument("--seed-tasks", metavar="FILE", help="seed tasks in Self-Instruct's format (JSONL)")
+    parser.add_argument("--preferences", action="append", metavar="FILE", help="pairs or rankings (JSONL); repeatable")
+    parser.add_argument("--questions", metavar="FILE", help="held-out questions with answers (JSONL); with --corpus the recipe's own are left out")
+    parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
+    parser.add_argument("--force", action="append", default=[], metavar="STAGE", help="make this stage again; repeatable")
+    given = parser.parse_args(arguments)
+    paths = {"corpus": given.corpus, "seed_tasks": given.seed_tasks, "preferences": given.preferences, "questions": given.questions}
+    try:
+        recipe = load(given.recipe, given.set, paths)
+    except RecipeError as error:
+        refuse(str(error))
+    return Options(recipe, given.store, given.until, tuple(given.force))
+
+
+def refuse(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

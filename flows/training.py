@@ -1,0 +1,54 @@
+"""Corpus and splits -> tokenizer -> the training stages that the recipe lists, in its order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows.recipe import Recipe
+from flows.steps import Steps, walk
+from rlhf_core.settings import PpoStage, PretrainStage, TrainingStage
+from tasks.artifacts import Files
+from tasks.stage import Made, Run
+from tasks.training import train, train_tokenizer
+
+
+@flow(name="training")
+def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
+    return walk(steps(recipe, run), made, until)
+
+
+def steps(recipe: Recipe, run: Run) -> Steps:
+    table: dict[str, Any] = {}
+    if any(_starts_from_nothing(stage) for stage in recipe.training):
+        table["tokenizer"] = lambda made: train_tokenizer(run, made["corpus"], recipe.tokenizer)
+    for stage in recipe.training:
+        table[stage.name] = lambda made, stage=stage: train(run, stage, *inputs(stage, made))
+    return table
+
+
+def inputs(stage: TrainingStage, made: dict[str, Made]) -> tuple[dict[str, Made | Files], dict[str, str]]:
+    """A stage's artifacts by role, and where in each artifact (or on the hub) the role's input lies."""
+    artifacts: dict[str, Made | Files] = {}
+    folders: dict[str, str] = {}
+    source, _, folder = stage.data.partition("/")
+    artifacts["data"], folders["data"] = made[source], folder or "documents"
+    if _starts_from_nothing(stage):
+        artifacts["tokenizer"], folders["tokenizer"] = made["tokenizer"], "tokenizer"
+    models = {"init": stage.init}
+    if isinstance(stage, PpoStage):
+        models |= {"reward_model": stage.reward_model, "value_init": stage.value_init}
+    for role, model in models.items():
+        if model in made:
+            artifacts[role], folders[role] = made[model], "model"
+        elif model and Path(model).is_dir():
+            artifacts[role], folders[role] = Files.of(model), ""
+        elif model:
+            folders[role] = model
+    return artifacts, folders
+
+
+def _starts_from_nothing(stage: TrainingStage) -> bool:
+    return isinstance(stage, PretrainStage) and stage.init is None

@@ -1,0 +1,60 @@
+"""The report's pictures, as SVG text that stands in the page itself. Colours by Okabe and Ito: told apart by colour-blind readers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+# Text stays text (small, searchable); element ids do not depend on the run, so the same figures give the same bytes.
+STYLE = {"svg.fonttype": "none", "svg.hashsalt": "crawl2chat", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def waterfall(documents_in: int, dropped: Mapping[str, int], kept: int) -> str:
+    """Documents in, each drop reason as a step down, documents kept."""
+    names = ["in", *dropped, "kept"]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.5, 0.28 * len(names) + 0.8), layout="constrained")
+        axes = figure.subplots()
+        left = documents_in
+        for row, name in enumerate(names):
+            if name in dropped and row not in (0, len(names) - 1):
+                left -= dropped[name]
+                axes.barh(row, dropped[name], left=left, color=VERMILION)
+                axes.annotate(f"-{dropped[name]:,}", (left, row), xytext=(-3, 0), textcoords="offset points", ha="right", va="center")
+            else:
+                count = documents_in if row == 0 else kept
+                axes.barh(row, count, color=BLUE if row == 0 else GREEN)
+                axes.annotate(f"{count:,}", (count, row), xytext=(3, 0), textcoords="offset points", va="center")
+        axes.set(yticks=range(len(names)), yticklabels=names, xlabel="documents", xlim=(0, documents_in * 1.08 or 1))
+        axes.invert_yaxis()
+        return _svg(figure)
+
+
+def curves(lines: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[str]]) -> str:
+    """Each group of figures as curves over the steps in one small plot, side by side; groups without data are left out."""
+    drawn = [[name for name in group if sum(name in line for line in lines) > 1] for group in groups]
+    drawn = [group for group in drawn if group]
+    if not drawn:
+        return ""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.9 * len(drawn), 2.3), layout="constrained")
+        for axes, group in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+            for name, colour, dash in zip(group, (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False):
+                points = [(line["step"], line[name]) for line in lines if name in line]
+                axes.plot(*zip(*points, strict=True), color=colour, linestyle=dash, linewidth=1.5, label=name)
+            axes.set(xlabel="step", title=group[0] if len(group) == 1 else None)
+            if len(group) > 1:
+                axes.legend(frameon=False)
+        return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]

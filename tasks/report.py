@@ -1,0 +1,166 @@
+"""The report: every stage's effect in numbers, curves and samples, gathered from the artifacts; no figure is written by hand.
+
+The figures are an artifact like any other. Each run writes them once more with its own table of stages (what was made,
+what was reused) as `STORE/reports/<recipe>/report.json` and one self-contained `report.html`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import State
+from pydantic import BaseModel, ConfigDict
+
+from rlhf_core.settings import TrainingStage
+from tasks import charts
+from tasks.artifacts import Draft, Result
+from tasks.stage import Made, Run, make
+
+REPORT_VERSION = 1
+CORPUS_STAGES = ("ingest", "urls", "rough_language", "extraction", "lines", "corpus")
+
+# What is drawn together, per kind of stage.
+CURVES: dict[str, list[list[str]]] = {
+    "pretrain": [["loss", "eval_loss"], ["learning_rate"]],
+    "sft": [["loss", "eval_loss"], ["learning_rate"]],
+    "reward": [["loss", "eval_loss"], ["accuracy", "eval_accuracy"]],
+    "ppo": [["reward"], ["kl"], ["entropy"], ["length"]],
+}
+
+
+class ReportSettings(BaseModel):
+    """The report has no knobs; what it shows follows from its inputs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    recipe: str
+
+
+@task(task_run_name="report", cache_policy=NO_CACHE)
+def report(run: Run, recipe: str, stages: list[TrainingStage], made: Mapping[str, Made]) -> State[Made]:
+    """Gather figures, pictures and samples of all stages into `figures.json`, `pictures.json` and `samples.json`."""
+
+    def build(draft: Draft) -> Result:
+        folders = {name: run.local(stage.artifact) for name, stage in made.items()}
+        evaluation = json.loads((folders["evaluation"] / "evaluation.json").read_text(encoding="utf-8"))
+        figures = gather(recipe, stages, made, evaluation)
+        pictures = {"corpus": charts.waterfall(figures["corpus"]["documents_in"], figures["corpus"]["dropped"], figures["corpus"]["kept"])}
+        for stage in stages:
+            lines = _json_lines(folders[stage.name] / "metrics.jsonl")
+            pictures[stage.name] = charts.curves(lines, CURVES.get(stage.kind, [["loss"]]))  # type: ignore[attr-defined]
+        _write(draft.out / "figures.json", figures)
+        _write(draft.out / "pictures.json", pictures)
+        _write(draft.out / "samples.json", _json_lines(folders["evaluation"] / "samples.jsonl"))
+        return Result(counts={}, metrics={"warnings": len(figures["warnings"])})
+
+    return make(run, "report", REPORT_VERSION, ReportSettings(recipe=recipe), made, build)
+
+
+def gather(recipe: str, stages: list[TrainingStage], made: Mapping[str, Made], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """report.json without its table of stages: `corpus`, one entry per training stage by its name, `warnings`."""
+    figures: dict[str, Any] = {"recipe": recipe, "corpus": corpus_figures(made)}
+    for stage in stages:
+        figures[stage.name] = {**made[stage.name].metrics, **evaluation["stages"].get(stage.name, {})}
+    figures["warnings"] = warnings(figures, stages)
+    return figures
+
+
+def corpus_figures(made: Mapping[str, Made]) -> dict[str, Any]:
+    dropped: dict[str, int] = {}
+    for name in CORPUS_STAGES:
+        for reason, count in made[name].counts["dropped"].items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    return {
+        "documents_in": made["ingest"].counts["documents_in"],
+        "kept": made["corpus"].counts["kept"],
+        "dropped": dropped,
+        **made["corpus"].metrics,
+    }
+
+
+def warnings(figures: Mapping[str, Any], stages: list[TrainingStage]) -> list[str]:
+    """What to look at first, in plain words."""
+    found = []
+    corpus = figures["corpus"]
+    if corpus["kept"] < 0.1 * corpus["documents_in"]:
+        worst = max(corpus["dropped"], key=corpus["dropped"].get)
+        found.append(f"Only {corpus['kept']:,} of {corpus['documents_in']:,} documents were kept; most were dropped as {worst}.")
+    for stage in stages:
+        own = figures[stage.name]
+        if own.get("kl", 0) > 10:
+            found.append(f"{stage.name}: the policy has moved {own['kl']:.1f} nats a response away from its start; raise kl_coef.")
+        if own.get("reward_after", 0) < own.get("reward_before", float("-inf")):
+            found.append(f"{stage.name}: the reward fell from {own['reward_before']:.2f} to {own['reward_after']:.2f}.")
+        if own.get("accuracy", 1) < 0.6:
+            found.append(f"{stage.name}: the reward model orders only {own['accuracy']:.0%} of held-out pairs right.")
+    return found
+
+
+def write_run_report(recipe: str, run: Run, made: Mapping[str, Made]) -> dict[str, Path]:
+    """This run's report.json and report.html; returns their paths and the chat model's."""
+    artifact = run.local(made["report"].artifact)
+    figures, pictures, samples = (json.loads((artifact / f"{name}.json").read_text(encoding="utf-8")) for name in ("figures", "pictures", "samples"))
+    figures["stages"] = [
+        {"name": name, "seconds": round(stage.seconds, 2), "reused": stage.reused, "artifact": stage.artifact.url}
+        for name, stage in made.items()
+    ]
+    folder = run.open_store().workroot.parent / "reports" / recipe
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "report.json", figures)
+    (folder / "report.html").write_text(_page(figures, pictures, samples, made), encoding="utf-8")
+    trained = [name for name in made if (run.local(made[name].artifact) / "model").is_dir()]
+    return {
+        "report": folder / "report.html",
+        "figures": folder / "report.json",
+        "chat model": run.local(made[trained[-1]].artifact) / "model",
+    }
+
+
+def _page(figures: Mapping[str, Any], pictures: Mapping[str, str], samples: list[dict[str, Any]], made: Mapping[str, Made]) -> str:
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    environment.filters["number"] = lambda value: f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"
+    way = [{"name": name, "out": _out(stage)} for name, stage in made.items()]
+    headline = [("documents kept", figures["corpus"]["kept"])]
+    for name, keys in {"pretrain": ["perplexity"], "sft": ["exact_match"], "reward_model": ["accuracy"], "ppo": ["win_rate", "kl"]}.items():
+        headline += [(f"{name}: {key}", figures[name][key]) for key in keys if key in figures.get(name, {})]
+    return environment.get_template("report.html.j2").render(
+        report=figures,
+        headline=headline,
+        way=way,
+        waterfall=pictures["corpus"],
+        curves=[(name, picture) for name, picture in pictures.items() if name != "corpus"],
+        samples=samples,
+        models=list(samples[0]["answers"]) if samples else [],
+    )
+
+
+def _out(stage: Made) -> str:
+    return f"{stage.counts['kept']:,}" if "kept" in stage.counts else ""
+
+
+def closing_table(made: Mapping[str, Made]) -> str:
+    """The run's stages: time, in, out, reused or made."""
+    rows = [("stage", "seconds", "in", "out", "")]
+    for name, stage in made.items():
+        counts = stage.counts
+        into, out = (f"{counts[key]:,}" if key in counts else "" for key in ("documents_in", "kept"))
+        rows.append((name, f"{stage.seconds:.1f}", into, out, "reused" if stage.reused else "made"))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = ["  ".join(cell.ljust(width) if column in (0, 4) else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
+    return "\n".join(["", lines[0], "-" * sum(widths), *lines[1:], ""])
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

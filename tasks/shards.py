@@ -1,0 +1,60 @@
+"""Work mapped over groups of shards: paths in, counts out; a shard that is done is not done again after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data.document import Counts
+
+# A task run costs Prefect some 90 ms in a pool of processes, so a run gets a group of shards. Four groups a worker
+# keep the workers evenly busy without making thousands of runs of thousands of shards.
+GROUPS_PER_WORKER = 4
+
+ShardWork = Callable[[Path, Path, int], Counts]  # (shard, folder that gets its outputs, index of the shard)
+
+
+def map_shards(stage: str, work: ShardWork, shards: Sequence[Path], out: Path, progress: Path, workers: int) -> Counts:
+    """Run `work` on every shard, by groups as task runs of the flow's task runner; add up the counts.
+
+    `progress` keeps one small file per finished shard. `out` must survive a kill together with it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    progress.mkdir(parents=True, exist_ok=True)
+    numbered = [(index, str(shard)) for index, shard in enumerate(shards)]
+    count = max(1, min(len(numbered), workers * GROUPS_PER_WORKER))
+    groups = [numbered[start::count] for start in range(count)]
+    if workers == 1 or count == 1:
+        return sum((_group(work, group, out, progress) for group in groups), Counts())
+    futures = [
+        work_on_group.with_options(task_run_name=f"{stage} · group {number + 1} of {count}").submit(work, group, str(out), str(progress))
+        for number, group in enumerate(groups)
+    ]
+    return sum((future.result() for future in futures), Counts())
+
+
+@task(cache_policy=NO_CACHE)
+def work_on_group(work: ShardWork, group: list[tuple[int, str]], out: str, progress: str) -> Counts:
+    return _group(work, group, Path(out), Path(progress))
+
+
+def _group(work: ShardWork, group: list[tuple[int, str]], out: Path, progress: Path) -> Counts:
+    total = Counts()
+    for index, shard in group:
+        done = progress / f"{index:05d}.json"
+        if done.exists():
+            counts = Counts(**json.loads(done.read_text()))
+        else:
+            counts = work(Path(shard), out, index)
+            counts.check()
+            written = done.with_suffix(".part")
+            written.write_text(json.dumps(dataclasses.asdict(counts)))
+            os.replace(written, done)
+        total += counts
+    return total

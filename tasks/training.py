@@ -1,0 +1,98 @@
+"""Tasks of the training half: the tokenizer, one DeepSpeed job per training stage, the evaluation job."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import State
+
+from rlhf_core.settings import EvaluationSettings, Job, Launch, TokenizerSettings, TrainingStage
+from tasks import show
+from tasks.artifacts import Draft, Files, Result
+from tasks.jobs import Limits, deepspeed_command, environment, plain_command, run_job
+from tasks.stage import Made, Run, make
+
+TOKENIZER_VERSION = 1
+TRAINING_VERSION = 1
+EVALUATION_VERSION = 1
+
+
+@task(task_run_name="tokenizer", cache_policy=NO_CACHE)
+def train_tokenizer(run: Run, corpus: Made, settings: TokenizerSettings) -> State[Made]:
+    def build(draft: Draft) -> Result:
+        from rlhf_core import vocabulary
+
+        documents = run.local(corpus.artifact) / "documents"
+        summary = vocabulary.train_tokenizer(sorted(documents.glob("part-*.parquet")), settings, draft.out / "tokenizer")
+        return Result(counts={}, metrics=summary)
+
+    return make(run, "tokenizer", TOKENIZER_VERSION, settings, {"corpus": corpus}, build)
+
+
+@task(task_run_name="{stage.name}", cache_policy=NO_CACHE)
+def train(run: Run, stage: TrainingStage, artifacts: Mapping[str, Made | Files], folders: Mapping[str, str]) -> State[Made]:
+    """One training stage as one DeepSpeed job.
+
+    `artifacts` maps a role to what it comes from; `folders` says where in that artifact the role's input lies, or, for a
+    role without an artifact, a hub name.
+    """
+
+    def build(draft: Draft) -> Result:
+        job = Job(stage=stage, inputs=_locate(run, artifacts, folders), output=str(draft.out), work=str(draft.work))  # type: ignore[arg-type]
+        return _launch(job, stage.name, stage.launch, "rlhf_core.train", draft, distributed=True)
+
+    return make(run, stage.name, TRAINING_VERSION, stage, artifacts, build)
+
+
+@task(task_run_name="evaluation", cache_policy=NO_CACHE)
+def evaluate(
+    run: Run, settings: EvaluationSettings, artifacts: Mapping[str, Made | Files], folders: Mapping[str, str]
+) -> State[Made]:
+    def build(draft: Draft) -> Result:
+        job = Job(stage=settings, inputs=_locate(run, artifacts, folders), output=str(draft.out), work=str(draft.work))
+        return _launch(job, "evaluation", settings.launch, "rlhf_core.evaluate", draft, distributed=False)
+
+    return make(run, "evaluation", EVALUATION_VERSION, settings, artifacts, build)
+
+
+def _locate(run: Run, artifacts: Mapping[str, Made | Files], folders: Mapping[str, str]) -> dict[str, str]:
+    """Role -> local path (or hub name)."""
+    located = dict(folders)
+    for role, source in artifacts.items():
+        root = Path(source.path) if isinstance(source, Files) else run.local(source.artifact)
+        located[role] = str((root / folders.get(role, "")).resolve())
+    return located
+
+
+def _launch(job: Job, name: str, launch: Launch, module: str, draft: Draft, distributed: bool) -> Result:
+    job_file = draft.work / "job.json"
+    job_file.write_text(job.model_dump_json(indent=1), encoding="utf-8")
+    log, metrics = draft.work / "job.log", draft.out / "metrics.jsonl"
+    command = (
+        deepspeed_command(module, job_file, launch.ranks, launch.hostfile) if distributed else plain_command(module, job_file)
+    )
+    run_job(
+        command,
+        log,
+        metrics,
+        environment(launch.ranks, launch.threads),
+        Limits(total=launch.timeout_seconds, silence=launch.silence_seconds),
+        show.Progress(name),
+    )
+    shutil.copyfile(log, draft.out / "job.log")
+    lines = _lines(metrics)
+    show.curves(name, lines, [key for key in lines[-1] if key not in ("step", "steps", "seconds", "learning_rate")][:6] if lines else [])
+    summary: dict[str, Any] = json.loads((draft.out / "summary.json").read_text(encoding="utf-8"))
+    return Result(counts={}, metrics=summary)
+
+
+def _lines(metrics: Path) -> list[dict[str, Any]]:
+    if not metrics.exists():
+        return []
+    return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,0 +1,78 @@
+"""A wrong recipe is refused before anything runs, by one message that names the key and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.recipe import RECIPES, RecipeError, load
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+def test_bundled_recipes_are_valid(name: str) -> None:
+    assert load(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sft.batch_sise=4", r"sft\.batch_sise: unknown key \(did you mean 'batch_size'\?\); allowed: .*learning|sft\.batch_sise.*allowed"),
+        ("sft.batch_size=0", r"sft\.batch_size: input should be greater than or equal to 1 \(given: 0\)"),
+        ("sft.optimizer.learning_rate=fast", r"sft\.optimizer\.learning_rate: input should be a valid number"),
+        ("ppo.reward_model=sft", r"ppo\.reward_model: 'sft' is a sft stage, a reward stage is needed"),
+        ("ppo.init=nothing", r"ppo\.init: 'nothing' is neither an earlier stage \(pretrain, sft, reward_model\)"),
+        ("sft.init=null", r"sft\.init: name the stage or model to start from"),
+        ("extraktion.engine=resiliparse", r"unknown key 'extraktion' \(did you mean 'extraction'\?\)"),
+        ("extraction.engine=lynx", r"extraction\.engine: input should be 'trafilatura', 'trafilatura_fast' or 'resiliparse'"),
+        ("splits.shares=2,4", r"splits\.shares"),
+        ("corpus=nowhere/*.warc", r"corpus: no such file, folder or glob: nowhere"),
+        ("sensitive.terms_file=missing.txt", r"sensitive\.terms_file: no such file"),
+        ("sft", "write stage.key=value"),
+        ("ppo.kind=magic", r"ppo"),
+        ("pretrain.launch.zero_stage=4", r"pretrain\.launch\.zero_stage"),
+    ],
+)
+def test_wrong_values_are_named(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load("tiny", [override])
+
+
+def test_overrides_are_typed() -> None:
+    recipe = load("tiny", ["sft.optimizer.learning_rate=1e-5", "ppo.steps=3", "language.languages=[zh]", "seed=7", "sft.seed=9"])
+    stages = {stage.name: stage for stage in recipe.training}
+    assert stages["sft"].optimizer.learning_rate == 1e-5
+    assert stages["ppo"].steps == 3
+    assert recipe.language.languages == ["zh"]
+    assert stages["sft"].seed == 9
+    assert stages["ppo"].seed == recipe.duplicates.seed == 7
+
+
+def test_another_crawl_leaves_truth_and_questions_behind(tmp_path: Path) -> None:
+    recipe = load("tiny", paths={"corpus": str(tmp_path)})
+    assert recipe.corpus == str(tmp_path) and recipe.truth is None and recipe.questions is None
+
+
+def test_paths_in_a_recipe_are_relative_to_it(tmp_path: Path) -> None:
+    raw = yaml.safe_load((RECIPES / "tiny.yaml").read_text())
+    for name in ("crawl", "tasks.jsonl", "ranks.jsonl"):
+        (tmp_path / name).write_text("")
+    raw |= {"corpus": "crawl", "truth": None, "questions": None, "seed_tasks": "tasks.jsonl", "preferences": ["ranks.jsonl"]}
+    for section in ("urls", "perplexity", "sensitive", "self_instruct"):
+        raw.pop(section)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
+    assert load(str(tmp_path / "mine.yaml")).seed_tasks == str(tmp_path / "tasks.jsonl")
+    assert load(str(tmp_path / "mine.yaml")).name == "mine"
+
+
+@pytest.mark.parametrize("text", ["training: [", "- a\n- b\n", "", "training: []\n"])
+def test_broken_files_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "broken.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=r"broken\.yaml"):
+        load(str(tmp_path / "broken.yaml"))
+
+
+def test_unknown_recipe_lists_the_bundled_ones() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'huge'; bundled: .*tiny"):
+        load("huge")
