@@ -9,9 +9,12 @@ and `value` (what was measured, as text, or null).
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 DOCUMENT_FIELDS = [
     pa.field("id", pa.string(), nullable=False),  # content id, see `content_id`
@@ -44,11 +47,17 @@ def content_id(url: str | None, payload: bytes) -> str:
 class Decided:
     """What a filter returns for one shard: `kept` (its own schema) and `dropped` (DROPPED_SCHEMA).
 
-    Rows add up: table in = kept + dropped.
+    Rows add up: table in = kept + dropped. `labels`, where a filter measures as well, has one row per kept row,
+    in the same order: `id` and label columns.
     """
 
     kept: pa.Table
     dropped: pa.Table
+    labels: pa.Table | None = None
+
+    def counts(self) -> Counts:
+        reasons = Counter(self.dropped["reason"].to_pylist())
+        return Counts(self.kept.num_rows + self.dropped.num_rows, self.kept.num_rows, dict(sorted(reasons.items())))
 
 
 @dataclass
@@ -72,11 +81,16 @@ class Counts:
             raise ValueError(f"{self.documents_in} documents in, but {accounted} accounted for")
 
 
-def drop(table: pa.Table, mask: pa.BooleanArray, reasons: list[str], values: list[str | None]) -> Decided:
-    """Split `table` by `mask` (True = dropped); `reasons` and `values` have one entry per dropped row, in order."""
-    import pyarrow.compute as pc
+Verdict = tuple[str, str | None]  # why a row is dropped: reason and measured value
 
-    dropped = table.filter(mask).select([f.name for f in DOCUMENT_FIELDS])
-    dropped = dropped.append_column(DROPPED_SCHEMA.field("reason"), pa.array(reasons, pa.string()))
-    dropped = dropped.append_column(DROPPED_SCHEMA.field("value"), pa.array(values, pa.string()))
-    return Decided(table.filter(pc.invert(mask)), dropped.cast(DROPPED_SCHEMA))
+
+def decide(table: pa.Table, verdicts: Sequence[Verdict | None]) -> Decided:
+    """Split `table` by one verdict per row; None = kept."""
+    if len(verdicts) != table.num_rows:
+        raise ValueError(f"{len(verdicts)} verdicts for {table.num_rows} documents")
+    given = [verdict for verdict in verdicts if verdict is not None]
+    kept = pa.array([verdict is None for verdict in verdicts], pa.bool_())
+    dropped = table.filter(pc.invert(kept)).select([f.name for f in DOCUMENT_FIELDS])
+    dropped = dropped.append_column("reason", pa.array([reason for reason, _ in given], pa.string()))
+    dropped = dropped.append_column("value", pa.array([value for _, value in given], pa.string()))
+    return Decided(table.filter(kept), dropped.cast(DROPPED_SCHEMA))

