@@ -1,0 +1,35 @@
+"""Writes every file of data/samples that is data: `python -m data.samples.write [FOLDER]`.
+
+The same bytes come out each time: all choices follow from SEED, and compressed members carry no time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from data.samples.crawl import crawl_files, trusted_files
+from data.samples.tasks import task_files
+
+SEED = 20260301
+HERE = Path(__file__).parent
+
+
+def all_files(seed: int = SEED) -> dict[str, bytes]:
+    """Contents by path relative to data/samples."""
+    return crawl_files(seed) | trusted_files(seed + 1) | task_files(seed + 2)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Write the samples of the offline default.")
+    parser.add_argument("folder", nargs="?", type=Path, default=HERE, help="where to (default: beside this script)")
+    folder: Path = parser.parse_args(argv).folder
+    for name, content in all_files().items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        print(f"{len(content):>9,}  {name}")
+
+
+if __name__ == "__main__":
+    main()
