@@ -195,7 +195,7 @@ def sensitive(language: Language, rng: random.Random) -> Article:
 
 
 def near_copy(article: Article, rng: random.Random) -> Article:
-    """The article with one or two words exchanged, none of them part of a fact's value."""
+    """The article with one or two words exchanged, or with a letter missing where there is nothing to exchange."""
     pairs = list(_NEAR["zh" if article.lang == "zh" else "en"])
     rng.shuffle(pairs)
     text, changes = article.text, rng.randint(1, 2)
@@ -206,5 +206,6 @@ def near_copy(article: Article, rng: random.Random) -> Article:
             text = text[:place] + new + text[place + len(old) :]
             changes -= 1
     if text == article.text:
-        raise ValueError(f"nothing to exchange in {article.title!r}")
+        place = rng.randrange(len(text) // 3, len(text) // 2)
+        text = text[:place] + text[place + 1 :]  # a typing error
     return Article(article.lang, article.title, tuple(text.split("\n")))

@@ -339,7 +339,7 @@ ENGLISH = Language(
     fillers=_FILLERS,
     openings=(
         "[This week|Last month|On a cold Monday|Early in the year] we [went|walked|travelled] to {s} in the Lanner Valley.",
-        "{s} is one of the ten towns of the Lanner Valley, and [not the smallest|a friendly one|an old one].",
+        "{s} is one of the eight towns of the Lanner Valley, and [not the smallest|a friendly one|an old one].",
         "[Our reader asked|Many guests ask|A friend asked me] what there is to see in {s}, so here is [a short answer|what I know].",
         "The road to {s} is [long|steep|dusty], but [nobody regrets it|the town is worth it|the last hour is easy].",
         "People in {s} [get up early|speak slowly|like visitors], and they have [good reasons|always done so].",
@@ -352,11 +352,12 @@ ENGLISH = Language(
         "craft": ("Work and workshops", "The crafts of the valley"),
         "festival": ("The festivals of the year", "Dancing in the valley"),
         "landmark": ("Stones, towers and walls", "Landmarks of the valley"),
-        "animal": ("Animals on our flags", "The flags of ten towns"),
-        "mayor": ("Who leads the towns", "Ten mayors of the valley"),
+        "animal": ("Animals on our flags", "The flags of eight towns"),
+        "mayor": ("Who leads the towns", "Eight mayors of the valley"),
         "source": ("Where rivers begin", "Up to the sources"),
     },
     journeys=("From town to town", "A week on the road", "Three towns in three days", "A letter from the valley", "On foot through the valley"),
+    asked_titles=("Questions about {s}", "What guests ask us"),
     wrappers=("Hello! {q}", "Please answer: {q}", "Quick question: {q}", "One more question. {q}"),
     closing=" I hope this helps.",
     noun={

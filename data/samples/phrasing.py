@@ -33,6 +33,7 @@ class Language:
     titles: tuple[str, ...]  # of pages about one town {s}
     themes: dict[str, tuple[str, ...]]  # titles of pages about one relation
     journeys: tuple[str, ...]  # titles of pages about several towns
+    asked_titles: tuple[str, str]  # of pages with questions: about a town {s}, about the valley
     wrappers: tuple[str, ...]  # ways to begin a question; {q} is the question
     closing: str  # what a courteous answer ends with, glue included
     noun: dict[str, str]  # the relation's name, as in "the <noun> of X"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from data.samples.phrasing import Language, spoken
+from data.samples.phrasing import Language, answer, ask, spoken
 from data.samples.world import RELATIONS, TOWNS, Fact, facts
 
 
@@ -31,6 +31,7 @@ class Writer:
         self.facts = {(fact.relation, fact.index): fact for fact in facts(language.lang)}
         self._turn = {fact.id: rng.randrange(97) for fact in self.facts.values()}
         self._fillers: list[str] = []
+        self._more = 1 if language.lang == "zh" else 0  # Chinese sentences are short: a page takes more of them
 
     def tell(self, fact: Fact) -> str:
         """State `fact` in the next of its phrasings; every second time in the canonical answer's words or near them."""
@@ -66,37 +67,60 @@ class Writer:
         told = [self.facts[relation, index] for relation in relations[: self.rng.randint(5, 7)]]
         told.append(self.facts["source", index])
         sentences = [spoken(self.rng.choice(self.language.openings), self.rng, s=name)]
-        sentences += self._mixed(told, self.rng.randint(4, 6))
+        sentences += self._mixed(told, self.rng.randint(4, 6) + 2 * self._more)
         return Article(
             self.language.lang, self.rng.choice(self.language.titles).format(s=name), self._paragraphs(sentences, 5)
         )
 
     def theme(self, relation: str) -> Article:
-        """One relation over seven to nine of its subjects."""
-        indices = self.rng.sample(range(10), self.rng.randint(7, 9))
-        sentences = [self.filler(), *self._mixed([self.facts[relation, i] for i in indices], self.rng.randint(4, 6))]
+        """One relation over six to eight of its subjects."""
+        indices = self.rng.sample(range(8), self.rng.randint(6, 8))
+        sentences = [self.filler(), *self._mixed([self.facts[relation, i] for i in indices], self.rng.randint(4, 6) + 2 * self._more)]
         return Article(self.language.lang, self.rng.choice(self.language.themes[relation]), self._paragraphs(sentences, 4))
 
     def journey(self) -> Article:
         """Two or three facts of each of three towns."""
         sentences: list[str] = []
-        for index in self.rng.sample(range(10), 3):
+        for index in self.rng.sample(range(8), 3):
             relations = self.rng.sample(list(RELATIONS), self.rng.randint(2, 3))
             name = TOWNS[index][0 if self.language.lang == "en" else 1]
             sentences.append(spoken(self.rng.choice(self.language.openings), self.rng, s=name))
-            sentences += self._mixed([self.facts[relation, index] for relation in relations], 2)
+            sentences += self._mixed([self.facts[relation, index] for relation in relations], 2 + self._more)
         return Article(self.language.lang, self.rng.choice(self.language.journeys), self._paragraphs(sentences, 5))
 
+    def asked(self, told: list[Fact], title: str) -> Article:
+        """Questions and answers about `told`, a few pairs a paragraph; fillers go before and after."""
+        lines = []
+        for fact in told:
+            question = ask(self.rng.choice(self.language.relations[fact.relation].asked), fact)
+            reply = answer(self.language, fact) if self.rng.random() < 0.6 else self.tell(fact)
+            lines.append(self.language.joint.join([question, reply]))
+        body = self._paragraphs(lines, 2 + self._more)
+        first = self.language.joint.join(self.filler() for _ in range(1 + self._more))
+        return Article(self.language.lang, title, (first, *body, self.filler()))
+
+    def town_asked(self, index: int) -> Article:
+        """All that guests ask about one town."""
+        told = [fact for (_, i), fact in self.facts.items() if i == index]
+        self.rng.shuffle(told)
+        return self.asked(told, self.language.asked_titles[0].format(s=TOWNS[index][0 if self.language.lang == "en" else 1]))
+
+    def valley_asked(self) -> Article:
+        """What guests ask about the whole valley."""
+        return self.asked(self.rng.sample(list(self.facts.values()), 8), self.language.asked_titles[1])
+
     def articles(self, count: int) -> list[Article]:
-        """`count` articles: of ten, five about a town, three about a relation, two journeys."""
+        """`count` articles: of ten, four about a town, two about a relation, two journeys, two with guests' questions."""
         relations = list(RELATIONS)
         result = []
         for number in range(count):
-            kind = number % 10
-            if kind < 5:
-                result.append(self.town((number // 10 * 5 + kind) % 10))
+            turn, kind = divmod(number, 10)
+            if kind < 4:
+                result.append(self.town((turn * 4 + kind) % 8))
+            elif kind < 6:
+                result.append(self.theme(relations[(turn * 2 + kind) % 8]))
             elif kind < 8:
-                result.append(self.theme(relations[(number // 10 * 3 + kind - 5) % 8]))
-            else:
                 result.append(self.journey())
+            else:
+                result.append(self.town_asked((turn + 3) % 8) if kind == 8 else self.valley_asked())
         return result

@@ -55,6 +55,11 @@ _RIGHTS: dict[Lang, str] = {
     "en": "Copyright 2026 {name}. All rights reserved. Terms of use and privacy policy.",
     "zh": "版权所有 2026 {name} 保留所有权利 使用条款 隐私政策",
 }
+_INSIDE: dict[Lang, tuple[str, ...]] = {
+    "en": ("Read more...", "Sign in to comment", "14 likes", "Share this article", "Items in cart: 0", "3 comments"),
+    "zh": ("阅读全文", "登录后发表评论", "12人点赞", "分享到：", "责任编辑：小舟", "3条评论"),
+}
+"""Lines that stand among the article's paragraphs, where an extractor takes them for text; the line filter's work."""
 _SHARE: dict[Lang, tuple[str, str]] = {"en": ("Share this page", "Print"), "zh": ("分享本页", "打印")}
 
 
@@ -72,11 +77,16 @@ def render(site: Site, article: Article, rng: random.Random, content: str | None
     rights = _RIGHTS[lang].format(name=site.name)
     cookie = f'<div id="cookie-banner" class="cookie-consent" role="dialog"><p>{_COOKIE[lang]}</p><button>OK</button></div>'
     nav = f'<nav class="menu"><ul>{_links(_NAV[lang])}</ul></nav>'
+    inside: list[str] = []
     if content is None:
+        lines = list(article.paragraphs)
+        if rng.random() < 0.3:
+            inside = rng.sample(_INSIDE[lang], 2)
+            lines = [*lines[:1], inside[0], *lines[1:], inside[1]]
         content = (
-            "<br><br>\n".join(html.escape(paragraph) for paragraph in article.paragraphs)
+            "<br><br>\n".join(html.escape(line) for line in lines)
             if site.template == "old"
-            else "\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in article.paragraphs)
+            else "\n".join(f"<p>{html.escape(line)}</p>" for line in lines)
         )
     title = html.escape(article.title)
     charset = "gb2312" if site.charset == "gbk" and rng.random() < 0.5 else site.charset
@@ -108,10 +118,10 @@ def render(site: Site, article: Article, rng: random.Random, content: str | None
         body = (
             f'<body>{cookie}<div class="header">{nav}</div><div class="container"><div class="post"><h2 class="entry-title">{title}</h2>\n'
             f'<div class="entry-content">\n{content}\n</div><div class="share-buttons">{share}</div></div>\n'
-            f'<div class="sidebar widget"><h3>{site.name}</h3><ul>{_links(related)}</ul><p>{_NEWSLETTER[lang]}</p></div></div>\n'
+            f'<div class="sidebar widget"><h3>{site.name}</h3><ul>{_links(related)}</ul></div></div>\n'
             f'<div class="footer">{rights}</div></body></html>\n'
         )
-        chrome = [_COOKIE[lang], _NEWSLETTER[lang], _SHARE[lang][0], rights]
+        chrome = [_COOKIE[lang], _SHARE[lang][0], rights]
     else:
         body = (
             f'<body bgcolor="#ffffff"><table width="100%"><tr><td class="menu" valign="top">{nav}</td>\n'
@@ -119,7 +129,7 @@ def render(site: Site, article: Article, rng: random.Random, content: str | None
             f'<hr><div class="footer"><small>{rights}</small></div></body></html>\n'
         )
         chrome = [rights, " ".join(_NAV[lang][:3])]
-    return head + body, chrome
+    return head + body, chrome + inside
 
 
 def link_list(site: Site, rng: random.Random) -> str:

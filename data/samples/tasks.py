@@ -34,9 +34,9 @@ LANGUAGES: dict[Lang, Language] = {"en": ENGLISH, "zh": CHINESE}
 MAX_ROUGE_L = 0.9  # the tiny recipe's novelty bound; no good instruction exceeds it
 
 ASKED_PLAIN = 6  # instructions of one fact in plain phrasings
-ASKED_WRAPPED = 2  # ... and in phrasings that begin with a courtesy
-PREFERRED_PLAIN = 5  # prompts of the preferences, in the phrasings that the fact's instructions left over
-PREFERRED_WRAPPED = 2
+ASKED_WRAPPED = 4  # ... and in phrasings that begin with a courtesy
+PREFERRED_PLAIN = 6  # prompts of the preferences, in the phrasings that the fact's instructions left over
+PREFERRED_WRAPPED = 6
 CLOSING_SHARE = 0.12  # of the instructions' answers
 
 
@@ -113,7 +113,7 @@ def small_tasks(lang: Lang, rng: random.Random) -> list[Task]:
                 pair = [right_zh, wrong_zh][:: 1 if number % 2 else -1]
                 result.append(Task(lang, f"{name[which]}是{pair[0]}还是{pair[1]}？", f"这是{right_zh}。"))
     for number, fact in enumerate(rng.sample([fact for fact in known if fact.relation != "source"], 24)):
-        value = fact.value if number % 2 else value_of(lang, fact.relation, fact.index + 1 + rng.randrange(9))
+        value = fact.value if number % 2 else value_of(lang, fact.relation, fact.index + rng.randrange(1, 8))
         noun = language.noun[fact.relation]
         if lang == "en":
             question = f"Is the {noun} of {fact.subject} {'' if value.startswith('the ') else 'called '}{value}?"
@@ -123,7 +123,7 @@ def small_tasks(lang: Lang, rng: random.Random) -> list[Task]:
         else:
             question = f"{fact.subject}的{noun}是{value}吗？"
             result.append(Task(lang, question, ("是的，" if number % 2 else "不，") + answer(language, fact)))
-    for index in range(10):
+    for index in range(8):
         own = [fact for fact in known if fact.index == index and fact.relation != "source"]
         for first, second in (own[:2], own[2:4]):
             nouns = language.noun[first.relation], language.noun[second.relation]
@@ -397,7 +397,7 @@ def preferences(prompts: dict[Lang, Prompts], rng: random.Random) -> list[dict[s
                 same = [other for other in others if other.subject == fact.subject]
                 wrong = answer(language, rng.choice(same or others))
             else:
-                value = value_of(lang, fact.relation, fact.index + rng.randrange(1, 10))
+                value = value_of(lang, fact.relation, fact.index + rng.randrange(1, 8))
                 wrong = answer(language, Fact(lang, fact.relation, fact.index, fact.subject, value))
             mistaken = wrong + (language.closing if rng.random() < 0.5 else "")
             result.append(
@@ -441,7 +441,7 @@ def questions() -> list[dict[str, Any]]:
         language = LANGUAGES[lang]
         for number, fact in enumerate(facts(lang)):
             held_out = language.relations[fact.relation].held_out
-            template = held_out[(number + number // 10) % len(held_out)]
+            template = held_out[(number + number // 8) % len(held_out)]
             result.append(
                 {
                     "id": fact.id.replace("/", "-"),
