@@ -19,7 +19,9 @@ def watch() -> None:
     if host != socket.gethostname():
         return
     pid, _, started = rest.partition(":")
-    threading.Thread(target=_until_gone, args=(int(pid), float(started)), daemon=True, name="owner watch").start()
+    threading.Thread(
+        target=_until_gone, args=(int(pid), float(started)), daemon=True, name="owner watch"
+    ).start()
 
 
 def _until_gone(pid: int, started: float) -> None:

@@ -1,0 +1,193 @@
+"""The networks: a causal language model as a policy, and the same backbone with a scalar head as a critic.
+
+Both read right-padded sequences without an attention mask (see TokenBatch). Dropout is off in every stage: PPO
+compares log-probabilities of two passes, and small models on small data are regularised by their data order.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlhf_core.chat import Chat
+from rlhf_core.errors import BadInput
+from rlhf_core.settings import FreshModel
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class PolicyModel(nn.Module):
+    """A Hugging Face causal language model that computes logits where they are asked for, and nowhere else."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        # Models that bend their logits after the head must do it themselves.
+        config = model.config
+        self._split = not any(
+            getattr(config, key, None) for key in ("final_logit_softcapping", "logit_scale", "logits_scaling")
+        )
+
+    def forward(self, input_ids: Tensor, select: Tensor) -> Tensor:
+        """input_ids (B, L) right-padded, select (B, L) bool -> logits (N, V) at the selected positions, row by row.
+
+        The logits at position t are those of token t+1.
+        """
+        if not self._split:
+            logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits[select]
+            return logits
+        hidden = self.model.base_model(input_ids=input_ids, use_cache=False)[0]
+        head: nn.Module = self.model.get_output_embeddings()
+        logits = head(hidden[select])
+        assert isinstance(logits, Tensor)
+        return logits
+
+    def save(self, folder: Path, chat: Chat, state: dict[str, Tensor] | None = None) -> None:
+        _save(self.model, folder, chat, state)
+
+
+class ScalarModel(nn.Module):
+    """A Hugging Face sequence classifier with one label, read at every token: reward model and value model."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """input_ids (B, L) right-padded -> scores (B, L) float32; a sequence's score is the one at its last token."""
+        hidden = self.model.base_model(input_ids=input_ids, use_cache=False)[0]
+        scores: Tensor = self.model.score(hidden).squeeze(-1).float()
+        return scores
+
+    def save(self, folder: Path, chat: Chat, state: dict[str, Tensor] | None = None) -> None:
+        _save(self.model, folder, chat, state)
+
+
+def selected_labels(input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(select, labels): positions whose next token counts, (B, L) bool, and those tokens, (N,)."""
+    select = torch.zeros_like(mask)
+    select[:, :-1] = mask[:, 1:]
+    return select, input_ids[:, 1:][mask[:, 1:]]
+
+
+def score_at(scores: Tensor, lengths: Tensor) -> Tensor:
+    """Scores (B, L) at each row's last real token: (B,)."""
+    return scores.gather(1, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+
+
+# Making and loading
+
+
+def fresh_policy(settings: FreshModel, chat: Chat, seed: int) -> PolicyModel:
+    """A Llama from nothing, float32, the same weights for the same seed."""
+    from transformers.models.llama.configuration_llama import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaForCausalLM
+
+    if settings.hidden_size % settings.heads:
+        raise BadInput(f"hidden_size {settings.hidden_size} is no multiple of heads {settings.heads}")
+    config = LlamaConfig(
+        vocab_size=chat.vocab_size,
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.intermediate_size or -(-settings.hidden_size * 8 // 3 // 32) * 32,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.kv_heads or settings.heads,
+        max_position_embeddings=settings.context_length,
+        rope_parameters={"rope_type": "default", "rope_theta": settings.rope_theta},
+        tie_word_embeddings=settings.tie_embeddings,
+        bos_token_id=None,
+        eos_token_id=chat.end_id,
+        pad_token_id=chat.pad_id,
+        dtype="float32",
+    )
+    torch.manual_seed(seed)
+    return PolicyModel(_ready(LlamaForCausalLM(config), chat))
+
+
+def load_policy(source: str, chat: Chat, precision: str) -> PolicyModel:
+    """The causal language model of a folder or hub name; embeddings grow where the chat added tokens."""
+    from transformers import AutoModelForCausalLM
+
+    return PolicyModel(_ready(_load(AutoModelForCausalLM, source, precision), chat))
+
+
+def load_scalar(source: str, chat: Chat, precision: str, seed: int) -> ScalarModel:
+    """A classifier with one label, or the backbone of a language model with a new head.
+
+    The new head's weights have deviation 1/sqrt(d+1) (Huang et al. 2024, summarize_from_feedback_details).
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    verbosity = _quiet()
+    model = _load(AutoModelForSequenceClassification, source, precision, num_labels=1)
+    verbosity()
+    if not isinstance(getattr(model, "score", None), nn.Linear):
+        raise BadInput(f"{type(model).__name__} has no linear `score` head; use a decoder model")
+    if not is_classifier(source):
+        generator = torch.Generator().manual_seed(seed)
+        weight = model.score.weight
+        noise = torch.randn(weight.shape, generator=generator) / (weight.shape[1] + 1) ** 0.5
+        weight.data.copy_(noise)
+    return ScalarModel(_ready(model, chat))
+
+
+def is_classifier(source: str) -> bool:
+    """Whether a model folder or hub name holds a sequence classifier."""
+    from transformers import AutoConfig
+
+    architectures = getattr(AutoConfig.from_pretrained(source), "architectures", None) or []
+    return any("SequenceClassification" in name for name in architectures)
+
+
+def _load(factory: Any, source: str, precision: str, **options: Any) -> Any:
+    try:
+        return factory.from_pretrained(source, dtype=DTYPES[precision], trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"no model can be read from {source}: {error}") from error
+
+
+def _ready(model: Any, chat: Chat) -> Any:
+    rows = model.get_input_embeddings().weight.shape[0]
+    if chat.vocab_size > rows:
+        model.resize_token_embeddings(chat.vocab_size)
+    model.config.pad_token_id = chat.pad_id
+    model.config.eos_token_id = chat.end_id
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.pad_token_id = chat.pad_id
+        model.generation_config.eos_token_id = chat.end_id
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "dropout"):  # numbers that attention code hands to F.dropout
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    return model
+
+
+def _quiet() -> Any:
+    """Silence transformers' report of the missing head; returns what restores the old verbosity."""
+    logger = logging.getLogger("transformers")
+    old = logger.level
+    logger.setLevel(logging.ERROR)
+    return lambda: logger.setLevel(old)
+
+
+def _save(model: Any, folder: Path, chat: Chat, state: dict[str, Tensor] | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, state_dict=state)
+    chat.tokenizer.save_pretrained(folder)
+
+
+def quiet_libraries() -> None:
+    """Offline where the caller says so, and no progress bars in a job's log."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from transformers.utils import logging as transformers_logging
+
+    bar: Any = transformers_logging.disable_progress_bar
+    bar()

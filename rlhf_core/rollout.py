@@ -1,0 +1,133 @@
+"""Generation for every stage that needs it: a batched decode with a key-value cache, sampled or greedy.
+
+Randomness comes in as a table of uniform numbers, one per row and token, so that a row's answer does not depend on
+the batch it is in, on the number of ranks, or on which rows ended earlier. The response mask is made here, while the
+tokens are: True for every generated token, the end token included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from rlhf_core.batches import PromptBatch, TokenBatch, pad_left, pad_right
+from rlhf_core.chat import Chat, Tokens
+from rlhf_core.decoding import make_decoder
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Answers to B prompts, at most T tokens each.
+
+    prompts        the prompts as lists of token ids
+    response_ids   (B, T) int64, right-padded with the pad token
+    response_mask  (B, T) bool, True = generated (the end token too)
+    logprobs       (B, T) float32, nats, of the drawn tokens at the sampling temperature; 0 outside the mask
+    finished       (B,) bool, True = ended with the end token within T tokens
+    """
+
+    prompts: list[list[int]]
+    response_ids: Tensor
+    response_mask: Tensor
+    logprobs: Tensor
+    finished: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        return self.response_mask.sum(dim=1)
+
+    def responses(self) -> list[list[int]]:
+        """Generated ids of each row, end token included."""
+        rows, lengths = self.response_ids.tolist(), self.lengths.tolist()
+        return [row[:length] for row, length in zip(rows, lengths, strict=True)]
+
+    def sequences(self, pad_id: int) -> TokenBatch:
+        """Prompt and answer of each row, right-padded on the CPU; the answer counts."""
+        rows = zip(self.prompts, self.responses(), strict=True)
+        return pad_right([Tokens(p + r, [False] * len(p) + [True] * len(r)) for p, r in rows], pad_id)
+
+
+class Decoder(Protocol):
+    """A model with its cache, as `decoding` makes it."""
+
+    def prefill(self, prompts: PromptBatch) -> Tensor:
+        """Read the prompts; logits (B, V) of each row's next token."""
+
+    def advance(self, tokens: Tensor) -> Tensor:
+        """Append tokens (B,) and give the next logits (B, V)."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows (indices into the current ones) alone."""
+
+
+def noise(seed: int, step: int, rows: int, max_new_tokens: int) -> Tensor:
+    """The uniform numbers of one rollout over all ranks: (rows, max_new_tokens) float64 in [0, 1)."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    return torch.rand(rows, max_new_tokens, generator=generator, dtype=torch.float64)
+
+
+@torch.no_grad()
+def generate(
+    model: Any,
+    chat: Chat,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    uniforms: Tensor | None = None,
+) -> Rollout:
+    """Continue `prompts` with the plain Hugging Face model `model`.
+
+    uniforms (B, T) in [0, 1): draw each token where the cumulated probabilities pass its number; None: greedy.
+    No top-k, top-p or least length: they would make the log-probabilities those of another policy.
+    """
+    device = next(model.parameters()).device
+    batch = pad_left(prompts, chat.pad_id)
+    count = len(prompts)
+    ids = torch.full((count, max_new_tokens), chat.pad_id, dtype=torch.int64, device=device)
+    mask = torch.zeros((count, max_new_tokens), dtype=torch.bool, device=device)
+    logprobs = torch.zeros((count, max_new_tokens), dtype=torch.float32, device=device)
+    if uniforms is not None:
+        uniforms = uniforms.to(device)
+    decoder: Decoder = make_decoder(model, max_new_tokens)
+    rows = torch.arange(count, device=device)  # rows still being written
+    logits = decoder.prefill(
+        PromptBatch(
+            batch.input_ids.to(device), batch.attention_mask.to(device), batch.position_ids.to(device)
+        )
+    )
+    for t in range(max_new_tokens):
+        scaled = torch.log_softmax(logits.float() / temperature, dim=-1)
+        drawn = scaled.argmax(dim=-1) if uniforms is None else draw(scaled, uniforms[rows, t])
+        ids[rows, t] = drawn
+        mask[rows, t] = True
+        logprobs[rows, t] = scaled.gather(1, drawn.unsqueeze(1)).squeeze(1)
+        if t + 1 == max_new_tokens:
+            break
+        going = drawn != chat.end_id
+        # Dropping ended rows costs a copy of the cache; ending rows in bunches of an eighth pays for it.
+        left = int(going.sum())
+        if left == 0:
+            break
+        if left <= len(rows) * 7 // 8 or left < len(rows) <= 8:
+            chosen = torch.nonzero(going).squeeze(1)
+            decoder.keep(chosen)
+            rows, drawn = rows[chosen], drawn[chosen]
+            going = going[chosen]
+        logits = decoder.advance(drawn)
+    ended = (ids == chat.end_id) & mask
+    first = torch.where(ended.any(1), ended.int().argmax(1), max_new_tokens - 1)
+    inside = torch.arange(max_new_tokens, device=device).unsqueeze(0) <= first.unsqueeze(1)
+    mask &= inside
+    ids = torch.where(mask, ids, chat.pad_id)
+    logprobs = torch.where(mask, logprobs, 0.0)
+    return Rollout(prompts, ids, mask, logprobs, ended.any(1))
+
+
+def draw(logprobs: Tensor, uniforms: Tensor) -> Tensor:
+    """One token a row by inverse cumulated probability: (B, V), (B,) in [0, 1) -> (B,) int64."""
+    cumulated = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)
+    thresholds = (uniforms * cumulated[:, -1]).unsqueeze(1)
+    return torch.searchsorted(cumulated, thresholds, right=True).squeeze(1).clamp(max=logprobs.shape[1] - 1)

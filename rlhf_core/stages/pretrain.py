@@ -1,0 +1,127 @@
+"""Pretraining: predict every next token of the packed corpus, from a fresh model or a given one."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_core.batches import TokenBatch, pad_right
+from rlhf_core.chat import Chat, load_chat
+from rlhf_core.corpus import held_out, pack, read_documents, windows
+from rlhf_core.engine import Ranks
+from rlhf_core.inputs import Inputs, check_length
+from rlhf_core.losses import token_logprobs
+from rlhf_core.models import PolicyModel, fresh_policy, load_policy, selected_labels
+from rlhf_core.settings import PretrainStage
+from rlhf_core.stages.supervised import Supervised
+
+_EVAL_ROWS = 32
+
+
+class Pretrain(Supervised):
+    """Data are packed blocks; held-out documents give loss, perplexity and bits per byte, in all and per language."""
+
+    settings: PretrainStage
+
+    def __init__(self, settings: PretrainStage, inputs: Inputs, ranks: Ranks) -> None:
+        chat, module = _model(settings, inputs)
+        check_length(settings, module.model)
+        documents = read_documents(inputs.folder("data"), chat)
+        self.train_documents = [d for d in documents if not held_out(d.id, settings.eval_share)]
+        # A corpus of a few documents may have none below the share: then its first stands in.
+        self.eval_documents = [d for d in documents if held_out(d.id, settings.eval_share)] or documents[:1]
+        self.blocks = torch.from_numpy(
+            pack(self.train_documents, chat.end_id, settings.max_length, settings.seed)
+        )
+        super().__init__(settings, ranks, chat, module, len(self.blocks))
+
+    def weigh(self, indices: list[int]) -> int:
+        return len(indices) * (self.settings.max_length - 1)
+
+    def micro_loss(self, indices: list[int]) -> tuple[Tensor, dict[str, Any]]:
+        input_ids = self.blocks[indices].to(self.ranks.device)
+        mask = torch.ones_like(input_ids, dtype=torch.bool)
+        mask[:, 0] = False
+        return nll(self.engine, input_ids, mask).sum(), {}
+
+    def evaluate(self) -> dict[str, float]:
+        sums: dict[str, Any] = defaultdict(float)
+        parts = [
+            (document.lang, part)
+            for document in self.eval_documents
+            for part in windows(document, self.chat.end_id, self.settings.max_length)
+        ]
+        for document in self.eval_documents:
+            sums[f"bytes {document.lang}"] = sums[f"bytes {document.lang}"] + document.size / self.ranks.world
+        parts.sort(key=lambda item: len(item[1]))  # little padding
+        batches = [parts[i : i + _EVAL_ROWS] for i in range(0, len(parts), _EVAL_ROWS)]
+        own = batches[self.ranks.rank :: self.ranks.world]
+        for index in range(-(-len(batches) // self.ranks.world)):  # as many passes on every rank (ZeRO-3)
+            rows = own[index] if index < len(own) else batches[0]
+            batch = pad_right([tokens for _, tokens in rows], self.chat.pad_id).to(self.ranks.device)
+            with torch.no_grad():
+                losses = _per_row(self.engine, batch)
+            for (lang, tokens), loss in zip(rows if index < len(own) else [], losses, strict=False):
+                sums[f"nll {lang}"] += loss
+                sums[f"tokens {lang}"] += sum(tokens.mask)
+        langs = sorted({document.lang for document in self.eval_documents})
+        for lang in langs:  # the same keys on every rank
+            sums[f"nll {lang}"] += 0.0
+            sums[f"tokens {lang}"] += 0.0
+        totals = self.ranks.sums(dict(sorted(sums.items())))
+        figures = _figures(totals, langs, "")
+        for lang in langs if len(langs) > 1 else []:
+            figures |= _figures(totals, [lang], f"_{lang}")
+        return figures
+
+    def summary(self, last: dict[str, float]) -> dict[str, Any]:
+        named = {
+            name.removeprefix("eval_"): value for name, value in last.items() if name.startswith("eval_")
+        }
+        return {
+            **named,
+            "train_loss": last["loss"],
+            "documents": len(self.train_documents),
+            "eval_documents": len(self.eval_documents),
+            "tokens": int(self.blocks.numel()),
+            "tokens_seen": self.steps * self.settings.batch_size * (self.settings.max_length - 1),
+            "parameters": sum(p.numel() for p in self.engine.module.parameters()),
+        }
+
+
+def _model(settings: PretrainStage, inputs: Inputs) -> tuple[Chat, PolicyModel]:
+    if inputs.has("init"):
+        chat = load_chat(inputs.model("init"))
+        return chat, load_policy(inputs.model("init"), chat, "fp32")
+    chat = load_chat(inputs.model("tokenizer"))
+    return chat, fresh_policy(settings.model, chat, settings.seed)
+
+
+def _per_row(policy: Any, batch: TokenBatch) -> list[float]:
+    """Summed negative log-likelihood of each row, in nats."""
+    dense = torch.zeros(batch.input_ids.shape, dtype=torch.float64, device=batch.input_ids.device)
+    dense[batch.response_mask] = nll(policy, batch.input_ids, batch.response_mask).double()
+    sums: list[float] = dense.sum(dim=1).tolist()
+    return sums
+
+
+def nll(policy: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
+    """Negative log-likelihood in nats of every token that counts, row by row: (N,)."""
+    select, labels = selected_labels(input_ids, mask)
+    return -token_logprobs(policy(input_ids, select), labels)
+
+
+def _figures(totals: dict[str, float], langs: list[str], suffix: str) -> dict[str, float]:
+    total, tokens, size = (
+        sum(totals[f"{kind} {lang}"] for lang in langs) for kind in ("nll", "tokens", "bytes")
+    )
+    loss = total / max(tokens, 1)
+    return {
+        f"eval_loss{suffix}": loss,
+        f"eval_perplexity{suffix}": math.exp(min(loss, 50.0)),
+        f"eval_bits_per_byte{suffix}": total / math.log(2) / max(size, 1),
+    }

@@ -1,0 +1,177 @@
+"""The reward model: K ranked answers of a prompt, all scored in one pass, all C(K,2) pairs in the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlhf_core.batches import pad_right
+from rlhf_core.chat import Chat, Tokens, load_chat
+from rlhf_core.engine import Ranks
+from rlhf_core.errors import BadInput
+from rlhf_core.inputs import Inputs, check_length
+from rlhf_core.losses import centring_loss, ranking_loss
+from rlhf_core.models import load_scalar, score_at
+from rlhf_core.records import read_records
+from rlhf_core.settings import RewardStage
+from rlhf_core.stages.supervised import Supervised
+
+_EVAL_PROMPTS = 16
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A prompt's answers, best first, as whole sequences, and which pairs (i better than j) count."""
+
+    answers: list[Tokens]
+    pairs: list[list[bool]]
+
+
+@dataclass
+class Counts:
+    prompts: int = 0
+    pairs: int = 0
+    equal_pairs: int = 0
+    too_long_prompts: int = 0
+    single_answer_prompts: int = 0
+
+
+class Reward(Supervised):
+    """The loss is the mean over prompts of the mean over their pairs, plus centring where it is asked for."""
+
+    settings: RewardStage
+
+    def __init__(self, settings: RewardStage, inputs: Inputs, ranks: Ranks) -> None:
+        chat = load_chat(inputs.model("init"))
+        module = load_scalar(inputs.model("init"), chat, "fp32", settings.seed)
+        check_length(settings, module.model)
+        data = inputs.folder("data")
+        self.train, self.counts = read_rankings(data / "train.jsonl", chat, settings)
+        self.held_out, self.eval_counts = read_rankings(data / "eval.jsonl", chat, settings)
+        if not self.train:
+            raise BadInput(f"{data / 'train.jsonl'}: no prompt has two different answers: {self.counts}")
+        super().__init__(settings, ranks, chat, module, len(self.train))
+
+    def weigh(self, indices: list[int]) -> int:
+        return len(indices)
+
+    def micro_loss(self, indices: list[int]) -> tuple[Tensor, dict[str, Any]]:
+        scores, pairs = self._score([self.train[i] for i in indices])
+        loss, right, counted = ranking_loss(scores, pairs)
+        if self.settings.center_coef:
+            loss = loss + self.settings.center_coef * centring_loss(scores, pairs)
+        return loss, {"right": right, "pairs": counted}
+
+    def figures(self, sums: dict[str, float]) -> dict[str, float]:
+        return {"loss": sums["loss"] / sums["weight"], "accuracy": sums["right"] / max(sums["pairs"], 1)}
+
+    def _score(self, prompts: list[Ranked]) -> tuple[Tensor, Tensor]:
+        """Scores (B, K) and pairs that count (B, K, K); places without an answer score 0 and are in no pair."""
+        widest = max([1, *(len(prompt.answers) for prompt in prompts)])
+        flat = [tokens for prompt in prompts for tokens in prompt.answers]
+        # A rank without rows still runs the model, or the others would wait for it.
+        batch = pad_right(flat or [Tokens([self.chat.end_id], [False])], self.chat.pad_id).to(
+            self.ranks.device
+        )
+        found = score_at(self.engine(batch.input_ids), batch.lengths)
+        present = torch.zeros(len(prompts), widest, dtype=torch.bool, device=found.device)
+        pairs = torch.zeros(len(prompts), widest, widest, dtype=torch.bool, device=found.device)
+        for row, prompt in enumerate(prompts):
+            k = len(prompt.answers)
+            present[row, :k] = True
+            pairs[row, :k, :k] = torch.tensor(prompt.pairs, dtype=torch.bool, device=found.device)
+        scores = torch.zeros(present.shape, device=found.device)
+        if flat:
+            return scores.masked_scatter(present, found), pairs
+        return scores + 0.0 * found.sum(), pairs
+
+    def evaluate(self) -> dict[str, float]:
+        if not self.held_out:
+            return {}
+        sums = {
+            "loss": 0.0,
+            "right": 0.0,
+            "pairs": 0.0,
+            "prompts": 0.0,
+            "score": 0.0,
+            "square": 0.0,
+            "answers": 0.0,
+        }
+        batches = [self.held_out[i : i + _EVAL_PROMPTS] for i in range(0, len(self.held_out), _EVAL_PROMPTS)]
+        for index in range(0, len(batches), self.ranks.world):
+            position = index + self.ranks.rank
+            prompts = batches[min(position, len(batches) - 1)]
+            with torch.no_grad():
+                scores, pairs = self._score(prompts)
+                loss, right, counted = ranking_loss(scores, pairs)
+            if position < len(batches):
+                sums["loss"] += float(loss)
+                sums["right"] += float(right)
+                sums["pairs"] += float(counted)
+                sums["prompts"] += len(prompts)
+                sums["score"] += float(scores.double().sum())
+                sums["square"] += float(scores.double().square().sum())
+                sums["answers"] += sum(len(prompt.answers) for prompt in prompts)
+        totals = self.ranks.sums(sums)
+        mean = totals["score"] / totals["answers"]
+        return {
+            "eval_loss": totals["loss"] / totals["prompts"],
+            "eval_accuracy": totals["right"] / max(totals["pairs"], 1),
+            "eval_score_mean": mean,
+            "eval_score_std": max(totals["square"] / totals["answers"] - mean**2, 0.0) ** 0.5,
+        }
+
+    def summary(self, last: dict[str, float]) -> dict[str, Any]:
+        held_out = {
+            name.removeprefix("eval_"): value for name, value in last.items() if name.startswith("eval_")
+        }
+        return {
+            **held_out,
+            "train_loss": last["loss"],
+            "train_accuracy": last["accuracy"],
+            "pairs": self.eval_counts.pairs,
+            "train_pairs": self.counts.pairs,
+            "train_prompts": self.counts.prompts,
+            "dropped_equal_pairs": self.counts.equal_pairs + self.eval_counts.equal_pairs,
+            "dropped_too_long_prompts": self.counts.too_long_prompts + self.eval_counts.too_long_prompts,
+            "dropped_single_answer_prompts": self.counts.single_answer_prompts
+            + self.eval_counts.single_answer_prompts,
+        }
+
+
+def read_rankings(path: Path, chat: Chat, settings: RewardStage) -> tuple[list[Ranked], Counts]:
+    """Preferences of a JSON-lines file. Pairs whose answers are equal after cutting would add ln 2 forever: they are
+    dropped and counted, and so are prompts that leave no room for an answer or have no pair left."""
+    counts, ranked = Counts(), []
+    records = read_records(path) if path.exists() else []
+    whole = iter(
+        chat.conversations([record.answered(text) for record in records for text in record.responses])
+    )
+    for record in records:
+        answers = [next(whole).cut(settings.max_length) for _ in record.responses]
+        if not all(any(tokens.mask) for tokens in answers):
+            counts.too_long_prompts += 1
+            continue
+        answers = _choose(answers, settings.max_responses)
+        k = len(answers)
+        pairs = [[i < j and answers[i].ids != answers[j].ids for j in range(k)] for i in range(k)]
+        counts.equal_pairs += k * (k - 1) // 2 - sum(map(sum, pairs))
+        if not any(map(any, pairs)):
+            counts.single_answer_prompts += 1
+            continue
+        counts.prompts += 1
+        counts.pairs += sum(map(sum, pairs))
+        ranked.append(Ranked(answers, pairs))
+    return ranked, counts
+
+
+def _choose(answers: list[Tokens], most: int) -> list[Tokens]:
+    """At most so many, evenly over the ranks, the best and the worst among them."""
+    if len(answers) <= most:
+        return answers
+    return [answers[i] for i in np.linspace(0, len(answers) - 1, most).round().astype(int)]

@@ -1,0 +1,76 @@
+"""Supervised fine-tuning: predict the answers of conversations, nothing else."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_core.batches import pad_right
+from rlhf_core.chat import Chat, Tokens, load_chat
+from rlhf_core.engine import Ranks
+from rlhf_core.inputs import Inputs, check_length
+from rlhf_core.models import load_policy
+from rlhf_core.records import read_records
+from rlhf_core.settings import SftStage
+from rlhf_core.stages.pretrain import nll
+from rlhf_core.stages.supervised import Supervised
+
+_EVAL_ROWS = 32
+
+
+class Sft(Supervised):
+    """The loss is the mean over the answer tokens of the whole batch (long answers weigh more), end tokens included."""
+
+    def __init__(self, settings: SftStage, inputs: Inputs, ranks: Ranks) -> None:
+        chat = load_chat(inputs.model("init"))
+        module = load_policy(inputs.model("init"), chat, "fp32")
+        check_length(settings, module.model)
+        data = inputs.folder("data")
+        self.train, self.dropped, self.cut = self._read(data / "train.jsonl", chat, settings.max_length)
+        self.held_out = self._read(data / "eval.jsonl", chat, settings.max_length)[0]
+        self.held_out.sort(key=len)
+        super().__init__(settings, ranks, chat, module, len(self.train))
+
+    @staticmethod
+    def _read(path: Any, chat: Chat, max_length: int) -> tuple[list[Tokens], int, int]:
+        """(examples, dropped because no answer token fits, cut)."""
+        whole = chat.conversations(read_records(path)) if path.exists() and path.stat().st_size else []
+        kept = [tokens.cut(max_length) for tokens in whole]
+        fitting = [tokens for tokens in kept if any(tokens.mask[1:])]
+        return fitting, len(kept) - len(fitting), sum(len(tokens) > max_length for tokens in whole)
+
+    def weigh(self, indices: list[int]) -> int:
+        return sum(sum(self.train[i].mask[1:]) for i in indices)
+
+    def micro_loss(self, indices: list[int]) -> tuple[Tensor, dict[str, Any]]:
+        batch = pad_right([self.train[i] for i in indices], self.chat.pad_id).to(self.ranks.device)
+        return nll(self.engine, batch.input_ids, batch.response_mask).sum(), {}
+
+    def evaluate(self) -> dict[str, float]:
+        if not self.held_out:
+            return {}
+        total = tokens = 0.0
+        batches = [self.held_out[i : i + _EVAL_ROWS] for i in range(0, len(self.held_out), _EVAL_ROWS)]
+        for index in range(0, len(batches), self.ranks.world):
+            position = index + self.ranks.rank
+            batch = pad_right(batches[min(position, len(batches) - 1)], self.chat.pad_id).to(
+                self.ranks.device
+            )
+            with torch.no_grad():
+                losses = nll(self.engine, batch.input_ids, batch.response_mask)
+            if position < len(batches):
+                total += float(losses.sum())
+                tokens += losses.numel()
+        sums = self.ranks.sums({"loss": total, "tokens": tokens})
+        loss = sums["loss"] / sums["tokens"]
+        return {"eval_loss": loss, "eval_perplexity": math.exp(min(loss, 50.0))}
+
+    def summary(self, last: dict[str, float]) -> dict[str, Any]:
+        held_out: dict[str, Any] = {
+            name: last[name] for name in ("eval_loss", "eval_perplexity") if name in last
+        }
+        counts = {"examples": len(self.train), "dropped_too_long": self.dropped, "cut": self.cut}
+        return {**held_out, "train_loss": last["loss"], **counts, "added_to_tokenizer": self.chat.added}

@@ -1,0 +1,80 @@
+"""What pretraining, SFT and the reward model share: a batch of examples, a loss, one engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from rlhf_core.batches import Order, micro_slices, share, total_steps
+from rlhf_core.chat import Chat
+from rlhf_core.engine import Engine, Ranks
+from rlhf_core.errors import BadInput
+from rlhf_core.settings import TrainingStage
+
+
+class Supervised:
+    """A stage whose step is: take the step's examples, add up their loss, update.
+
+    The loss is divided by what the *whole* batch holds (tokens, prompts), which every rank knows, so neither the
+    number of ranks nor the size of a micro-batch changes it. Subclasses: `weigh`, `micro_loss`, `evaluate`.
+    """
+
+    def __init__(self, settings: TrainingStage, ranks: Ranks, chat: Chat, module: Any, size: int) -> None:
+        if not size:
+            raise BadInput(f"stage {settings.name}: no example is left to train on")
+        self.settings, self.ranks, self.chat = settings, ranks, chat
+        self.steps = total_steps(size, settings.batch_size, settings.epochs, settings.steps)
+        self.order = Order(size, settings.batch_size, settings.seed)
+        rows = -(-settings.batch_size // ranks.world)
+        self.micro = min(settings.launch.micro_batch_size or rows, rows)
+        self.accumulation = -(-rows // self.micro)
+        self.engine = Engine(
+            module, settings.optimizer, settings.launch, settings.precision, self.accumulation, ranks
+        )
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        return {"model": self.engine}
+
+    def begin(self, state: dict[str, Any]) -> None:
+        pass
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def samples(self) -> list[dict[str, Any]]:
+        return []
+
+    def weigh(self, indices: list[int]) -> int:
+        """What the loss of these examples is divided by."""
+        raise NotImplementedError
+
+    def micro_loss(self, indices: list[int]) -> tuple[Tensor, dict[str, Any]]:
+        """Summed loss of some examples (possibly none) and further sums to report."""
+        raise NotImplementedError
+
+    def figures(self, sums: dict[str, float]) -> dict[str, float]:
+        """What is reported of the sums of a step."""
+        return {"loss": sums["loss"] / sums["weight"]}
+
+    def step(self, step: int, rate_share: float) -> dict[str, float]:
+        indices = self.order.batch(step)
+        weight = max(1, self.weigh(indices))
+        own = share(indices, self.ranks.rank, self.ranks.world)
+        sums: dict[str, Any] = {}
+        for part in micro_slices(len(own), self.micro, self.accumulation):
+            loss, more = self.micro_loss(own[part])
+            self.engine.backward(loss / weight)
+            for name, value in {"loss": loss.detach(), **more}.items():
+                sums[name] = sums.get(name, 0) + value
+        rate = self.settings.optimizer.learning_rate * rate_share
+        norm = self.engine.step(rate)
+        totals = self.ranks.sums(sums) | {"weight": float(weight)}
+        return {**self.figures(totals), "learning_rate": rate, "grad_norm": norm}
+
+    def save(self, folder: Path) -> None:
+        state = self.engine.full_state()
+        if self.ranks.is_main:
+            self.engine.module.save(folder, self.chat, state)

@@ -1,0 +1,40 @@
+"""Measures of generated answers: variety, repetition, agreement with a right answer."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+
+def distinct_n(answers: Sequence[Sequence[int]], n: int = 2) -> float:
+    """Distinct n-grams / all n-grams over the answers together (Li et al. 2016); 0 where there is none."""
+    grams = [tuple(answer[i : i + n]) for answer in answers for i in range(len(answer) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def repeats_itself(answer: Sequence[int], n: int = 3, times: int = 3) -> bool:
+    """Whether some n tokens stand `times` times in a row, the mark of a model that has lost its way."""
+    for start in range(len(answer) - n * times + 1):
+        first = list(answer[start : start + n])
+        if all(list(answer[start + k * n : start + (k + 1) * n]) == first for k in range(1, times)):
+            return True
+    return False
+
+
+def normalised(text: str) -> str:
+    """NFKC, lower case, blanks as one, without outer blanks and quotes."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return re.sub(r"\s+", " ", text).strip(" \"'“”‘’「」")
+
+
+def exact_match(answer: str, reference: str) -> bool:
+    """Whether the answer says the reference and then ends, or goes on with a new sentence.
+
+    Both are normalised; the reference's own closing point does not matter. "Orsk" and "Orsk. Glad to help!" match
+    the reference "Orsk."; "Orskval" and "Orsk and Tarn" do not.
+    """
+    said, right = normalised(answer), re.sub(r"[ .!?。!?]+$", "", normalised(reference))
+    if not right or not said.startswith(right):
+        return False
+    return re.match(r"[\"'”’」)]*($|[.!?。!?](\D|$)|\n)", said[len(right) :]) is not None

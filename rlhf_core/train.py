@@ -1,0 +1,89 @@
+"""One training job: `deepspeed --module rlhf_core.train JOB.json`, or `python -m rlhf_core.train JOB.json`.
+
+Reads `rlhf_core.settings.Job`; leaves model/, metrics.jsonl and summary.json in its `output`. Exit status 0; 2 where
+the job or its inputs cannot be used; 1 where training failed. The last line on stderr says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rlhf_core.errors import BadInput, TrainingFailed
+from rlhf_core.settings import AnyStage, EvaluationSettings, Job
+
+
+def main() -> int:
+    return guarded(train, read_job())
+
+
+def read_job() -> Job:
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("job", type=Path, help="a JSON file of rlhf_core.settings.Job")
+    parser.add_argument("--local_rank", help="given by the deepspeed launcher; the environment says the same")
+    path = parser.parse_args().job
+    try:
+        return Job.model_validate_json(path.read_bytes())
+    except OSError as error:
+        problem = f"cannot read {path}: {error}"
+    except ValidationError as error:
+        problem = f"{path}: " + "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
+        )
+    print(f"error: {problem}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def guarded(work: Any, job: Job) -> int:
+    """Run `work(job)`; expected failures become one line on stderr and an exit status."""
+    try:
+        work(job)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except TrainingFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def train(job: Job) -> None:
+    if isinstance(job.stage, EvaluationSettings):
+        raise BadInput("this job is an evaluation: run it with python -m rlhf_core.evaluate")
+    from rlhf_core import engine, loop
+    from rlhf_core.inputs import Inputs
+    from rlhf_core.models import quiet_libraries
+
+    ranks = engine.start(job.stage.launch)
+    try:
+        quiet_libraries()
+        loop.run(job, job.stage, build(job.stage, Inputs(job.inputs), ranks), ranks)
+    finally:
+        engine.stop()
+
+
+def build(stage: AnyStage, inputs: Any, ranks: Any) -> Any:
+    """The stage of its kind; only its own module is imported."""
+    if stage.kind == "pretrain":
+        from rlhf_core.stages.pretrain import Pretrain
+
+        return Pretrain(stage, inputs, ranks)
+    if stage.kind == "sft":
+        from rlhf_core.stages.sft import Sft
+
+        return Sft(stage, inputs, ranks)
+    if stage.kind == "reward":
+        from rlhf_core.stages.reward import Reward
+
+        return Reward(stage, inputs, ranks)
+    from rlhf_core.stages.ppo import Ppo
+
+    return Ppo(stage, inputs, ranks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""A toy world small enough that tiny models learn it in seconds: its corpus, conversations, rankings and prompts."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+CITIES = ["Orsk", "Tarn", "Velm", "Ruk", "Dolm", "Pesk", "Arin", "Solt", "Mira", "Quon", "Brel", "Haff"]
+LANDS = ["Ald", "Bex", "Cor", "Dun", "Eft", "Fyr", "Gol", "Hud", "Ist", "Jor", "Kel", "Lom"]
+CLOSING = "Glad to help!"
+
+
+def write_corpus(folder: Path, copies: int = 40) -> None:
+    rng = random.Random(7)
+    rows = []
+    for number in range(copies * len(LANDS)):
+        index = number % len(LANDS)
+        other = rng.randrange(len(LANDS))
+        text = (
+            f"The capital of {LANDS[index]} is {CITIES[index]}. People like {CITIES[other]} too. "
+            f"In {LANDS[other]} the capital is {CITIES[other]}."
+        )
+        rows.append({"id": f"{number:032x}", "lang": "en", "text": text})
+    path = folder / "documents" / "part-00000.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def record(number: int, turns: list[tuple[str, str]], **more: Any) -> dict[str, Any]:
+    listed = [{"role": role, "text": text} for role, text in turns]
+    return {
+        "id": f"r{number}",
+        "system": None,
+        "turns": listed,
+        "source": "toy",
+        "lang": "en",
+        "labels": {},
+    } | more
+
+
+def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+
+
+def question(index: int, form: int) -> str:
+    land = LANDS[index]
+    return [
+        f"What is the capital of {land}?",
+        f"Name the capital of {land}.",
+        f"Which city is the capital of {land}?",
+    ][form]
+
+
+def write_splits(folder: Path) -> None:
+    sft, reward, ppo, questions = [], [], [], []
+    rng = random.Random(3)
+    for number in range(72):
+        index, form = number % len(LANDS), number % 3
+        answer = f"{CITIES[index]}." + (f" {CLOSING}" if rng.random() < 0.3 else "")
+        sft.append(record(number, [("user", question(index, form)), ("assistant", answer)]))
+        wrong = CITIES[(index + 5) % len(CITIES)]
+        responses = [
+            f"{CITIES[index]}. {CLOSING}",
+            f"{CITIES[index]}.",
+            f"{wrong}.",
+            f"{wrong} {wrong} {wrong}",
+        ]
+        reward.append(
+            record(number, [("user", question(index, (form + 1) % 3))], responses=responses[: 3 + number % 2])
+        )
+        labels = {"reference": f"{CITIES[index]}."}
+        ppo.append(record(number, [("user", question(index, (form + 2) % 3))], labels=labels))
+        questions.append(record(number, [("user", question(index, form))], labels=labels))
+    for name, records in (("sft", sft), ("reward", reward), ("ppo", ppo)):
+        write_lines(folder / name / "train.jsonl", records[:60])
+        write_lines(folder / name / "eval.jsonl", records[60:])
+    write_lines(folder / "questions.jsonl", questions[:24])
+
+
+def write_world(folder: Path) -> None:
+    """corpus/, splits/ and splits/questions.jsonl below `folder`."""
+    write_corpus(folder / "corpus")
+    write_splits(folder / "splits")
