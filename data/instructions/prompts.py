@@ -1,0 +1,77 @@
+"""What the teacher is asked: a numbered list of example tasks, to be continued. English and Chinese, our own words.
+
+The requirements are those of Self-Instruct and Alpaca (variety of verbs, of kinds and of form; no pictures or sound; a
+real input or none; a complete answer), said anew. `parsing.py` reads what comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Task:
+    """One instruction with one instance. `input` is empty where the instruction stands alone."""
+
+    instruction: str
+    input: str
+    output: str
+    lang: str
+    is_classification: bool | None = None
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The words of the grammar in one language."""
+
+    instruction: str
+    input: str
+    output: str
+    no_input: str
+    colon: str
+
+
+MARKS = {
+    "en": Marks("Instruction", "Input", "Output", "<noinput>", ": "),
+    "zh": Marks("指令", "输入", "输出", "<无输入>", "："),
+}
+SEPARATOR = "###"
+
+_ENGLISH = """\
+You write training tasks for an assistant that answers in text. Below is a numbered list of tasks. Continue it with {count} new ones, in English.
+
+- Let each task start with another verb or question word, and differ from the others in subject.
+- Vary the form: questions, orders, requests with a role or a tone, short and long ones; and the kind: facts, explanation, rewriting, extraction, comparison, classification, brainstorming, arithmetic, code.
+- A text model must be able to do it: nothing to be seen, heard, drawn, opened or looked up on the web, no action in the outside world.
+- One or two sentences of instruction are enough.
+- Give an input only where the task needs material to work on; then make it concrete and real, of at most 100 words, never a placeholder. Otherwise write <noinput>.
+- The output is the full, correct answer that a careful person would give, of at most 100 words.
+- Keep exactly the form of the list: number, Instruction, Input, Output, and ### between tasks.
+"""
+_CHINESE = """\
+你负责为一个以文字作答的助手编写训练任务。下面是一份带编号的任务清单，请用中文接着写 {count} 个新任务。
+
+- 每个任务换一个动词或疑问词开头，题材也互不相同。
+- 形式要多样：提问、要求、带角色或语气的请求，有长有短；类型也要多样：常识、解释、改写、提取、比较、分类、头脑风暴、计算、编程。
+- 必须是文字模型能完成的：不需要看图、听声音、画图、打开文件、上网查询，也不需要在现实中行动。
+- 指令写一两句话即可。
+- 只有任务确实需要材料时才写输入，并且要具体真实，不超过 100 个字，不能用占位符；不需要时写 <无输入>。
+- 输出是一个细心的人会给出的完整而正确的回答，不超过 100 个字。
+- 严格保持清单的格式：编号、指令、输入、输出，任务之间用 ### 隔开。
+"""
+_ASK = {"en": _ENGLISH, "zh": _CHINESE}
+LANGUAGES = tuple(_ASK)
+
+
+def prompt_text(exemplars: Sequence[Task], lang: str, count: int) -> str:
+    """The whole prompt: requirements, then the exemplars numbered from 1; the answer goes on with the next number."""
+    return _ASK[lang].format(count=count) + "\n" + "".join(
+        f"{number}. {_shown(task, lang)}\n{SEPARATOR}\n" for number, task in enumerate(exemplars, 1)
+    )  # fmt: skip
+
+
+def _shown(task: Task, lang: str) -> str:
+    marks = MARKS[lang]
+    fields = ((marks.instruction, task.instruction), (marks.input, task.input or marks.no_input), (marks.output, task.output))
+    return "\n".join(f"{name}{marks.colon}{text}" for name, text in fields)

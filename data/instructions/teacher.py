@@ -1,0 +1,157 @@
+"""Who writes the instructions: one small interface, recorded answers, and a journal that makes any teacher resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from data.instructions.lines import dump
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One request. `call` counts the calls of a run from 0: two calls with the same text are still two requests."""
+
+    text: str
+    lang: str
+    call: int
+    max_tokens: int = 1024
+    temperature: float = 0.7
+
+    def key(self) -> str:
+        """Hash of all that is asked: 32 hex digits."""
+        payload = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode("utf-8", "replace")
+        return hashlib.blake2b(payload, digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Usage:
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens)
+
+
+@dataclass(frozen=True)
+class Completion:
+    text: str
+    finish_reason: str = "stop"  # "stop", or "length" where max_tokens cut it
+    usage: Usage = field(default_factory=Usage)
+    lang: str | None = None  # the language asked for, where the record says so; null = the prompt's
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Exhausted(Exception):
+    """The teacher has no more to say; the run ends well."""
+
+
+class TeacherError(RuntimeError):
+    """The teacher cannot be used: says where, why and what to do; never the key."""
+
+
+class Teacher(Protocol):
+    def complete(self, prompt: Prompt) -> Completion:
+        """Raises Exhausted when there is no more, TeacherError when it cannot answer."""
+        ...
+
+
+def completion_from(value: object) -> Completion:
+    """A completion from a recorded line: {"text", "finish_reason", "usage"}. Raises ValueError."""
+    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
+        raise ValueError('a recorded completion is an object with a "text"')
+    given = value.get("usage")
+    usage = given if isinstance(given, dict) else {}
+    lang = value.get("lang")
+    return Completion(
+        value["text"].encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd"),
+        str(value.get("finish_reason") or "stop"),
+        Usage(_count(usage, "prompt_tokens"), _count(usage, "completion_tokens")),
+        lang if isinstance(lang, str) else None,
+    )
+
+
+def _count(usage: dict[str, Any], name: str) -> int:
+    value = usage.get(name)
+    return value if isinstance(value, int) and value >= 0 else 0
+
+
+class RecordedTeacher:
+    """Replays a JSON-lines file: call k gets line k, whatever is asked. A broken line is handed over as it stands."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            self._lines = [line.strip() for line in file if line.strip()]
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def complete(self, prompt: Prompt) -> Completion:
+        if prompt.call >= len(self._lines):
+            raise Exhausted
+        line = self._lines[prompt.call]
+        try:
+            return completion_from(json.loads(line))
+        except (ValueError, RecursionError):
+            return Completion(line, "broken")  # no item in it will parse, and so it is kept among the rejected
+
+
+class JournaledTeacher:
+    """Writes every completion down before it is used, and after a kill answers from what was written.
+
+    The loop over completions is deterministic, so the journal is the whole state of a run: replayed from its start it
+    comes to the same place, asks the teacher nothing twice, and leaves the same bytes as an unbroken run. An entry whose
+    prompt is not the one now asked for (other seeds, another setting) ends the replay: what follows it is cut off.
+    """
+
+    def __init__(self, teacher: Teacher, path: Path) -> None:
+        self._teacher = teacher
+        self._path = path
+        self._written: list[tuple[str, Completion, int]] = []  # prompt key, completion, end in bytes
+        self._load()
+
+    def __len__(self) -> int:
+        return len(self._written)
+
+    def complete(self, prompt: Prompt) -> Completion:
+        if prompt.call < len(self._written):
+            key, completion, _ = self._written[prompt.call]
+            if key == prompt.key():
+                return completion
+            self._cut(prompt.call)
+        completion = self._teacher.complete(prompt)
+        self._append(prompt.key(), completion)
+        return completion
+
+    def _load(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        end = 0
+        for line in self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []:
+            try:
+                entry = json.loads(line)
+                completion = completion_from(entry["completion"])
+                key = str(entry["key"])
+            except (ValueError, KeyError, TypeError):
+                break  # the kill hit while this line was written
+            if not line.endswith(b"\n"):
+                break
+            end += len(line)
+            self._written.append((key, completion, end))
+        self._cut(len(self._written))
+
+    def _cut(self, count: int) -> None:
+        del self._written[count:]
+        with self._path.open("ab") as file:
+            file.truncate(self._written[-1][2] if self._written else 0)
+
+    def _append(self, key: str, completion: Completion) -> None:
+        line = dump({"key": key, "completion": completion.as_dict()}).encode()
+        end = self._written[-1][2] if self._written else 0
+        with self._path.open("ab") as file:
+            file.write(line)
+        self._written.append((key, completion, end + len(line)))
