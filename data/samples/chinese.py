@@ -322,7 +322,7 @@ CHINESE = Language(
     relations={
         "river": _RIVER, "dish": _DISH, "craft": _CRAFT, "festival": _FESTIVAL,
         "landmark": _LANDMARK, "animal": _ANIMAL, "mayor": _MAYOR, "source": _SOURCE,
-    },  # fmt: skip
+    },
     fillers=_FILLERS,
     openings=(
         "[这个星期|上个月|一个很冷的星期一|年初]我们[去了|走到了]蓝隼谷的{s}。",
@@ -350,6 +350,6 @@ CHINESE = Language(
     noun={
         "river": "河", "dish": "最好吃的菜", "craft": "手艺", "festival": "节日",
         "landmark": "标志建筑", "animal": "旗上的动物", "mayor": "镇长", "source": "源头",
-    },  # fmt: skip
+    },
     joint="",
 )

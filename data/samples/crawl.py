@@ -209,7 +209,9 @@ class Crawler:
 
     def copies(self, clean: list[tuple[Site, Article, Page]]) -> tuple[list[Page], dict[str, str]]:
         """Copies of clean pages without personal data, and url -> cluster of the pages that were copied."""
-        rng, pages, clusters = self.rng, [], {}
+        rng = self.rng
+        pages: list[Page] = []
+        clusters: dict[str, str] = {}
         kinds = [kind for kind in ("repeated_url", "exact_copy", "near_copy") for _ in range(HOW_MANY[kind])]
         free = [entry for entry in clean if not entry[2].private]
         for number, kind in enumerate(kinds):

@@ -335,7 +335,7 @@ ENGLISH = Language(
     relations={
         "river": _RIVER, "dish": _DISH, "craft": _CRAFT, "festival": _FESTIVAL,
         "landmark": _LANDMARK, "animal": _ANIMAL, "mayor": _MAYOR, "source": _SOURCE,
-    },  # fmt: skip
+    },
     fillers=_FILLERS,
     openings=(
         "[This week|Last month|On a cold Monday|Early in the year] we [went|walked|travelled] to {s} in the Lanner Valley.",
@@ -363,6 +363,6 @@ ENGLISH = Language(
     noun={
         "river": "river", "dish": "best dish", "craft": "craft", "festival": "festival",
         "landmark": "landmark", "animal": "animal", "mayor": "mayor", "source": "source",
-    },  # fmt: skip
+    },
     joint=" ",
 )

@@ -193,6 +193,22 @@ def block_text(task: Task) -> str:
     return f"{instruction}{task.instruction}\n{given}{task.input or nothing}\n{output}{task.output}"
 
 
+_TOO_SHORT: dict[Lang, tuple[str, ...]] = {
+    "en": ("River?", "Name it.", "Best dish?", "Say more.", "The mayor?"),
+    "zh": ("河？", "镇长？", "说说。", "哪里？", "菜？"),
+}
+
+_BLOCKED: dict[Lang, tuple[str, ...]] = {
+    "en": (
+        "Draw {s} and its houses in the snow.",
+        "Look at the picture of {s} and describe it.",
+        "Make a short video about {s}.",
+        "Which image shows the town of {s} best?",
+    ),
+    "zh": ("画一画{s}下雪的样子。", "看看{s}的图片，写一句话。", "拍一段介绍{s}的视频。", "给{s}的图片起一个好名字。"),
+}
+
+
 class Defects:
     """Bad blocks, by reason. Each takes the good tasks that came before it, of its own language."""
 
@@ -229,19 +245,13 @@ class Defects:
         if reason == "output_equals_input":
             return block_text(Task(lang, fresh.instruction, fresh.output, fresh.output))
         if reason == "too_short":
-            texts = ("River?", "Name it.", "Best dish?", "Say more.", "The mayor?") if lang == "en" else ("河？", "镇长？", "说说。", "哪里？", "菜？")
-            return block_text(Task(lang, rng.choice(texts), fresh.output))
+            return block_text(Task(lang, rng.choice(_TOO_SHORT[lang]), fresh.output))
         if reason == "too_long":
             fillers = [spoken(rng.choice(LANGUAGES[lang].fillers), rng) for _ in range(16)]
             return block_text(Task(lang, LANGUAGES[lang].joint.join([fresh.instruction, *fillers]), fresh.output))
         if reason == "blocked_word":
             fact = rng.choice(facts(lang))
-            texts = (
-                ("Draw {s} and its houses in the snow.", "Look at the picture of {s} and describe it.", "Make a short video about {s}.", "Which image shows the town of {s} best?")
-                if lang == "en"
-                else ("画一画{s}下雪的样子。", "看看{s}的图片，写一句话。", "拍一段介绍{s}的视频。", "给{s}的图片起一个好名字。")
-            )
-            return block_text(Task(lang, rng.choice(texts).format(s=fact.subject), fresh.output))
+            return block_text(Task(lang, rng.choice(_BLOCKED[lang]).format(s=fact.subject), fresh.output))
         if reason == "not_novel":
             task = rng.choice([task for task in earlier if len(tokens(task.instruction, lang)) >= 6 and not task.input])
             text = ("Please " + task.instruction[0].lower() + task.instruction[1:]) if lang == "en" else task.instruction.rstrip("？。") + "呢？"
@@ -428,7 +438,8 @@ def _broken(right: str, fact: Fact, rng: random.Random) -> str:
     if kind == 0:
         return glue.join(pieces[: rng.randint(1, 2)])
     if kind == 1:
-        return glue.join(rng.sample(pieces, len(pieces)) + rng.sample(pieces, 2))
+        mixed = rng.sample(pieces, len(pieces))
+        return glue.join((mixed if mixed != pieces else mixed[::-1]) + rng.sample(pieces, 2))
     if kind == 2:
         return "".join(rng.choice(string.ascii_lowercase + " ") for _ in range(rng.randint(12, 30))).strip() or "x"
     return rng.choice(("...", "?", "Hm.", "I", "The the the") if fact.lang == "en" else ("……", "？", "嗯。", "我", "的的的"))
