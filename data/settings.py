@@ -46,7 +46,6 @@ class LanguageSettings(Settings):
         0.5, ge=0, le=1,
         description="Before extraction a page goes only if another language is at least this probable on its stripped text.",
     )
-    min_score: float = Field(0.65, ge=0, le=1, description="Score of the extracted text's language (FineWeb: 0.65).")
 
 
 class ExtractionSettings(Settings):
@@ -83,37 +82,99 @@ class DedupSettings(Settings):
 class PerplexitySettings(Settings):
     trusted: str | None = Field(None, description="Folder with one trusted text per language, <lang>.txt; null = the bundled one.", json_schema_extra=FILE)
     order: int = Field(4, ge=1, le=8, description="Characters in an n-gram.")
+    max_characters: int = Field(1 << 16, ge=1000, description="Characters of a text that are measured, from its beginning.")
 
 
 class SensitiveSettings(Settings):
     terms_file: str | None = Field(None, description="Terms, one a line: `term` or `topic<TAB>term`; '#' starts a comment.", json_schema_extra=FILE)
     use_bundled_terms: bool = Field(True, description="Also use the small list that comes with the project.")
-    personal_data: Literal["redact", "drop", "keep"] = Field("redact", description="E-mail, phone, IP, Chinese ID, bank card.")
 
 
 class Rule(Settings):
-    """One threshold over one label. A document whose label is outside [min, max] is dropped with `reason`."""
+    """One threshold over one label. A document whose label is outside [min, max] is dropped with `reason`.
 
-    reason: str = Field(pattern=r"^[a-z0-9_]+$")
-    label: str
-    min: float | None = None
-    max: float | None = None
+    A document without the label (null) passes.
+    """
+
+    reason: str = Field(pattern=r"^[a-z0-9_]+$", description="Name of the drop; several rules may share one.")
+    label: str = Field(description="Column of any label table.")
+    min: float | None = Field(None, description="Smallest value kept, in the label's unit.")
+    max: float | None = Field(None, description="Largest value kept, in the label's unit.")
     max_mads: float | None = Field(
         None, gt=0,
-        description="Upper bound in robust deviations: median + this * 1.4826 * MAD of the label within the document's language.",
+        description="Upper bound in robust deviations: median + this * 1.4826 * MAD of the label within the language's documents that no bound of the other rules drops.",
     )
+    min_spread: float = Field(0.0, ge=0, description="1.4826 * MAD is taken as at least this, in the label's unit: a uniform crawl has a tiny MAD.")
     languages: list[str] | None = Field(None, description="Applies to these languages alone; null = all.")
+    source: str = Field("", description="Where the threshold comes from.")
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Rule:
+        if self.min is None and self.max is None and self.max_mads is None:
+            raise ValueError(f"rule {self.reason!r} needs min, max or max_mads")
+        return self
+
+
+def _default_rules() -> list[Rule]:
+    """The cleaning that a corpus gets unless its recipe says otherwise: labels of data/corpus, thresholds with source."""
+    gopher, fineweb, own = "Gopher A1.1", "FineWeb 3.3", "this project, on ../shared/real and the samples"
+    repetition = "Gopher A1.2"
+    spaced, zh = ["en"], ["zh"]
+    rules = [
+        Rule(reason="language", label="target_language_score", min=0.65, source="FineWeb 3.2, over all languages asked for"),
+        Rule(reason="broken_encoding", label="unreadable_characters_share", max=0.02, source=own),
+        Rule(reason="lorem_ipsum", label="lorem_ipsums", max=0, source="C4"),
+        Rule(reason="too_short", label="words", min=50, languages=spaced, source=gopher),
+        Rule(reason="too_short", label="words", min=50, languages=zh, source=own + ": characters of Chinese"),
+        Rule(reason="too_long", label="words", max=100_000, languages=spaced, source=gopher),
+        Rule(reason="too_long", label="words", max=200_000, languages=zh, source=gopher + ", two characters a word"),
+        Rule(reason="word_length", label="word_characters_mean", min=3, max=10, languages=spaced, source=gopher),
+        Rule(reason="symbols", label="hashes_per_word", max=0.1, source=gopher),
+        Rule(reason="symbols", label="ellipses_per_word", max=0.1, source=gopher),
+        Rule(reason="symbols", label="symbols_share", max=0.1, source=own),
+        Rule(reason="bullet_lines", label="bullet_lines_share", max=0.9, source=gopher),
+        Rule(reason="ellipsis_lines", label="ellipsis_lines_share", max=0.3, source=gopher),
+        Rule(reason="few_letters", label="alphabetic_words_share", min=0.8, languages=spaced, source=gopher),
+        Rule(reason="few_letters", label="alphabetic_words_share", min=0.6, languages=zh, source=own + ": characters"),
+        Rule(reason="stop_words", label="stop_words", min=2, languages=spaced, source=gopher),
+        Rule(reason="stop_words", label="stop_words", min=2, languages=zh, source=own + ": of 25 function words"),
+        Rule(reason="repeated_lines", label="duplicate_lines_share", max=0.3, source=repetition),
+        Rule(reason="repeated_lines", label="duplicate_lines_characters_share", max=0.2, source=repetition),
+        Rule(reason="repeated_paragraphs", label="duplicate_paragraphs_share", max=0.3, source=repetition),
+        Rule(reason="repeated_paragraphs", label="duplicate_paragraphs_characters_share", max=0.2, source=repetition),
+    ]
+    tops = {2: 0.20, 3: 0.18, 4: 0.16}
+    duplicates = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
+    for size, most in tops.items():
+        rules.append(Rule(reason="repeated_phrases", label=f"top_{size}gram_characters_share", max=most, source=repetition))
+    for size, most in duplicates.items():
+        rules.append(Rule(reason="repeated_phrases", label=f"duplicate_{size}gram_characters_share", max=most, source=repetition))
+    return [
+        *rules,
+        Rule(reason="unpunctuated_lines", label="punctuated_lines_share", min=0.12, source=fineweb),
+        Rule(reason="short_lines", label="short_lines_share", max=0.67, source=fineweb),
+        Rule(reason="list_of_words", label="newlines_per_word", max=0.3, source=fineweb),
+        Rule(reason="sensitive_content", label="sensitive_terms_per_1000_words", max=5, source=own),
+        Rule(reason="perplexity", label="bits_per_character", max_mads=8, min_spread=0.3, source=own),
+    ]
 
 
 class SelectionSettings(Settings):
     """Decides once, over all labels; the first rule that a document breaks names its drop."""
 
-    rules: list[Rule] = Field(default_factory=list)
+    rules: list[Rule] = Field(default_factory=_default_rules, description="In order; a recipe's list replaces this one.")
     keep_duplicates: bool = Field(False, description="Keep every copy of a near-duplicate cluster.")
+    source_priority: list[str] = Field(
+        default_factory=list,
+        description="Patterns of `source` (fnmatch), best first: of a cluster the copy from the best source stays; null or no match comes last.",
+    )
+    prefer: str | None = Field("words", description="Of copies of equal priority the one with most of this label stays, then the smallest id.")
+    personal_data: Literal["redact", "drop", "keep"] = Field("redact", description="E-mail, phone, IP, Chinese ID, bank card.")
+    shard_documents: int = Field(5000, ge=1, description="Documents of one shard of the corpus.")
 
 
 class SelfInstructSettings(Settings):
-    completions: str | None = Field(None, description="Recorded completions (JSONL), replayed in order; null = the bundled ones.")
+    completions: str | None = Field(None, description="Recorded completions (JSONL), replayed in order; null = the bundled ones.", json_schema_extra=FILE)
     teacher_url: str | None = Field(
         None, pattern=r"^https?://", json_schema_extra=WHERE,
         description="Base URL of an OpenAI-compatible server (http://localhost:8000/v1) that is asked instead of the recorded completions.",

@@ -1,0 +1,177 @@
+"""A character n-gram language model: interpolated Witten-Bell smoothing in hash tables, trained and asked in numpy.
+
+p(c | h) = (count(hc) + T(h) p(c | h')) / (N(h) + T(h)), with N(h) how often the context h was seen, T(h) by how many
+different characters it was followed, h' the context without its first character, and below the unigrams a uniform
+distribution over CHARACTERS (Witten and Bell 1991; Chen and Goodman 1999, 2.5). Every seen n-gram's probability and
+every context's weight T/(N+T) are worked out at training; asking is one table look-up per character and order.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.text import Hashes, code_points, mix, ngram_hashes
+
+CHARACTERS = 20_000  # an unseen character costs log2 of this, beyond the weight of being unseen
+_PROBES = 4
+_BLOCK = 1 << 18  # characters scored at once
+
+
+def characters(text: str) -> Hashes:
+    """`text` as the model reads it, one hash per character: NFKC, lower case, digits as 0, white space folded."""
+    folded = " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    codes = code_points(folded).astype(np.uint64)
+    codes[(codes >= 48) & (codes <= 57)] = 48
+    return mix(codes + np.uint64(1))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """n-grams of one order in an open hash table: `keys`, their probability, their weight as a context."""
+
+    keys: Hashes  # shape (2^bits,), 0 = empty
+    probability: NDArray[np.float32]
+    weight: NDArray[np.float32]
+
+    @staticmethod
+    def build(keys: Hashes, probability: NDArray[np.float32], weight: NDArray[np.float32]) -> _Table:
+        bits = max(4, (len(keys) * 3).bit_length())
+        while (table := _Table._place(keys, probability, weight, bits)) is None:
+            bits += 1
+        return table
+
+    @staticmethod
+    def _place(
+        keys: Hashes, probability: NDArray[np.float32], weight: NDArray[np.float32], bits: int
+    ) -> _Table | None:
+        size = 1 << bits
+        table = _Table(np.zeros(size, np.uint64), np.zeros(size, np.float32), np.ones(size, np.float32))
+        waiting = np.arange(len(keys))
+        for probe in range(_PROBES):
+            slots = ((keys[waiting] + np.uint64(probe)) & np.uint64(size - 1)).astype(np.int64)
+            free = table.keys[slots] == 0
+            chosen, first = np.unique(slots[free], return_index=True)
+            placed = waiting[free][first]
+            table.keys[chosen], table.probability[chosen] = keys[placed], probability[placed]
+            table.weight[chosen] = weight[placed]
+            waiting = np.setdiff1d(waiting, placed, assume_unique=True)
+            if not len(waiting):
+                return table
+        return None
+
+    def find(self, grams: Hashes) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Whether each n-gram is here, and its slot where it is."""
+        mask = np.uint64(len(self.keys) - 1)
+        slots = (grams & mask).astype(np.int64)
+        hit = self.keys[slots] == grams
+        missed = np.flatnonzero(~hit & (self.keys[slots] != 0))
+        for probe in range(1, _PROBES):
+            if not len(missed):
+                break
+            at = ((grams[missed] + np.uint64(probe)) & mask).astype(np.int64)
+            found = self.keys[at] == grams[missed]
+            slots[missed[found]] = at[found]
+            hit[missed[found]] = True
+            missed = missed[~found & (self.keys[at] != 0)]
+        return hit, slots
+
+
+class CharModel:
+    """Character n-gram model of one language."""
+
+    def __init__(self, tables: list[_Table], unseen: float) -> None:
+        self._tables = tables
+        self._unseen = unseen  # weight of the uniform distribution below the unigrams
+
+    @staticmethod
+    def train(text: str, order: int) -> CharModel:
+        """A model of `text`. Raises ValueError where it is shorter than `order` characters."""
+        symbols = characters(text)
+        if len(symbols) <= order:
+            raise ValueError(f"a trusted text of {len(symbols)} characters is too short to learn from")
+        keys: list[Hashes] = []
+        probabilities: list[NDArray[np.float64]] = []
+        weights: list[NDArray[np.float64]] = []
+        unseen = 0.0
+        for size in range(1, order + 1):
+            grams = _grams(symbols, size)
+            found, first, counts = np.unique(grams, return_index=True, return_counts=True)
+            if size == 1:
+                total, types = float(len(grams)), float(len(found))
+                unseen = types / (total + types)
+                probability = (counts + types / CHARACTERS) / (total + types)
+            else:
+                context_keys = keys[-1]
+                context = np.searchsorted(context_keys, _grams(symbols, size - 1)[first])
+                suffix = np.searchsorted(context_keys, _grams(symbols, size - 1)[first + 1])
+                seen = np.bincount(context, weights=counts, minlength=len(context_keys))
+                types_of = np.bincount(context, minlength=len(context_keys)).astype(np.float64)
+                weights.append(np.where(seen > 0, types_of / np.maximum(seen + types_of, 1), 1.0))
+                lower = probabilities[-1][suffix]
+                probability = (counts + types_of[context] * lower) / (seen[context] + types_of[context])
+            keys.append(found)
+            probabilities.append(probability)
+        weights.append(np.ones(len(keys[-1])))
+        tables = [
+            _Table.build(key, probability.astype(np.float32), weight.astype(np.float32))
+            for key, probability, weight in zip(keys, probabilities, weights, strict=True)
+        ]
+        return CharModel(tables, unseen)
+
+    def bits(self, text: str) -> float:
+        """Mean bits per character of `text`: -log2 of its probability over its length; 0.0 for an empty text."""
+        symbols = characters(text)
+        if not len(symbols):
+            return 0.0
+        overlap = len(self._tables) - 1
+        total = 0.0
+        for at in range(0, len(symbols), _BLOCK):
+            start = max(0, at - overlap)
+            total += float(self._block_bits(symbols[start : at + _BLOCK])[at - start :].sum())
+        return total / len(symbols)
+
+    def _block_bits(self, symbols: Hashes) -> NDArray[np.float64]:
+        probability = np.full(len(symbols), self._unseen / CHARACTERS, dtype=np.float64)
+        weight = np.ones(0, np.float32)
+        for size, table in enumerate(self._tables, 1):
+            grams = _grams(symbols, size)
+            if not len(grams):
+                break
+            hit, slots = table.find(grams)
+            place = probability[size - 1 :]
+            backed_off = place if size == 1 else place * weight[:-1]
+            probability[size - 1 :] = np.where(hit, table.probability[slots], backed_off)
+            weight = np.where(hit, table.weight[slots], np.float32(1.0))
+        return -np.log2(probability)
+
+    def save(self, path: Path) -> None:
+        """One .npz file of the seen n-grams (no empty slots)."""
+        arrays: dict[str, NDArray] = {"unseen": np.array(self._unseen)}
+        for size, table in enumerate(self._tables, 1):
+            used = table.keys != 0
+            arrays[f"keys_{size}"] = table.keys[used]
+            arrays[f"probability_{size}"] = table.probability[used]
+            arrays[f"weight_{size}"] = table.weight[used]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    @staticmethod
+    def load(path: Path) -> CharModel:
+        with np.load(path) as arrays:
+            orders = sum(name.startswith("keys_") for name in arrays.files)
+            tables = [
+                _Table.build(arrays[f"keys_{n}"], arrays[f"probability_{n}"], arrays[f"weight_{n}"])
+                for n in range(1, orders + 1)
+            ]
+            return CharModel(tables, float(arrays["unseen"]))
+
+
+def _grams(symbols: Hashes, size: int) -> Hashes:
+    """Hashes of n-grams, never 0 (0 marks an empty slot)."""
+    return np.maximum(ngram_hashes(symbols, size), np.uint64(1))

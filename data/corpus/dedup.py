@@ -1,0 +1,153 @@
+"""Near and exact duplicates: signatures per shard, then clusters over the whole corpus.
+
+MinHash-LSH (Broder 1997; Leskovec et al., Mining of Massive Datasets, 3.4): a document is the set of its shingles; the
+minimum of a random hash over the set is equal for two documents with probability J, their Jaccard similarity; `rows`
+minima make a band; documents that agree in a band are candidates, with probability 1 - (1 - J^rows)^bands. At 14 x 8
+that is .565/.772/.924/.988 at J = .70/.75/.80/.85.
+
+The hash is (a*x + b mod 2^64) >> 32 with a odd: 2-independent on 32-bit x (Dietzfelbinger 1996) and without the
+division that (a*x + b) mod (2^61 - 1) needs, which in 64-bit arithmetic overflows anyway.
+
+Layout, so that memory is bounded by one band and not by the texts: `signatures` (a label, mapped over shards) keeps 8
+bytes a band; `find_duplicates` takes one band after the other, sorts it, links equal neighbours and joins the links.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from data.corpus.components import Rows, join, links_of_equal
+from data.corpus.jaccard import verified_links
+from data.document import Counts
+from data.settings import DedupSettings
+from data.shards import read_shard, shard_name, write_shard
+from data.text import Hashes, code_points, hash_spans, mix, normalise, shingles
+
+_BLOCK = 1 << 14  # shingles hashed at once: they and their hashes stay in the processor's cache
+DUPLICATE_LABELS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("exact_cluster", pa.string()),  # smallest id of the documents with the same normalised text
+        pa.field("exact_size", pa.int64()),  # documents in it
+        pa.field("duplicate_cluster", pa.string()),  # smallest id of the near-duplicate cluster
+        pa.field("duplicate_size", pa.int64()),
+    ]
+)
+
+
+def signature_schema(bands: int) -> pa.Schema:
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("text_hash", pa.uint64()),  # of the normalised words
+            *(pa.field(f"band_{band}", pa.uint64()) for band in range(bands)),
+        ]
+    )
+
+
+def permutations(settings: DedupSettings) -> tuple[Hashes, Hashes]:
+    """Multipliers (odd) and addends of the bands * rows hash functions, from the seed alone."""
+    count = settings.bands * settings.rows
+    random = np.random.Generator(np.random.PCG64(settings.seed))
+    a = random.integers(0, 1 << 63, count, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    b = random.integers(0, 1 << 63, count, dtype=np.uint64)
+    return a, b
+
+
+def minhash(shingle_hashes: list[Hashes], settings: DedupSettings) -> NDArray[np.uint32]:
+    """MinHash signatures, shape (documents, bands * rows). Every document needs at least one shingle."""
+    a, b = permutations(settings)
+    out = np.empty((len(shingle_hashes), len(a)), dtype=np.uint32)
+    at = 0
+    while at < len(shingle_hashes):
+        stop, total = at, 0
+        while stop < len(shingle_hashes) and (stop == at or total + len(shingle_hashes[stop]) <= _BLOCK):
+            total += len(shingle_hashes[stop])
+            stop += 1
+        group = shingle_hashes[at:stop]
+        offsets = np.cumsum([0, *map(len, group[:-1])])
+        values = np.concatenate(group) >> np.uint64(32)
+        hashed = np.empty_like(values)
+        for k in range(len(a)):
+            np.multiply(values, a[k], out=hashed)
+            np.add(hashed, b[k], out=hashed)
+            out[at:stop, k] = np.minimum.reduceat(hashed, offsets) >> np.uint64(32)
+        at = stop
+    return out
+
+
+def band_keys(minima: NDArray[np.uint32], settings: DedupSettings) -> Hashes:
+    """64-bit key of every band, shape (documents, bands). Keys of different bands do not meet."""
+    rows = minima.reshape(len(minima), settings.bands, settings.rows).astype(np.uint64)
+    keys = np.zeros(rows.shape[:2], dtype=np.uint64)
+    for row in range(settings.rows):
+        keys = mix(keys * np.uint64(0x9E3779B97F4A7C15) + rows[:, :, row] + np.uint64(row + 1))
+    return keys
+
+
+def text_hash(text: str) -> int:
+    """64-bit hash of the normalised text, white space folded: equal for exact copies."""
+    codes = code_points(" ".join(normalise(text).split()) or "\0")
+    return int(hash_spans(codes, np.zeros(1, np.int64), np.array([len(codes)], np.int64))[0])
+
+
+def signatures(documents: pa.Table, settings: DedupSettings) -> pa.Table:
+    """Label: `text_hash` and one key per band (`signature_schema`)."""
+    texts = [text or "" for text in documents["text"].to_pylist()]
+    sets = [shingles(text, settings.shingle_words, settings.shingle_characters) for text in texts]
+    keys = band_keys(minhash(sets, settings), settings)
+    columns = [
+        documents["id"].combine_chunks(),
+        pa.array([text_hash(text) for text in texts], pa.uint64()),
+        *(pa.array(np.ascontiguousarray(keys[:, band])) for band in range(settings.bands)),
+    ]
+    return pa.table(columns, schema=signature_schema(settings.bands))
+
+
+def find_duplicates(
+    signature_shards: list[Path], out: Path, settings: DedupSettings, documents: list[Path] | None = None
+) -> Counts:
+    """Write out/labels/part-* (DUPLICATE_LABELS), shard by shard and row by row as `signature_shards`.
+
+    A cluster is a connected component of candidates; its name is its smallest id, so the result depends on neither
+    order nor shards. With `verify_jaccard`, candidates are compared by their shingles: `documents` are the shards that
+    the signatures were made from.
+    """
+    rows = Rows.read(signature_shards)
+    exact = join(len(rows), [links_of_equal(_column(signature_shards, "text_hash"), rows.rank)])
+    links = [links_of_equal(_column(signature_shards, "text_hash"), rows.rank)]
+    near = join(len(rows), links)
+    for band in range(settings.bands):
+        keys = _column(signature_shards, f"band_{band}")
+        if settings.verify_jaccard is None:
+            found = links_of_equal(keys, rows.rank)
+        else:
+            if documents is None:
+                raise ValueError("verify_jaccard needs the documents")
+            found = verified_links(keys, rows, documents, settings, near)
+        near = join(len(rows), [found], near)
+    _write(rows, exact, near, signature_shards, out)
+    return Counts(len(rows), len(rows))
+
+
+def _column(shards: list[Path], name: str) -> Hashes:
+    parts = [read_shard(shard, [name])[name].to_numpy() for shard in shards]
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+
+
+def _write(
+    rows: Rows, exact: NDArray[np.int64], near: NDArray[np.int64], shards: list[Path], out: Path
+) -> None:
+    sizes = [np.bincount(component, minlength=len(rows))[component] for component in (exact, near)]
+    names = [rows.smallest_ids(component) for component in (exact, near)]
+    at = 0
+    for index, shard in enumerate(shards):
+        ids = read_shard(shard, ["id"])["id"].combine_chunks()
+        span = slice(at, at + len(ids))
+        columns = [ids, names[0](span), pa.array(sizes[0][span]), names[1](span), pa.array(sizes[1][span])]
+        write_shard(out / "labels" / shard_name(index), pa.table(columns, schema=DUPLICATE_LABELS))
+        at += len(ids)

@@ -1,0 +1,118 @@
+"""Personal data in text: found by pattern, checked by check digits where there are any, replaced by marks."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from datetime import date
+from typing import NamedTuple
+
+_GAP = r"[ \-\u00a0]"
+_EMAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+\-]{0,63}@(?:[A-Za-z0-9\-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9\-])")
+_ID_NUMBER = re.compile(r"(?<![0-9A-Za-z])[1-9]\d{16}[\dXx](?![0-9A-Za-z])")
+_BANK_CARD = re.compile(rf"(?<![\d.]){_GAP}?[2-6](?:{_GAP}?\d){{12,18}}(?!{_GAP}?\d)")
+_IPV4 = re.compile(r"(?<![\d.A-Za-z])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)")
+_IPV6 = re.compile(r"(?<![0-9A-Za-z:.])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{1,4}(?![0-9A-Za-z:])")
+_PHONES = [
+    # mobile, mainland China
+    re.compile(rf"(?<![\d.])(?:(?:\+|00)?86{_GAP}?)?1[3-9]\d(?:{_GAP}?\d{{4}}){{2}}(?!\d)"),
+    # with a country code
+    re.compile(r"(?<![\w+])(?:\+|00(?=[1-9]))[1-9]\d{0,2}[ .\-/]?(?:\(0?\d{1,4}\)[ .\-/]?)?\d{1,4}(?:[ .\-/]?\d{2,4}){1,5}(?!\d)"),
+    # North America
+    re.compile(r"(?<![\d.\-/(])(?:1[ .\-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[.\- ])[2-9]\d{2}[.\- ]\d{4}(?![\d\-/])"),
+    # fixed lines and service numbers, mainland China
+    re.compile(r"(?<![\d.\-])(?:\(0\d{2,3}\)|0\d{2,3}[\- ])[2-8]\d{6,7}(?![\d\-])|(?<![\d.\-])[48]00[\- ]\d{3}[\- ]?\d{4}(?![\d\-])"),
+]
+_MIN_PHONE_DIGITS, _MAX_PHONE_DIGITS = 7, 15  # E.164 allows 15
+_ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+_ID_CHECKS = "10X98765432"
+
+
+class Found(NamedTuple):
+    """A span of text, what it is, and the mark that replaces it."""
+
+    start: int
+    end: int
+    kind: str
+
+
+MARKS = {
+    "emails": "<EMAIL>",
+    "id_numbers": "<ID_NUMBER>",
+    "bank_cards": "<BANK_CARD>",
+    "ip_addresses": "<IP_ADDRESS>",
+    "phones": "<PHONE>",
+}
+
+
+def is_chinese_id(number: str) -> bool:
+    """Check character and birth date of an identity number (GB 11643-1999: ISO 7064, MOD 11-2)."""
+    if _ID_CHECKS[sum(int(digit) * weight for digit, weight in zip(number, _ID_WEIGHTS, strict=False)) % 11] != number[17].upper():
+        return False
+    try:
+        born = date(int(number[6:10]), int(number[10:12]), int(number[12:14]))
+    except ValueError:
+        return False
+    return 1900 <= born.year <= 2100
+
+
+def is_bank_card(number: str) -> bool:
+    """Luhn's check digit (ISO/IEC 7812) over the digits of `number`, 13 to 19 of them."""
+    digits = [int(character) for character in number if character.isdigit()]
+    if not 13 <= len(digits) <= 19 or len(set(digits)) < 4:
+        return False
+    doubled = [value * 2 - 9 if value > 4 else value * 2 for value in digits[-2::-2]]
+    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def is_public_ip(text: str) -> bool:
+    """An address that belongs to somebody: not private, local, reserved or for documentation."""
+    try:
+        return ipaddress.ip_address(text).is_global
+    except ValueError:
+        return False
+
+
+def _is_phone(text: str) -> bool:
+    return _MIN_PHONE_DIGITS <= sum(map(str.isdigit, text)) <= _MAX_PHONE_DIGITS
+
+
+def _matches(pattern: re.Pattern[str], text: str, check: Callable[[str], bool] | None) -> Iterator[tuple[int, int]]:
+    for match in pattern.finditer(text):
+        found = match.group()
+        start = match.start() + len(found) - len(found.lstrip(" -\u00a0"))
+        if check is None or check(found.strip(" -\u00a0")):
+            yield start, match.end()
+
+
+def find_personal_data(text: str) -> list[Found]:
+    """Spans of personal data in order, none within another: checked numbers first, phones last."""
+    found: list[Found] = []
+    if "@" in text:
+        found += [Found(*span, "emails") for span in _matches(_EMAIL, text, None)]
+    if any(map(text.__contains__, "0123456789")):
+        taken = [(item.start, item.end) for item in found]
+        searches: list[tuple[str, re.Pattern[str], Callable[[str], bool]]] = [
+            ("id_numbers", _ID_NUMBER, is_chinese_id),
+            ("bank_cards", _BANK_CARD, is_bank_card),
+            ("ip_addresses", _IPV4, is_public_ip),
+            ("ip_addresses", _IPV6, is_public_ip),
+            *(("phones", pattern, _is_phone) for pattern in _PHONES),
+        ]
+        for kind, pattern, check in searches:
+            for start, end in _matches(pattern, text, check):
+                if all(end <= other_start or start >= other_end for other_start, other_end in taken):
+                    taken.append((start, end))
+                    found.append(Found(start, end, kind))
+    return sorted(found)
+
+
+def redact(text: str) -> str:
+    """`text` with personal data replaced by MARKS."""
+    parts: list[str] = []
+    at = 0
+    for item in find_personal_data(text):
+        parts += [text[at : item.start], MARKS[item.kind]]
+        at = item.end
+    return "".join([*parts, text[at:]])
