@@ -72,7 +72,7 @@ class QualitySettings(Settings):
 
 class DedupSettings(Settings):
     shingle_words: int = Field(5, ge=1, description="Words in a shingle (Lee et al. 2022: 5).")
-    shingle_characters: int = Field(8, ge=1, description="Characters in a shingle of Chinese and other unspaced text.")
+    shingle_characters: int = Field(5, ge=1, description="Characters in a shingle of Chinese and other unspaced text.")
     bands: int = Field(14, ge=1, description="LSH bands (FineWeb: 14).")
     rows: int = Field(8, ge=1, description="Rows of a band (FineWeb: 8).")
     verify_jaccard: float | None = Field(None, ge=0, le=1, description="Candidates below this true Jaccard are let go; null = not checked.")
@@ -146,7 +146,11 @@ def _default_rules() -> list[Rule]:
     tops = {2: 0.20, 3: 0.18, 4: 0.16}
     duplicates = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
     for size, most in tops.items():
-        rules.append(Rule(reason="repeated_phrases", label=f"top_{size}gram_characters_share", max=most, source=repetition))
+        label = f"top_{size}gram_characters_share"
+        rules.append(Rule(reason="repeated_phrases", label=label, max=most, languages=spaced, source=repetition))
+        rules.append(
+            Rule(reason="repeated_phrases", label=label, max=most * 1.5, languages=zh, source=repetition + " by 1.5: a name and its particle")
+        )
     for size, most in duplicates.items():
         rules.append(Rule(reason="repeated_phrases", label=f"duplicate_{size}gram_characters_share", max=most, source=repetition))
     return [

@@ -176,7 +176,7 @@ def ngram_hashes(hashes: Hashes, size: int) -> Hashes:
     return mix(total)
 
 
-def shingles(text: str, words: int = 5, characters: int = 8) -> Hashes:
+def shingles(text: str, words: int = 5, characters: int = 5) -> Hashes:
     """Hashes of the shingles of `text` (normalised): runs of `words` words, or of `characters` where most words are
     unspaced characters. Never empty: a shorter text is one shingle of all its words, or of itself where it has none.
     """

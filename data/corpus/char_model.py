@@ -8,6 +8,7 @@ every context's weight T/(N+T) are worked out at training; asking is one table l
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +16,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.text import Hashes, code_points, mix, ngram_hashes
+from data.text import Hashes, code_points, mix, ngram_hashes, unspaced_share
 
 CHARACTERS = 20_000  # an unseen character costs log2 of this, beyond the weight of being unseen
 _PROBES = 4
 _BLOCK = 1 << 18  # characters scored at once
 
 
-def characters(text: str) -> Hashes:
-    """`text` as the model reads it, one hash per character: NFKC, lower case, digits as 0, white space folded."""
+_NUMBER = re.compile(r"\d[\d.,:/-]*")
+_ADDRESS = re.compile(r"[a-z0-9._%+/:?=&#~-]*(?:@|://|www\.)[a-z0-9._%+/:?=&#~-]*")
+_LATIN_WORD = re.compile(r"[a-z][a-z0-9._'-]*")
+
+
+def characters(text: str, unspaced: bool) -> Hashes:
+    """`text` as the model reads it, one hash per character: NFKC, lower case, white space folded; a number is one
+    character, an address (web, e-mail) is one, and in unspaced scripts so is a foreign word.
+    """
     folded = " ".join(unicodedata.normalize("NFKC", text).lower().split())
-    codes = code_points(folded).astype(np.uint64)
-    codes[(codes >= 48) & (codes <= 57)] = 48
-    return mix(codes + np.uint64(1))
+    folded = _NUMBER.sub("0", _ADDRESS.sub("@", folded))
+    if unspaced:
+        folded = _LATIN_WORD.sub("a", folded)
+    return mix(code_points(folded).astype(np.uint64) + np.uint64(1))
 
 
 @dataclass(frozen=True)
@@ -84,14 +93,16 @@ class _Table:
 class CharModel:
     """Character n-gram model of one language."""
 
-    def __init__(self, tables: list[_Table], unseen: float) -> None:
+    def __init__(self, tables: list[_Table], unseen: float, unspaced: bool) -> None:
         self._tables = tables
         self._unseen = unseen  # weight of the uniform distribution below the unigrams
+        self._unspaced = unspaced
 
     @staticmethod
     def train(text: str, order: int) -> CharModel:
         """A model of `text`. Raises ValueError where it is shorter than `order` characters."""
-        symbols = characters(text)
+        unspaced = unspaced_share(text[:_BLOCK]) > 0.5
+        symbols = characters(text, unspaced)
         if len(symbols) <= order:
             raise ValueError(f"a trusted text of {len(symbols)} characters is too short to learn from")
         keys: list[Hashes] = []
@@ -121,11 +132,11 @@ class CharModel:
             _Table.build(key, probability.astype(np.float32), weight.astype(np.float32))
             for key, probability, weight in zip(keys, probabilities, weights, strict=True)
         ]
-        return CharModel(tables, unseen)
+        return CharModel(tables, unseen, unspaced)
 
     def bits(self, text: str) -> float:
         """Mean bits per character of `text`: -log2 of its probability over its length; 0.0 for an empty text."""
-        symbols = characters(text)
+        symbols = characters(text, self._unspaced)
         if not len(symbols):
             return 0.0
         overlap = len(self._tables) - 1
@@ -151,7 +162,7 @@ class CharModel:
 
     def save(self, path: Path) -> None:
         """One .npz file of the seen n-grams (no empty slots)."""
-        arrays: dict[str, NDArray] = {"unseen": np.array(self._unseen)}
+        arrays: dict[str, NDArray] = {"unseen": np.array(self._unseen), "unspaced": np.array(self._unspaced)}
         for size, table in enumerate(self._tables, 1):
             used = table.keys != 0
             arrays[f"keys_{size}"] = table.keys[used]
@@ -169,7 +180,7 @@ class CharModel:
                 _Table.build(arrays[f"keys_{n}"], arrays[f"probability_{n}"], arrays[f"weight_{n}"])
                 for n in range(1, orders + 1)
             ]
-            return CharModel(tables, float(arrays["unseen"]))
+            return CharModel(tables, float(arrays["unseen"]), bool(arrays["unspaced"]))
 
 
 def _grams(symbols: Hashes, size: int) -> Hashes:

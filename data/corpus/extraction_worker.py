@@ -10,16 +10,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import resource
 import signal
 import struct
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from typing import BinaryIO
 
 HEAD = struct.Struct("<cI")  # kind of message, bytes that follow
 READY, TEXT, MEMORY, FAILED = b"r", b"t", b"m", b"f"
 WALL_FACTOR = 4  # a page may wait for the processor this many times its limit
+# Below 250 characters trafilatura falls back on coarser engines that lose lines and repeat layout tables; a Chinese
+# article of 100 characters says as much as an English one of 250.
+_MIN_UNSPACED_CHARACTERS = 100
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
 _CACHE_PAGES = 200  # trafilatura's caches are emptied after so many pages, to bound memory
 
 
@@ -36,10 +42,17 @@ def engine(name: str) -> Callable[[str], str]:
         return by_resiliparse
 
     from trafilatura import extract
+    from trafilatura.settings import DEFAULT_CONFIG
+
+    spaced, unspaced = deepcopy(DEFAULT_CONFIG), deepcopy(DEFAULT_CONFIG)
+    for config in (spaced, unspaced):
+        config["DEFAULT"]["MAX_FILE_SIZE"] = str(1 << 31)  # ingest has bounded it
+    unspaced["DEFAULT"]["MIN_EXTRACTED_SIZE"] = str(_MIN_UNSPACED_CHARACTERS)
 
     def by_trafilatura(page: str) -> str:
+        config = unspaced if len(_UNSPACED.findall(page)) >= _MIN_UNSPACED_CHARACTERS else spaced
         # No `deduplicate`: its cache would make a page's text depend on the pages before it.
-        return extract(page, fast=name == "trafilatura_fast", include_comments=False, deduplicate=False) or ""
+        return extract(page, fast=name == "trafilatura_fast", include_comments=False, config=config) or ""
 
     return by_trafilatura
 
