@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-DOCUMENT_FIELDS = [
+DOCUMENT_FIELDS: list[pa.Field[Any]] = [
     pa.field("id", pa.string(), nullable=False),  # content id, see `content_id`
     pa.field("url", pa.string()),  # as crawled; normalised by the URL filter; null where the source has none
     pa.field("date", pa.string()),  # ISO 8601, UTC, as the crawl says; null where it does not
@@ -29,6 +30,16 @@ PAGE_SCHEMA = pa.schema([*DOCUMENT_FIELDS, pa.field("html", pa.binary()), pa.fie
 DROPPED_SCHEMA = pa.schema(
     [*DOCUMENT_FIELDS, pa.field("reason", pa.string(), nullable=False), pa.field("value", pa.string())]
 )
+
+
+def label_schema(columns: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Schema of a label table: `id`, then one column per label."""
+    return pa.schema([DOCUMENT_FIELDS[0], *(pa.field(name, kind) for name, kind in columns.items())])
+
+
+def values(table: pa.Table, name: str) -> list[Any]:
+    """One column as Python values."""
+    return table[name].to_pylist()
 
 
 def content_id(url: str | None, payload: bytes) -> str:
@@ -56,7 +67,7 @@ class Decided:
     labels: pa.Table | None = None
 
     def counts(self) -> Counts:
-        reasons = Counter(self.dropped["reason"].to_pylist())
+        reasons = Counter(values(self.dropped, "reason"))
         return Counts(self.kept.num_rows + self.dropped.num_rows, self.kept.num_rows, dict(sorted(reasons.items())))
 
 

@@ -123,10 +123,10 @@ class CharModel:
                 seen = np.bincount(context, weights=counts, minlength=len(context_keys))
                 types_of = np.bincount(context, minlength=len(context_keys)).astype(np.float64)
                 weights.append(np.where(seen > 0, types_of / np.maximum(seen + types_of, 1), 1.0))
-                lower = probabilities[-1][suffix]
+                lower: NDArray[np.float64] = probabilities[-1][suffix]
                 probability = (counts + types_of[context] * lower) / (seen[context] + types_of[context])
             keys.append(found)
-            probabilities.append(probability)
+            probabilities.append(np.asarray(probability, dtype=np.float64))
         weights.append(np.ones(len(keys[-1])))
         tables = [
             _Table.build(key, probability.astype(np.float32), weight.astype(np.float32))

@@ -63,25 +63,20 @@ def links_of_equal(keys: Hashes, rank: NDArray[np.int64]) -> Links:
     return head[~first], order[~first]
 
 
-def join(rows: int, links: list[Links], component: Component | None = None) -> Component:
+def join(rows: int, links: Links, component: Component | None = None) -> Component:
     """Connected components as an array of the smallest row in each; goes on from `component` where it is given.
 
     Hooking and shortcutting (Shiloach and Vishkin 1982): each round links roots to smaller roots and halves the paths.
     """
     parent = np.arange(rows, dtype=np.int64) if component is None else component.copy()
-    for left, right in links:
-        while len(left):
-            roots_left, roots_right = parent[left], parent[right]
-            open_links = roots_left != roots_right
-            if not open_links.any():
-                break
-            left, right = left[open_links], right[open_links]
-            low = np.minimum(roots_left[open_links], roots_right[open_links])
-            high = np.maximum(roots_left[open_links], roots_right[open_links])
-            np.minimum.at(parent, high, low)
-            while True:
-                above = parent[parent]
-                if np.array_equal(above, parent):
-                    break
-                parent = above
+    left, right = links
+    while len(left):
+        roots_left, roots_right = parent[left], parent[right]
+        unjoined = roots_left != roots_right
+        left, right = left[unjoined], right[unjoined]
+        low = np.minimum(roots_left, roots_right)[unjoined]
+        high = np.maximum(roots_left, roots_right)[unjoined]
+        np.minimum.at(parent, high, low)
+        while not np.array_equal(above := parent[parent], parent):
+            parent = above
     return parent

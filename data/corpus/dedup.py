@@ -22,31 +22,25 @@ from numpy.typing import NDArray
 
 from data.corpus.components import Rows, join, links_of_equal
 from data.corpus.jaccard import verified_links
-from data.document import Counts
+from data.document import Counts, label_schema
 from data.settings import DedupSettings
 from data.shards import read_shard, shard_name, write_shard
 from data.text import Hashes, code_points, hash_spans, mix, normalise, shingles
 
 _BLOCK = 1 << 14  # shingles hashed at once: they and their hashes stay in the processor's cache
-DUPLICATE_LABELS = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("exact_cluster", pa.string()),  # smallest id of the documents with the same normalised text
-        pa.field("exact_size", pa.int64()),  # documents in it
-        pa.field("duplicate_cluster", pa.string()),  # smallest id of the near-duplicate cluster
-        pa.field("duplicate_size", pa.int64()),
-    ]
+DUPLICATE_LABELS = label_schema(
+    {
+        "exact_cluster": pa.string(),  # smallest id of the documents with the same normalised text
+        "exact_size": pa.int64(),  # documents in it
+        "duplicate_cluster": pa.string(),  # smallest id of the near-duplicate cluster
+        "duplicate_size": pa.int64(),
+    }
 )
 
 
 def signature_schema(bands: int) -> pa.Schema:
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("text_hash", pa.uint64()),  # of the normalised words
-            *(pa.field(f"band_{band}", pa.uint64()) for band in range(bands)),
-        ]
-    )
+    """`text_hash` of the normalised text, and a key per band."""
+    return label_schema({"text_hash": pa.uint64()} | {f"band_{band}": pa.uint64() for band in range(bands)})
 
 
 def permutations(settings: DedupSettings) -> tuple[Hashes, Hashes]:
@@ -118,9 +112,7 @@ def find_duplicates(
     the signatures were made from.
     """
     rows = Rows.read(signature_shards)
-    exact = join(len(rows), [links_of_equal(_column(signature_shards, "text_hash"), rows.rank)])
-    links = [links_of_equal(_column(signature_shards, "text_hash"), rows.rank)]
-    near = join(len(rows), links)
+    exact = near = join(len(rows), links_of_equal(_column(signature_shards, "text_hash"), rows.rank))
     for band in range(settings.bands):
         keys = _column(signature_shards, f"band_{band}")
         if settings.verify_jaccard is None:
@@ -129,7 +121,7 @@ def find_duplicates(
             if documents is None:
                 raise ValueError("verify_jaccard needs the documents")
             found = verified_links(keys, rows, documents, settings, near)
-        near = join(len(rows), [found], near)
+        near = join(len(rows), found, near)
     _write(rows, exact, near, signature_shards, out)
     return Counts(len(rows), len(rows))
 

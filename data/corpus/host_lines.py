@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pyarrow as pa
 
+from data.document import values
 from data.settings import LineSettings
 from data.shards import read_shard, write_shard
 
@@ -67,4 +68,4 @@ def _keys(shard: Path) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def read_host_lines(path: Path) -> frozenset[int]:
-    return frozenset(read_shard(path)["key"].to_pylist())
+    return frozenset(values(read_shard(path), "key"))

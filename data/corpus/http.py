@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from data.corpus.streams import Codec
+
 _STATUS = re.compile(rb"^HTTP/\d(?:\.\d)? +(\d{3})\b[^\n]*\n", re.IGNORECASE)
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
@@ -91,7 +93,8 @@ def decode_content(body: bytes, encoding: str, max_bytes: int) -> bytes:
     if encoding == "deflate":
         wrapped = len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0
         return _inflate(body, 15 if wrapped else -15, max_bytes)
-    codec = {"br": "brotli", "zstd": "zstd"}.get(encoding)
+    codecs: dict[str, Codec] = {"br": "brotli", "zstd": "zstd"}
+    codec = codecs.get(encoding)
     return _arrow_decode(body, codec, max_bytes) if codec else body
 
 
@@ -118,7 +121,7 @@ def _inflate(body: bytes, window: int, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _arrow_decode(body: bytes, codec: str, max_bytes: int) -> bytes:
+def _arrow_decode(body: bytes, codec: Codec, max_bytes: int) -> bytes:
     parts: list[bytes] = []
     total = 0
     try:

@@ -11,7 +11,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from data.corpus.charset import decode
-from data.document import Decided, Verdict, decide
+from data.document import Decided, Verdict, decide, label_schema
 from data.settings import LanguageSettings
 
 _SAMPLE_CHARACTERS = 2000  # of text; lid.176 is sure long before
@@ -99,13 +99,12 @@ def _clearly_other(sample: str, settings: LanguageSettings, model: Path | None) 
     return "language", f"{code} {score:.2f}"
 
 
-LANGUAGE_LABELS = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("lang", pa.string()),  # the likeliest of the languages asked for, else the likeliest; null: no text
-        pa.field("language_score", pa.float32()),  # probability of `lang`
-        pa.field("target_language_score", pa.float32()),  # probability of all languages asked for together
-    ]
+LANGUAGE_LABELS = label_schema(
+    {
+        "lang": pa.string(),  # the likeliest of the languages asked for, else the likeliest; null: no text
+        "language_score": pa.float32(),  # probability of `lang`
+        "target_language_score": pa.float32(),  # probability of all languages asked for together
+    }
 )
 
 

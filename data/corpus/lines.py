@@ -14,8 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from data.corpus.host_lines import host_of, line_key, read_host_lines
-from data.corpus.urls import read_list
-from data.document import Decided, Verdict, decide
+from data.document import Decided, Verdict, decide, label_schema
 from data.settings import LineSettings
 
 _MAX_PATTERN_CHARACTERS = 200  # longer lines are prose, and not matched
@@ -23,16 +22,11 @@ _MIN_REPEATED_CHARACTERS = 12  # shorter lines may stand twice
 _MAX_WORD_CHARACTERS = 1000  # C4: a line with a longer word is no text
 _CAPITALS_SHARE = 0.6  # RefinedWeb: "mainly composed of uppercase characters"
 _NO_LETTER = re.compile(r"[\W\d_]+")
+_CODE_OR_TABLE = re.compile(r"[\s(){}\[\];,]*|\|.*\w.*\|")  # closing brackets; a row of figures
 _LONG_WORD = re.compile(rf"[!-~]{{{_MAX_WORD_CHARACTERS + 1}}}")
 _SEPARATED = re.compile(r"\s*[|»›·•／丨]\s*|\s+[>/–—-]\s+")
 _SENTENCE_MARK = re.compile(r"[.!?。！？…][\"'”’」』）)]*$")
-LINE_LABELS = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("removed_lines", pa.int64()),
-        pa.field("removed_characters_share", pa.float32()),
-    ]
-)
+LINE_LABELS = label_schema({"removed_lines": pa.int64(), "removed_characters_share": pa.float32()})
 
 
 @cache
@@ -46,7 +40,7 @@ def _patterns() -> re.Pattern[str]:
 def is_boilerplate(line: str) -> bool:
     """Whether a trimmed line is chrome, by itself alone."""
     if _NO_LETTER.fullmatch(line):
-        return True
+        return _CODE_OR_TABLE.fullmatch(line) is None
     if len(line) > _MAX_PATTERN_CHARACTERS:
         return len(line) > _MAX_WORD_CHARACTERS and _LONG_WORD.search(line) is not None
     return bool(_patterns().fullmatch(line.lower())) or _is_shouted(line) or _is_menu(line)
@@ -60,7 +54,7 @@ def _is_shouted(line: str) -> bool:
 
 def _is_menu(line: str) -> bool:
     """Four or more short pieces between separators, and no sentence among them: "Home | News | Weather | Contact"."""
-    if _SENTENCE_MARK.search(line):
+    if line.startswith("|") or _SENTENCE_MARK.search(line):  # a table's row, a sentence
         return False
     pieces = [piece for piece in _SEPARATED.split(line) if piece]
     return len(pieces) >= 4 and max(map(len, pieces)) <= 25

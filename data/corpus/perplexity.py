@@ -13,14 +13,10 @@ import pyarrow as pa
 
 from data.corpus.char_model import CharModel
 from data.corpus.labels import read_labels
+from data.document import label_schema
 from data.settings import PerplexitySettings
 
-PERPLEXITY_LABELS = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("bits_per_character", pa.float32()),  # null where the language has no model
-    ]
-)
+PERPLEXITY_LABELS = label_schema({"bits_per_character": pa.float32()})  # null where the language has no model
 
 
 def bundled_trusted() -> Path:

@@ -16,9 +16,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data.document import label_schema
 from data.settings import QualitySettings
 from data.text import (
-    LETTER, OTHER, SPACE, UNSPACED, Hashes, classify, code_points, hash_spans, ngram_hashes, sentences, word_bounds,
+    LETTER,
+    OTHER,
+    SPACE,
+    UNSPACED,
+    Hashes,
+    classify,
+    code_points,
+    hash_spans,
+    ngram_hashes,
+    sentences,
+    word_bounds,
 )  # fmt: skip
 
 TOP_SIZES = (2, 3, 4)
@@ -61,13 +72,7 @@ _SHARES = [
     "words_per_sentence",
     "punctuation_per_word",
 ]
-QUALITY_LABELS = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        *(pa.field(name, pa.int64()) for name in _COUNTS),
-        *(pa.field(name, pa.float32()) for name in _SHARES),
-    ]
-)
+QUALITY_LABELS = label_schema({name: pa.int64() for name in _COUNTS} | {name: pa.float32() for name in _SHARES})
 
 
 def quality_labels(documents: pa.Table, settings: QualitySettings) -> pa.Table:
@@ -139,7 +144,7 @@ def _distinct_share(hashes: Hashes) -> float:
 def _token_measures(scan: _Scan) -> dict[str, float]:
     """Of whitespace-separated tokens, as Gopher counts words; unspaced characters are tokens of their own."""
     filled = np.zeros(len(scan.classes) + 2, dtype=np.bool_)
-    filled[1:-1] = scan.classes != SPACE
+    filled[1:-1] = (scan.classes != SPACE) & (scan.codes != ord("|"))  # a table's bars are no words
     starts = np.flatnonzero(filled[1:-1] & ~filled[:-2])
     if not len(starts):
         return {"word_characters_mean": 0.0, "alphabetic_words_share": 0.0}

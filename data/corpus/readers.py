@@ -38,6 +38,8 @@ _PAGE_TYPES = ("text/html", "application/xhtml+xml", "application/xml", "text/xm
 _LOOKS_LIKE_HTML = re.compile(rb"<(?:!doctype|html|head|body|title|meta|p|div|h1)\b", re.IGNORECASE)
 _CANONICAL = re.compile(rb"""<link[^>]{1,200}?rel=["']?canonical["']?[^>]{1,200}?href=["']([^"'>\s]{8,2000})""", re.IGNORECASE)
 
+_ABOUT_CRAWL = re.compile(r"(?:metadata|dns|whois|warcinfo):", re.IGNORECASE)  # records of the crawler, not of the web
+
 
 @dataclass(frozen=True)
 class InputFile:
@@ -146,7 +148,7 @@ def _archive(source: InputFile, settings: IngestSettings) -> Iterator[Page]:
         seen = 0
         for record in records:
             seen += 1
-            if record.kind in ("response", "resource", "conversion"):
+            if record.kind in ("response", "resource", "conversion") and not _ABOUT_CRAWL.match(record.url or ""):
                 yield _page(f"{source.name}#{record.number}", record, limit)
         if not seen:
             yield Page(f"{source.name}#0", reason="unreadable_archive", value="no record in it")

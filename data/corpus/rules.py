@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from data.document import values
 from data.settings import Rule
 
 _NORMAL_MAD = 1.4826  # standard deviations of a normal distribution in one MAD
@@ -46,7 +46,7 @@ class RuleBook:
             if rule.label not in columns:
                 if rule.label not in labels.schema.names:
                     raise ValueError(f"rule {rule.reason!r}: no stage measures the label {rule.label!r}")
-                columns[rule.label] = _numbers(labels[rule.label])
+                columns[rule.label] = numbers(labels, rule.label)
             measure = columns[rule.label]
             applies = np.isin(langs, rule.languages) if rule.languages is not None else np.True_
             outside = np.zeros(labels.num_rows, dtype=np.bool_)
@@ -96,5 +96,6 @@ def _languages(labels: pa.Table) -> NDArray[np.object_]:
     return np.array([lang or "" for lang in labels["lang"].to_pylist()], dtype=object)
 
 
-def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    return pc.fill_null(pc.cast(column, pa.float64()), float("nan")).to_numpy()
+def numbers(labels: pa.Table, name: str) -> NDArray[np.float64]:
+    """One label as numbers; null becomes NaN."""
+    return np.array(values(labels, name), dtype=np.float64)

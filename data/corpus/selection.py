@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from data.corpus.canonical import write_sorted
 from data.corpus.labels import read_labels
 from data.corpus.personal_data import redact
-from data.corpus.rules import Broken, RuleBook
-from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts
+from data.corpus.rules import Broken, RuleBook, numbers
+from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts, values
 from data.settings import Rule, SelectionSettings
 from data.shards import read_shard
 
@@ -82,10 +82,10 @@ class _Clusters:
             return
         liked = np.zeros(measured.num_rows)
         if self._settings.prefer and self._settings.prefer in measured.schema.names:
-            liked = pc.fill_null(pc.cast(measured[self._settings.prefer], pa.float64()), 0.0).to_numpy()
-        priority = np.array([self._priority(source) for source in measured["source"].to_pylist()], dtype=np.int32)
-        for name, values in (("priority", priority), ("liked", -liked)):
-            self._columns[name].append(values)
+            liked = np.nan_to_num(numbers(measured, self._settings.prefer))
+        priority = np.array([self._priority(source) for source in values(measured, "source")], dtype=np.int32)
+        for name, column in (("priority", priority), ("liked", -liked)):
+            self._columns[name].append(column)
         for name in ("id", *_DUPLICATE_COLUMNS):
             self._columns[name].append(np.array(measured[name].to_pylist(), dtype="S32"))
 
@@ -144,14 +144,14 @@ def _write(
         dropped = dropped.append_column("value", pa.array([value for _, value in given], pa.string()))
         stays = table.filter(kept)
         if settings.personal_data == "redact":
-            texts = pa.array([redact(text) for text in stays["text"].to_pylist()], pa.string())
+            texts = pa.array([redact(text) for text in values(stays, "text")], pa.string())
             stays = stays.set_column(stays.schema.get_field_index("text"), DOCUMENT_SCHEMA.field("text"), texts)
         return stays.cast(DOCUMENT_SCHEMA), dropped.cast(DROPPED_SCHEMA)
 
     kept_ids: list[bytes] = []
     dropped_ids: list[bytes] = []
     for index, shard in enumerate(documents):
-        for row, document_id in enumerate(read_shard(shard, ["id"])["id"].to_pylist(), starts[index]):
+        for row, document_id in enumerate(values(read_shard(shard, ["id"]), "id"), starts[index]):
             gone = int(broken.rule[row]) >= 0 or row in copies
             (dropped_ids if gone else kept_ids).append(document_id.encode())
             if gone:

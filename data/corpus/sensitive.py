@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from data.corpus.personal_data import MARKS, find_personal_data
 from data.corpus.urls import read_list
-from data.document import DOCUMENT_FIELDS
+from data.document import label_schema, values
 from data.settings import SensitiveSettings
 from data.text import count_words, normalise
 
@@ -83,7 +83,7 @@ def sensitive_labels(documents: pa.Table, settings: SensitiveSettings) -> pa.Tab
     """
     terms = _terms(settings.terms_file, settings.use_bundled_terms)
     rows: list[dict[str, float]] = []
-    for text in documents["text"].to_pylist():
+    for text in values(documents, "text"):
         by_topic, total = terms.count(text or "")
         personal = Counter(item.kind for item in find_personal_data(text or ""))
         row: dict[str, float] = {f"{topic}_terms": by_topic[topic] for topic in terms.topics}
@@ -98,12 +98,6 @@ def sensitive_labels(documents: pa.Table, settings: SensitiveSettings) -> pa.Tab
 
 
 def sensitive_schema(topics: list[str]) -> pa.Schema:
-    counts = [f"{topic}_terms" for topic in topics]
-    return pa.schema(
-        [
-            DOCUMENT_FIELDS[0],
-            *(pa.field(name, pa.int64()) for name in [*counts, "sensitive_terms"]),
-            pa.field("sensitive_terms_per_1000_words", pa.float32()),
-            *(pa.field(name, pa.int64()) for name in [*MARKS, "personal_data"]),
-        ]
-    )
+    counts: dict[str, pa.DataType] = {f"{topic}_terms": pa.int64() for topic in topics}
+    counts |= {"sensitive_terms": pa.int64(), "sensitive_terms_per_1000_words": pa.float32()}
+    return label_schema(counts | {name: pa.int64() for name in [*MARKS, "personal_data"]})

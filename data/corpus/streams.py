@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from io import IOBase
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol, cast
 
 import pyarrow as pa
 
 _CHUNK = 1 << 18  # bytes read and, at most, decompressed at once
 _GZIP_MAGIC = b"\x1f\x8b\x08"
-_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+Codec = Literal["bz2", "brotli", "gzip", "lz4", "zstd"]
+_COMPRESSIONS: dict[str, Codec] = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 
 
 class BrokenStream(Exception):
@@ -44,8 +46,8 @@ class PlainChunks:
 class CompressedChunks:
     """Zstandard, bzip2 and LZ4 frames, by Arrow's codecs."""
 
-    def __init__(self, file: BinaryIO, compression: str) -> None:
-        self._stream = pa.CompressedInputStream(pa.PythonFile(file), compression)
+    def __init__(self, file: BinaryIO, compression: Codec) -> None:
+        self._stream = pa.CompressedInputStream(pa.PythonFile(cast(IOBase, file)), compression)
 
     def next(self) -> bytes:
         try:

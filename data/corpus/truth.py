@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.document import values
 from data.shards import read_shard
 
 
@@ -40,7 +41,7 @@ def score_run(truth: Path, kept: Sequence[Path], dropped: Iterable[Path]) -> Sco
     texts: dict[str, str] = {}
     for shard in kept:
         table = read_shard(shard, ["source", "text"])
-        texts.update(zip(table["source"].to_pylist(), table["text"].to_pylist(), strict=True))
+        texts.update(zip(values(table, "source"), values(table, "text"), strict=True))
     reasons: dict[str, tuple[str, str]] = {}
     for shard in dropped:
         table = read_shard(shard, ["source", "reason", "value"])

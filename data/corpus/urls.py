@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.document import Decided, Verdict, decide
+from data.document import Decided, Verdict, decide, values
 from data.settings import UrlSettings
 from data.shards import read_shard, write_shard
 
@@ -169,7 +169,7 @@ def filter_urls(pages: pa.Table, settings: UrlSettings, *, repeats: Path | None 
             repeated = {source: (reason, value) for source, reason, value in rows}
     urls: list[str | None] = []
     verdicts: list[Verdict | None] = []
-    for source, url in zip(pages["source"].to_pylist(), pages["url"].to_pylist(), strict=True):
+    for source, url in zip(values(pages, "source"), values(pages, "url"), strict=True):
         normal = url and (normalise_url(url) or url)
         urls.append(normal)
         verdicts.append((blocks.match(normal) if normal else None) or repeated.get(source))
