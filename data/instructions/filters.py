@@ -95,8 +95,8 @@ class Filters:
 
     def _against_pool(self, item: Item) -> Verdict | None:
         known = self._outputs.get(_key(item.instruction, item.input))
-        if known is not None and _normal(item.output or "") not in known:
-            return Verdict("conflicting_output")
+        if known is not None:
+            return Verdict("not_novel", "copy") if _normal(item.output or "") in known else Verdict("conflicting_output")
         match = self._pool.closest(item.instruction)
         if match is not None:
             return Verdict("not_novel", f"{match.score:.3f} {self._pooled[match.index]}")

@@ -106,10 +106,11 @@ def _detect(value: object, table: Table, other: Table, name: str | None) -> str:
 
 
 def _conversation(draft: Draft, value: Object, source: str, merged: Counter[str]) -> Conversation:
-    texts = [text for _, text in draft.turns]
+    turns = _turns(draft)
+    texts = [turn.text for turn in turns]
     return Conversation(
         id=record_id(draft.system, texts), source=_source(value, source), lang=_lang(value, texts),
-        system=draft.system, turns=_turns(draft), labels=draft.labels,
+        system=draft.system, turns=turns, labels=draft.labels,
     )  # fmt: skip
 
 

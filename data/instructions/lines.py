@@ -143,7 +143,7 @@ def _array(path: Path) -> Iterator[Value | Rejected]:
     resume: re.Pattern[str] | None = None
     while True:
         position = _skip(text, position)
-        if position >= len(text) or text[position] == "]":
+        if position >= len(text):
             break
         line += text.count("\n", counted, position)
         counted = position
@@ -162,7 +162,7 @@ def _array(path: Path) -> Iterator[Value | Rejected]:
     yield from rejected
 
 
-_GAP = re.compile(r"[\s,]*")
+_GAP = re.compile(r"[\s,\]]*")  # what follows the array's end is read on, as an element or a broken one
 
 
 def _skip(text: str, position: int) -> int:

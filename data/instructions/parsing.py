@@ -18,19 +18,21 @@ from itertools import pairwise
 
 from data.instructions.shapes import NO_INPUT
 
+_GAP = r"[ \t]{0,8}"  # bounded, so that a line of blanks is not tried in every way
 _BOLD = r"(?:\*\*|__)?"
-_NUMBER = r"(?:(?:Task|任务|No\.?)?[ \t#]*[(（]?\d+[ \t]*[.．、)）:：][ \t]*)?"
+_NUMBER = rf"(?:(?:Task|任务|No\.?)?{_GAP}#?[(（]?\d{{1,9}}{_GAP}[.．、)）:：]{_GAP})?"
 
 
-def _mark(*names: str) -> str:
-    # "Input:" or "**Input**:" or "Input :" at the start of a line
-    return rf"{_BOLD}[ \t]*(?:{'|'.join(names)})[ \t]*{_BOLD}[ \t]*[:：][ \t]*{_BOLD}"
+def _at_line_start(*names: str) -> re.Pattern[str]:
+    """`Input:`, `**Input**:`, `2. Input :` at the start of a line, with one of `names`."""
+    mark = rf"{_BOLD}(?:{'|'.join(names)}){_GAP}{_BOLD}{_GAP}[:：]{_GAP}{_BOLD}"
+    return re.compile(rf"^{_GAP}{_BOLD}{_NUMBER}{mark}", re.MULTILINE | re.IGNORECASE)
 
 
-_SEPARATOR = re.compile(r"^[ \t]*#{2,}[ \t]*$", re.MULTILINE)
-_HEADER = re.compile(rf"^[ \t]*{_BOLD}{_NUMBER}{_mark('Instruction', '指令', '指示')}", re.MULTILINE | re.IGNORECASE)
-_INPUT = re.compile(rf"^[ \t]*{_NUMBER}{_mark('Input', '输入')}", re.MULTILINE | re.IGNORECASE)
-_OUTPUT = re.compile(rf"^[ \t]*{_NUMBER}{_mark('Output', '输出', '回答')}", re.MULTILINE | re.IGNORECASE)
+_SEPARATOR = re.compile(rf"^{_GAP}#{{2,9}}{_GAP}$", re.MULTILINE)
+_HEADER = _at_line_start("Instruction", "指令", "指示")
+_INPUT = _at_line_start("Input", "输入")
+_OUTPUT = _at_line_start("Output", "输出", "回答")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def parse(text: str, finish_reason: str) -> list[Item]:
     A completion that ends with a separator was cut after its last item, which is then whole.
     """
     pieces = _pieces(text)
-    cut = finish_reason == "length" and not re.search(r"#{2,}\s*\Z", text)
+    cut = finish_reason == "length" and not text.rstrip().endswith("##")
     items = []
     for position, piece in enumerate(pieces):
         item = _item(position, piece)

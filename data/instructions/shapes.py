@@ -95,8 +95,8 @@ def chat(messages: object, role_key: str, text_key: str) -> Draft:
     return draft
 
 
-_HH = re.compile(r"(?:\A|\n\n)\s*(Human|Assistant):[ \t]*")
-_HASHES = re.compile(r"###\s*(Human|User|Assistant|System)\s*[:：]", re.IGNORECASE)
+_HH = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+_HASHES = re.compile(r"###\s{0,8}(Human|User|Assistant|System)\s{0,8}[:：]", re.IGNORECASE)
 
 
 def has_markup(value: object) -> bool:
@@ -134,14 +134,20 @@ def own_conversation(value: Object) -> list[Draft]:
     """This project's record."""
     draft = chat(value["turns"], "role", "text")
     draft.system = text_of(value.get("system")) or None
-    draft.labels = dict(value.get("labels") or {})
+    labels = value.get("labels") or {}
+    if not isinstance(labels, dict) or not all(item is None or isinstance(item, str | int | float) for item in labels.values()):
+        raise Unfit("bad_labels")
+    draft.labels = dict(labels)
     return [draft]
 
 
 def alpaca(value: Object) -> list[Draft]:
     """Alpaca and BELLE's triplet, with `system` and `history` ([[question, answer], ...]) where given."""
     draft = Draft([], text_of(value.get("system")) or None)
-    for pair in value.get("history") or []:
+    history = value.get("history") or []
+    if not isinstance(history, list):
+        raise Unfit("not_text")
+    for pair in history:
         if not isinstance(pair, list) or len(pair) != 2:
             raise Unfit("turns_do_not_alternate")
         draft.turns += answered(joined(pair[0], None), pair[1])

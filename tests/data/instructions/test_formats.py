@@ -1,0 +1,307 @@
+"""Every known layout becomes the same record; nothing is lost: a value is a record or a rejected line with its reason."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.instructions.formats import Reading, read_conversations, read_preferences, write_jsonl
+from data.instructions.records import Conversation, Preference, Turn
+
+QUESTION, ANSWER = "Which river runs through Aldermoor?", "The Silverrun."
+HH = f"\n\nHuman: {QUESTION}\n\nAssistant: {ANSWER}"
+HASHES = f"###Human: {QUESTION}###Assistant: {ANSWER}"
+
+
+def written(folder: Path, *values: Any, name: str = "data.jsonl") -> Path:
+    """A file of JSON lines; strings are written as they stand."""
+    path = folder / name
+    lines = [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def texts(record: Conversation | Preference) -> list[tuple[str, str]]:
+    return [(turn.role, turn.text) for turn in record.turns]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("alpaca", {"instruction": QUESTION, "input": "", "output": ANSWER}),
+        ("alpaca", {"instruction": QUESTION, "input": "<noinput>", "output": ANSWER}),
+        ("belle_pair", {"input": QUESTION, "target": ANSWER}),
+        ("text2text", {"input": QUESTION, "output": ANSWER}),
+        ("completed", {"prompt": QUESTION, "response": ANSWER}),
+        ("sharegpt", {"id": "1", "conversations": [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": ANSWER}]}),
+        ("messages", {"messages": [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]}),
+        (
+            "messages",
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}, {"role": "assistant", "content": ANSWER}]},
+        ),
+        ("text", {"text": HH}),
+        ("text", {"text": HASHES}),
+        ("self_instruct", {"instruction": QUESTION, "instances": [{"input": "", "output": ANSWER}], "is_classification": False}),
+        ("conversation", {"turns": [{"role": "user", "text": QUESTION}, {"role": "assistant", "text": ANSWER}]}),
+    ],
+)
+def test_each_layout_gives_the_same_conversation(tmp_path: Path, name: str, value: dict[str, Any]) -> None:
+    path = written(tmp_path, value)
+    for reading in (read_conversations(path), read_conversations(path, format=name)):
+        assert [texts(record) for record in reading.records] == [[("user", QUESTION), ("assistant", ANSWER)]]
+        assert reading.formats == {name: 1}
+        assert not reading.rejected
+    [record] = reading.records
+    assert (record.source, record.lang, record.system) == ("data.jsonl", "en", None)
+    [expected] = read_conversations(written(tmp_path, {"input": QUESTION, "target": ANSWER}, name="x")).records
+    assert record.id == expected.id  # the id is of the content, not of the layout
+
+
+def test_system_prompts_history_and_input_are_kept(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        {"instruction": "Sort.", "input": "b a", "output": "a b", "system": "Be brief.", "history": [["Hi", "Hello"]]},
+        {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]},
+    )
+    first, second = read_conversations(path).records
+    assert texts(first) == [("user", "Hi"), ("assistant", "Hello"), ("user", "Sort.\nb a"), ("assistant", "a b")]
+    assert (first.system, second.system) == ("Be brief.", "Be brief.")
+    assert texts(second) == [("user", "Hi")]
+
+
+def test_a_seed_task_gives_one_conversation_per_instance(tmp_path: Path) -> None:
+    instances = [{"input": "hot", "output": "cold"}, {"input": "up", "output": "down"}]
+    path = written(tmp_path, {"id": "s1", "name": "opposite", "instruction": "Opposite?", "instances": instances, "is_classification": True})
+    records = read_conversations(path).records
+    assert [texts(record)[0][1] for record in records] == ["Opposite?\nhot", "Opposite?\nup"]
+    assert records[0].labels == {"source_id": "s1", "name": "opposite", "is_classification": True}
+
+
+def test_questions_become_prompts_with_a_reference(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        {"id": "q1", "prompt": QUESTION, "answer": ANSWER, "lang": "en", "fact": "river/0", "seen": True},
+        {"question": "天空是什么颜色？", "std_answer": "", "class": "open qa"},
+        {"question": "2 + 2?", "answer": 4},
+    )
+    first, second, third = read_conversations(path).records
+    assert first.labels == {"source_id": "q1", "fact": "river/0", "seen": True, "reference": ANSWER}
+    assert second.labels == {"class": "open qa"}
+    assert (second.lang, third.labels) == ("zh", {"reference": "4"})
+
+
+def test_an_lmflow_file_gives_its_instances(tmp_path: Path) -> None:
+    path = tmp_path / "lmflow.json"
+    path.write_text(json.dumps({"type": "text_only", "instances": [{"text": HASHES}, {"text": "no turns"}]}, indent=2))
+    reading = read_conversations(path, format="lmflow")
+    assert (len(reading.records), reading.reasons(), reading.values) == (1, {"unknown_format": 1}, 2)
+    messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
+    path.write_text(json.dumps({"type": "conversation", "instances": [{"messages": messages, "system": "S", "tools": []}]}))
+    assert read_conversations(path).records[0].system == "S"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"prompt": QUESTION, "chosen": "Good.", "rejected": "Bad."},
+        {"chosen": f"\n\nHuman: {QUESTION}\n\nAssistant: Good.", "rejected": f"\n\nHuman: {QUESTION}\n\nAssistant: Bad."},
+        {"prompt": f"\n\nHuman: {QUESTION}\n\nAssistant:", "chosen": " Good.", "rejected": " Bad."},
+        {"positive": f"###Human: {QUESTION}###Assistant: Good.", "negative": f"###Human: {QUESTION}###Assistant: Bad."},
+        {
+            "prompt": QUESTION,
+            "chosen": [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": "Good."}],
+            "rejected": [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": "Bad."}],
+        },
+        {
+            "prompt": [{"role": "user", "content": QUESTION}],
+            "chosen": [{"role": "assistant", "content": "Good."}],
+            "rejected": [{"role": "assistant", "content": "Bad."}],
+        },
+        {"instruction": QUESTION, "input": "", "responses_best_first": [{"system": "a", "text": "Good."}, {"system": "b", "text": "Bad."}]},
+        {"turns": [{"role": "user", "text": QUESTION}], "responses": ["Good.", "Bad."]},
+    ],
+)
+def test_each_layout_gives_the_same_preference(tmp_path: Path, value: dict[str, Any]) -> None:
+    reading = read_preferences(written(tmp_path, value))
+    assert not reading.rejected
+    [record] = reading.records
+    assert (texts(record), record.responses) == ([("user", QUESTION)], ["Good.", "Bad."])
+
+
+def test_several_turns_before_the_pair(tmp_path: Path) -> None:
+    start = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Which river?\n\nAssistant: "
+    [record] = read_preferences(written(tmp_path, {"chosen": start + "The Merrow.", "rejected": start + "?"})).records
+    assert texts(record) == [("user", "Hi"), ("assistant", "Hello"), ("user", "Which river?")]
+
+
+def test_equal_and_empty_responses_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        {"instruction": "A?", "responses_best_first": ["x", "x ", "", "y"], "reference": "x"},
+        {"instruction": "B?", "responses_best_first": ["x", "x"]},
+        {"prompt": "C?", "chosen": "x", "rejected": "x"},
+        {"prompt": "D?", "chosen": "x", "rejected": ""},
+        {"instruction": "E?", "responses_best_first": ["x"]},
+    )
+    reading = read_preferences(path)
+    assert [record.responses for record in reading.records] == [["x", "y"]]
+    assert reading.records[0].labels == {"reference": "x"}
+    assert reading.merged == {"equal_response": 1, "empty_response": 1}
+    assert reading.reasons() == {"equal_responses": 2, "empty_output": 1, "unpaired": 1}
+
+
+def test_margins(tmp_path: Path) -> None:
+    pair = {"prompt": "A?", "chosen": "x", "rejected": "y"}
+    records = read_preferences(
+        written(tmp_path, {**pair, "margin": 2}, {**pair, "score_chosen": 8.5, "score_rejected": 6}, {**pair, "margin": float("nan")})
+    ).records
+    assert [record.labels for record in records] == [{"margin": 2}, {"margin": 2.5}, {}]
+
+
+BAD_CONVERSATIONS: list[tuple[Any, str]] = [
+    ('{"instruction": "A?", "outp', "broken_json"),
+    ("[" * 100_000, "broken_json"),
+    ('{"input": "a", "target": ' + "9" * 5000 + "}", "broken_json"),
+    ([1, 2], "not_an_object"),
+    ('"text"', "not_an_object"),
+    ({"title": "A?"}, "unknown_format"),
+    ({"text": "A text without turns."}, "unknown_format"),
+    ({"instruction": " ", "output": "x"}, "empty_turn"),
+    ({"instruction": "A?", "output": " "}, "empty_output"),
+    ({"instruction": "A?", "output": 5}, "not_text"),
+    ({"instruction": "A?", "instances": []}, "no_instances"),
+    ({"conversations": []}, "no_turns"),
+    ({"conversations": [{"from": "human", "value": "a"}, {"from": "human", "value": "b"}]}, "turns_do_not_alternate"),
+    ({"conversations": [{"from": "gpt", "value": "a"}, {"from": "human", "value": "b"}]}, "turns_do_not_alternate"),
+    ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": ""}]}, "empty_turn"),
+    ({"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]}, "unknown_role"),
+    ({"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]}, "turns_do_not_alternate"),
+    ({"messages": [{"role": "system", "content": "a"}]}, "no_turns"),
+    ({"messages": [{"role": ["user"], "content": "a"}]}, "unknown_role"),
+    ({"messages": "a"}, "no_turns"),
+    ({"messages": ["a"]}, "not_text"),
+    ({"instruction": "A\0?", "output": "x"}, "nul_byte"),
+    ('{"instruction": "A\\ud800?", "output": "x"}', "bad_unicode"),
+    ({"prompt": "A?", "chosen": "x", "rejected": "y"}, "wrong_kind"),
+    ({"turns": [{"role": "user", "text": "a"}, {"role": "user", "text": "b"}]}, "turns_do_not_alternate"),
+    ({"turns": [{"role": "user", "text": "a"}], "labels": [1]}, "bad_labels"),
+    ({"turns": [{"role": "user", "text": "a"}], "labels": {"x": [1]}}, "bad_labels"),
+]
+BAD_PREFERENCES: list[tuple[Any, str]] = [
+    ({"prompt": "A?", "chosen": "x"}, "unpaired"),
+    ({"prompt": "A?", "rejected": "x"}, "unpaired"),
+    ({"chosen": "x", "rejected": "y"}, "no_turns"),
+    ({"chosen": HH, "rejected": "\n\nHuman: Another?\n\nAssistant: x"}, "different_prompts"),
+    ({"chosen": HH, "rejected": "\n\nHuman: Another?"}, "empty_output"),
+    ({"prompt": "", "chosen": "x", "rejected": "y"}, "no_turns"),
+    ({"instruction": "A?", "output": "x"}, "wrong_kind"),
+    ({"turns": [{"role": "user", "text": "a"}, {"role": "assistant", "text": "b"}], "responses": ["x", "y"]}, "ends_with_assistant"),
+    ({"turns": [{"role": "user", "text": "a"}], "responses": "xy"}, "not_text"),
+    ({"instruction": "A?", "responses_best_first": ["x", "y\0"]}, "nul_byte"),
+]
+
+
+@pytest.mark.parametrize(
+    ("read", "cases"), [(read_conversations, BAD_CONVERSATIONS), (read_preferences, BAD_PREFERENCES)], ids=["conversations", "preferences"]
+)
+def test_bad_lines_are_kept_aside_with_line_and_reason(tmp_path: Path, read: Any, cases: list[tuple[Any, str]]) -> None:
+    good = {"input": "a", "target": "b"} if read is read_conversations else {"prompt": "a", "chosen": "b", "rejected": "c"}
+    lines = [item for value, _ in cases for item in (value, good)]
+    reading: Reading[Any] = read(written(tmp_path, good, *lines))
+    assert [(line.line, line.reason) for line in reading.rejected] == [(2 * i + 2, reason) for i, (_, reason) in enumerate(cases)]
+    assert len(reading.records) == len(cases) + 1
+    assert reading.values == 2 * len(cases) + 1
+    for line in reading.rejected:
+        assert len(line.text) <= 200
+        json.dumps(line.as_dict()).encode()
+
+
+def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"input": "a", "target": "b"}\n{"input": "caf\xe9", "target": "b"}\n\0\0\0\n')
+    reading = read_conversations(path)
+    assert (len(reading.records), reading.reasons()) == (1, {"bad_unicode": 1, "broken_json": 1})
+
+
+def test_empty_and_one_line_files(tmp_path: Path) -> None:
+    for content, records in (("", 0), ("\n\n", 0), ('{"input": "a", "target": "b"}', 1), ("[]", 0), ("[", 0)):
+        path = tmp_path / "x"
+        path.write_text(content)
+        assert len(read_conversations(path).records) == records
+
+
+def test_an_answer_of_a_megabyte(tmp_path: Path) -> None:
+    [record] = read_conversations(written(tmp_path, {"input": "a", "target": "好" * 400_000})).records
+    assert len(record.turns[1].text) == 400_000
+
+
+@pytest.mark.parametrize("unit", ["\n", "#", "### ", "\n\nHuman: ", "\n\nHuman:\n\nAssistant:", " ", "["])
+def test_long_nonsense_is_read_in_no_time(tmp_path: Path, unit: str) -> None:
+    text = "\n\nHuman: " + unit * (400_000 // len(unit))
+    read_conversations(written(tmp_path, {"text": text}, {"text": text.lstrip()}, {"text": "###Human: " + text}, {"input": text, "target": text}))
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_arrays_and_gzip(tmp_path: Path, indent: int | None) -> None:
+    values = [{"input": str(number), "target": "b"} for number in range(5)]
+    path = tmp_path / "x.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(values, indent=indent).encode()))
+    assert [record.turns[0].text for record in read_conversations(path).records] == ["0", "1", "2", "3", "4"]
+
+
+def test_an_array_goes_on_after_a_broken_element(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    text = json.dumps([{"input": str(number), "target": "b"} for number in range(4)], indent=2)
+    path.write_text(text.replace('"input": "1",', '"input: "1",'))
+    reading = read_conversations(path)
+    assert [record.turns[0].text for record in reading.records] == ["0", "2", "3"]
+    assert [(line.line, line.reason) for line in reading.rejected] == [(6, "broken_json")]
+
+
+def test_a_gzip_file_that_was_cut_off_gives_what_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    lines = b"".join(json.dumps({"input": f"{number} {number**9}", "target": "b"}).encode() + b"\n" for number in range(2000))
+    path.write_bytes(gzip.compress(lines)[:-2000])
+    reading = read_conversations(path)
+    assert 100 < len(reading.records) < 2000
+    assert reading.rejected[-1].reason == "broken_gzip"
+
+
+def test_a_named_format_is_not_guessed_around(tmp_path: Path) -> None:
+    path = written(tmp_path, {"input": "a", "target": "b"}, {"instruction": "a", "output": "b"})
+    assert read_conversations(path, format="belle").reasons() == {"unknown_format": 1}
+    with pytest.raises(ValueError, match=r"'alpacca' is not known; choose from .*alpaca"):
+        read_conversations(path, format="alpacca")
+
+
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20).map(str.strip).filter(bool)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(words, min_size=1, max_size=6), st.none() | words, st.lists(words, min_size=2, max_size=4, unique=True))
+def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, said: list[str], system: str | None, responses: list[str]) -> None:
+    turns = [Turn(role="user" if i % 2 == 0 else "assistant", text=text) for i, text in enumerate(said)]
+    path = tmp_path_factory.mktemp("x") / "x.jsonl"
+    write_jsonl(path, [Conversation(system=system, turns=turns, source="s", lang="en", labels={"a": 1, "b": None})])
+    [record] = read_conversations(path).records
+    assert (record.turns, record.system, record.labels, record.source) == (turns, system, {"a": 1, "b": None}, "s")
+    if turns[-1].role == "user":
+        write_jsonl(path, [Preference(system=system, turns=turns, responses=responses, lang="en")])
+        [preference] = read_preferences(path).records
+        assert (preference.turns, preference.responses) == (turns, responses)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["instruction", "input", "output", "target", "messages", "role", "content", "turns", "text", "instances", "chosen", "rejected", "prompt", "responses", "responses_best_first", "labels", "history", "conversations", "from", "value"]), inner, max_size=5), max_leaves=15))
+def test_no_json_value_stops_a_reading(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
+    path = tmp_path_factory.mktemp("x") / "x.jsonl"
+    path.write_text(json.dumps(value))
+    for read in (read_conversations, read_preferences):
+        reading: Reading[Any] = read(path)
+        assert reading.records or reading.rejected or reading.values == 0
