@@ -1,0 +1,270 @@
+"""The HTTP teacher against a server on loopback that does everything a server should not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.instructions.http_teacher import HttpTeacher
+from data.instructions.self_instruct import run
+from data.instructions.teacher import Completion, Prompt, TeacherError, Usage
+from data.settings import SelfInstructSettings
+from tests.data.instructions.test_self_instruct import SEEDS, block
+
+KEY = 'sk-very/secret"key'
+VARIABLE = "TEST_TEACHER_KEY"
+
+
+class Server(ThreadingHTTPServer):
+    """Answers request k as script[k] says; the last entry goes on for ever."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script: list[Any] = ["ok"]
+        self.seen: list[dict[str, Any]] = []
+        self.authorizations: list[str | None] = []
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            number = len(self.server.seen)
+            self.server.seen.append(body)
+            self.server.authorizations.append(self.headers.get("Authorization"))
+        act = self.server.script[min(number, len(self.server.script) - 1)]
+        good = answer(block(4, f"Tell me about {number} of the rivers.", "It is long."), "stop")
+        if act == "ok":
+            self.send(200, good)
+        elif act == "length":
+            self.send(200, answer("cut of", "length"))
+        elif act == "hang up":
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+        elif act == "truncate":
+            self.send(200, good[:40], length=len(good))
+            self.close_connection = True
+        elif act == "slow":
+            time.sleep(1.5)
+        elif act == "drip":
+            self.send(200, "", length=1000)
+            for _ in range(100):
+                self.wfile.write(b" ")
+                self.wfile.flush()
+                time.sleep(0.05)
+        elif act == "redirect":
+            self.send(307, "", headers={"Location": "http://127.0.0.1:1/elsewhere"})
+        elif isinstance(act, str):
+            self.send(200, act)
+        else:
+            status, text, headers = act
+            self.send(status, text, headers=headers)
+
+    def send(self, status: int, text: str, length: int | None = None, headers: dict[str, str] | None = None) -> None:
+        payload = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(payload) if length is None else length))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(payload)
+        self.wfile.flush()
+
+
+def answer(text: str, reason: str) -> str:
+    usage = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
+    return json.dumps({"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": reason}], "usage": usage})
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, KEY)
+
+
+class Teacher(HttpTeacher):
+    """Waits for nothing, and remembers how long it would have waited."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        self.waited: list[float] = []
+        super().__init__(url, "tiny", **{"key_variable": VARIABLE, "timeout": 1, "retries": 3, "sleep": self.waited.append, **settings})
+
+
+PROMPT = Prompt("Continue.", "en", 3, max_tokens=50, temperature=0.5)
+
+
+def test_a_request_and_its_answer(server: Server) -> None:
+    completion = Teacher(server.url).complete(PROMPT)
+    assert completion == Completion(block(4, "Tell me about 0 of the rivers.", "It is long."), "stop", Usage(7, 9))
+    assert server.seen == [
+        {"model": "tiny", "messages": [{"role": "user", "content": "Continue."}], "max_tokens": 50, "temperature": 0.5, "seed": 3}
+    ]
+    assert server.authorizations == [f"Bearer {KEY}"]
+
+
+def test_without_a_key_no_header_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE)
+    Teacher(server.url + "/").complete(PROMPT)
+    assert server.authorizations == [None]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [(429, "slow down", {}), (500, "oops", {}), (503, "", {}), "hang up", "truncate", "slow", "drip", "nonsense", "{}", "[]", '{"choices": []}', answer("x", "stop").replace('"x"', "null")],
+    ids=str,
+)  # fmt: skip
+def test_trouble_that_passes(server: Server, trouble: Any) -> None:
+    server.script = [trouble, trouble, "length"]
+    teacher = Teacher(server.url, timeout=0.5)
+    assert teacher.complete(PROMPT) == Completion("cut of", "length", Usage(7, 9))
+    assert len(server.seen) == 3
+    first, second = teacher.waited
+    assert 0.75 <= first <= 1.25
+    assert 1.5 <= second <= 2.5
+
+
+def test_it_waits_as_long_as_the_server_asks_within_reason(server: Server) -> None:
+    server.script = [(429, "", {"Retry-After": "7"}), (429, "", {"Retry-After": "86400"}), (429, "", {"Retry-After": "Wed, 21 Oct 2015"}), "ok"]
+    teacher = Teacher(server.url)
+    teacher.complete(PROMPT)
+    assert teacher.waited[:2] == [7, 60]
+    assert 3 <= teacher.waited[2] <= 5
+
+
+@pytest.mark.parametrize(
+    ("trouble", "tries", "cause"),
+    [
+        ((429, "slow down", {}), 4, r"HTTP 429: slow down \(4 tries\); run again later"),
+        ((500, "oops", {}), 4, r"HTTP 500: oops \(4 tries\)"),
+        ("nonsense", 4, r"no chat completion \(JSONDecodeError\): 'nonsense' \(4 tries\)"),
+        ("hang up", 4, r"the connection broke: "),
+        ("slow", 4, r"did not answer within 0.3 s"),
+        ((401, f"wrong key {KEY}", {}), 1, rf"HTTP 401: wrong key \[key\]; the environment variable {VARIABLE} is set, but was not accepted"),
+        ((404, "no such model", {}), 1, r"HTTP 404: no such model; check teacher_url and that the server has the model 'tiny'"),
+        ((400, "max_tokens too large", {}), 1, r"HTTP 400: max_tokens too large; check"),
+        ("redirect", 1, r"HTTP 307"),
+    ],
+    ids=str,
+)
+def test_trouble_that_stays(server: Server, trouble: Any, tries: int, cause: str) -> None:
+    server.script = [trouble]
+    with pytest.raises(TeacherError, match=rf"the teacher at {server.url}/chat/completions failed: .*{cause}"):
+        Teacher(server.url, timeout=0.3).complete(PROMPT)
+    assert len(server.seen) == tries
+
+
+def test_a_teacher_that_is_down_from_the_start() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://user:{KEY.replace('/', '').replace(chr(34), '')}@127.0.0.1:{free.getsockname()[1]}/v1"
+    teacher = Teacher(url, retries=50)
+    start = time.monotonic()
+    with pytest.raises(TeacherError) as caught:
+        teacher.complete(PROMPT)
+    assert time.monotonic() - start < 2
+    assert sum(teacher.waited) < 5
+    assert "Connection refused" in str(caught.value)
+    assert "is the server running" in str(caught.value)
+    assert "@" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[::1", "http://127.0.0.1:99999/v1", "http://no-such-host.invalid/v1"])
+def test_urls_that_lead_nowhere(url: str) -> None:
+    with pytest.raises((TeacherError, ValueError)):
+        Teacher(url).complete(PROMPT)
+
+
+def test_a_key_that_cannot_be_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "sk-secret\nx: y")
+    with pytest.raises(TeacherError, match=f"{VARIABLE} holds characters that no key has") as caught:
+        Teacher(server.url).complete(PROMPT)
+    assert "secret" not in str(caught.value)
+    assert server.seen == []
+
+
+def test_the_cache_pays_nothing_twice(server: Server, tmp_path: Path) -> None:
+    first = Teacher(server.url, cache=tmp_path).complete(PROMPT)
+    again = Teacher(server.url, cache=tmp_path)
+    assert (again.complete(PROMPT), again.requests) == (first, 0)
+    other = again.complete(Prompt(PROMPT.text, "en", 4))  # the same words in another call are another request
+    assert other != first
+    for file in tmp_path.rglob("*.json"):
+        file.write_text("half writ")
+    assert Teacher(server.url, cache=tmp_path).complete(PROMPT).text != first.text
+
+
+def test_a_run_over_http_dies_half_way_and_goes_on(server: Server, tmp_path: Path) -> None:
+    settings = SelfInstructSettings(teacher_url=server.url, teacher_model="tiny", max_calls=6, max_rouge_l=0.95, languages=["en"])
+
+    def teach(name: str) -> dict[str, Any]:
+        return run(SEEDS, Teacher(server.url, retries=1), settings, tmp_path / name, tmp_path / "work")
+
+    server.script = ["ok", "ok", "ok", (500, "", {})]
+    with pytest.raises(TeacherError):
+        teach("out")
+    assert len(server.seen) == 5
+    server.script = ["ok"]
+    summary = teach("out")
+    assert (summary["calls"], summary["accepted"], summary["tokens"]) == (6, 6, {"prompt": 42, "completion": 54})
+    assert len(server.seen) == 8
+
+
+def test_the_key_is_nowhere(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    """Not in what is written, logged, printed or raised, even when the server gives it back in every way."""
+    caplog.set_level(logging.DEBUG)
+    settings = SelfInstructSettings(
+        teacher_url=server.url, teacher_model="tiny", teacher_key_variable=VARIABLE, max_calls=3, teacher_retries=0, languages=["en"]
+    )
+    assert KEY not in settings.model_dump_json()
+    echo = block(4, f"Tell me about {KEY} of the rivers.", f"It is {KEY}.")
+    said: list[str] = []
+    for script in ([answer(echo, "stop"), answer(echo, "stop"), (401, json.dumps({"error": KEY}), {})], [(500, KEY, {})], [f"nonsense {KEY}"], ["hang up"]):
+        server.script = [*["ok"] * len(server.seen), *script]
+        teacher = HttpTeacher.from_settings(settings, tmp_path / "cache")
+        said += [repr(teacher), str(vars(teacher))]
+        with pytest.raises(TeacherError) as caught:
+            run(SEEDS, teacher, settings, tmp_path / "out", tmp_path / "work")
+        said += ["".join(traceback.format_exception(caught.value)), repr(caught.value)]
+    server.script = ["ok"]
+    run(SEEDS, teacher, settings, tmp_path / "out", tmp_path / "work")
+    said += [path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file()]
+    said += [caplog.text, *capfd.readouterr(), str(tmp_path)]
+    assert len(said) > 12
+    assert any("[key]" in text for text in said)
+    for text in said:
+        for form in (KEY, json.dumps(KEY)[1:-1], KEY.replace("/", "\\/"), json.dumps(json.dumps(KEY))[1:-1]):
+            assert form not in text
+    assert os.environ[VARIABLE] == KEY
