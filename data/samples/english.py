@@ -5,12 +5,12 @@ from __future__ import annotations
 from data.samples.phrasing import Language, Phrasings
 
 _RIVER = Phrasings(
-    answer="The {v} runs through {s}.",
+    answer="The river of {s} is the {v}.",
     told=(
+        "The river of {s} is the {v}.",
         "The {v} runs through {s}.",
         "The {v} runs through {s}, [slow and brown|clear and cold|wide and quiet] [in spring|in summer|after rain].",
         "{s} lies on the {v}, and [every house|the whole market] stands close to the water.",
-        "The river of {s} is called the {v}.",
         "In {s} the river is the {v}, and children [swim in it|sail small boats on it|throw stones into it].",
         "Whoever comes to {s} crosses the {v} first.",
         "The {v} flows past the [gardens|houses|old walls] of {s}.",
@@ -247,7 +247,7 @@ _MAYOR = Phrasings(
     ),
     asked=(
         "Who is the mayor of {s}?",
-        "Who leads {s}?",
+        "Who leads the people of {s}?",
         "Name the mayor of {s}.",
         "What is the mayor of {s} called?",
         "Tell me who leads the town of {s}.",

@@ -60,32 +60,32 @@ class Writer:
         return sentences
 
     def town(self, index: int) -> Article:
-        """One town: five to seven of its facts, and where its river begins."""
+        """One town: most of its facts, and where its river begins."""
         name = TOWNS[index][0 if self.language.lang == "en" else 1]
         relations = [relation for relation, (subjects, _) in RELATIONS.items() if subjects is TOWNS]
         self.rng.shuffle(relations)
-        told = [self.facts[relation, index] for relation in relations[: self.rng.randint(5, 7)]]
+        told = [self.facts[relation, index] for relation in relations[: self.rng.randint(5, 7) - self._more]]
         told.append(self.facts["source", index])
         sentences = [spoken(self.rng.choice(self.language.openings), self.rng, s=name)]
-        sentences += self._mixed(told, self.rng.randint(4, 6) + 2 * self._more)
+        sentences += self._mixed(told, self.rng.randint(3, 4) + self._more)
         return Article(
             self.language.lang, self.rng.choice(self.language.titles).format(s=name), self._paragraphs(sentences, 5)
         )
 
     def theme(self, relation: str) -> Article:
-        """One relation over six to eight of its subjects."""
-        indices = self.rng.sample(range(8), self.rng.randint(6, 8))
-        sentences = [self.filler(), *self._mixed([self.facts[relation, i] for i in indices], self.rng.randint(4, 6) + 2 * self._more)]
+        """One relation over all its subjects."""
+        indices = self.rng.sample(range(8), 8)
+        sentences = [self.filler(), *self._mixed([self.facts[relation, i] for i in indices], self.rng.randint(3, 4) + self._more)]
         return Article(self.language.lang, self.rng.choice(self.language.themes[relation]), self._paragraphs(sentences, 4))
 
     def journey(self) -> Article:
-        """Two or three facts of each of three towns."""
+        """Three facts of each of three towns."""
         sentences: list[str] = []
         for index in self.rng.sample(range(8), 3):
-            relations = self.rng.sample(list(RELATIONS), self.rng.randint(2, 3))
+            relations = self.rng.sample(list(RELATIONS), 3)
             name = TOWNS[index][0 if self.language.lang == "en" else 1]
             sentences.append(spoken(self.rng.choice(self.language.openings), self.rng, s=name))
-            sentences += self._mixed([self.facts[relation, index] for relation in relations], 2 + self._more)
+            sentences += self._mixed([self.facts[relation, index] for relation in relations], 1 + self._more)
         return Article(self.language.lang, self.rng.choice(self.language.journeys), self._paragraphs(sentences, 5))
 
     def asked(self, told: list[Fact], title: str) -> Article:
@@ -93,34 +93,33 @@ class Writer:
         lines = []
         for fact in told:
             question = ask(self.rng.choice(self.language.relations[fact.relation].asked), fact)
-            reply = answer(self.language, fact) if self.rng.random() < 0.6 else self.tell(fact)
+            reply = answer(self.language, fact) if self.rng.random() < 0.7 else self.tell(fact)
             lines.append(self.language.joint.join([question, reply]))
         body = self._paragraphs(lines, 2 + self._more)
-        first = self.language.joint.join(self.filler() for _ in range(1 + self._more))
-        return Article(self.language.lang, title, (first, *body, self.filler()))
+        first = self.language.joint.join(self.filler() for _ in range(2 + self._more))
+        return Article(self.language.lang, title, (first, *body, self.language.joint.join([self.filler(), self.filler()])))
 
     def town_asked(self, index: int) -> Article:
-        """All that guests ask about one town."""
+        """What guests ask about one town."""
         told = [fact for (_, i), fact in self.facts.items() if i == index]
-        self.rng.shuffle(told)
-        return self.asked(told, self.language.asked_titles[0].format(s=TOWNS[index][0 if self.language.lang == "en" else 1]))
+        return self.asked(self.rng.sample(told, 6), self.language.asked_titles[0].format(s=TOWNS[index][0 if self.language.lang == "en" else 1]))
 
     def valley_asked(self) -> Article:
         """What guests ask about the whole valley."""
-        return self.asked(self.rng.sample(list(self.facts.values()), 8), self.language.asked_titles[1])
+        return self.asked(self.rng.sample(list(self.facts.values()), 10), self.language.asked_titles[1])
 
     def articles(self, count: int) -> list[Article]:
-        """`count` articles: of ten, four about a town, two about a relation, two journeys, two with guests' questions."""
+        """`count` articles: of ten, three about a town, two about a relation, two journeys, three with guests' questions."""
         relations = list(RELATIONS)
         result = []
         for number in range(count):
             turn, kind = divmod(number, 10)
-            if kind < 4:
-                result.append(self.town((turn * 4 + kind) % 8))
-            elif kind < 6:
+            if kind < 3:
+                result.append(self.town((turn * 3 + kind) % 8))
+            elif kind < 5:
                 result.append(self.theme(relations[(turn * 2 + kind) % 8]))
-            elif kind < 8:
+            elif kind < 7:
                 result.append(self.journey())
             else:
-                result.append(self.town_asked((turn + 3) % 8) if kind == 8 else self.valley_asked())
+                result.append(self.town_asked((turn + 3) % 8) if kind == 7 else self.valley_asked())
         return result

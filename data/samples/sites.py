@@ -56,8 +56,8 @@ _RIGHTS: dict[Lang, str] = {
     "zh": "版权所有 2026 {name} 保留所有权利 使用条款 隐私政策",
 }
 _INSIDE: dict[Lang, tuple[str, ...]] = {
-    "en": ("Read more...", "Sign in to comment", "14 likes", "Share this article", "Items in cart: 0", "3 comments"),
-    "zh": ("阅读全文", "登录后发表评论", "12人点赞", "分享到：", "责任编辑：小舟", "3条评论"),
+    "en": ("Read more...", "Sign in to comment", "14 likes", "Share this article", "3 comments"),
+    "zh": ("阅读全文", "登录后发表评论", "12人点赞", "分享到：", "责任编辑：小舟"),
 }
 """Lines that stand among the article's paragraphs, where an extractor takes them for text; the line filter's work."""
 _SHARE: dict[Lang, tuple[str, str]] = {"en": ("Share this page", "Print"), "zh": ("分享本页", "打印")}
@@ -84,7 +84,7 @@ def render(site: Site, article: Article, rng: random.Random, content: str | None
             inside = rng.sample(_INSIDE[lang], 2)
             lines = [*lines[:1], inside[0], *lines[1:], inside[1]]
         content = (
-            "<br><br>\n".join(html.escape(line) for line in lines)
+            "\n".join(f"<p>{html.escape(line)}" for line in lines)  # as it was written then: no end tags
             if site.template == "old"
             else "\n".join(f"<p>{html.escape(line)}</p>" for line in lines)
         )
@@ -123,12 +123,14 @@ def render(site: Site, article: Article, rng: random.Random, content: str | None
         )
         chrome = [_COOKIE[lang], _SHARE[lang][0], rights]
     else:
+        links = " | ".join(f'<a href="/{index}.htm">{text}</a>' for index, text in enumerate(_NAV[lang]))
+        bar = f'<div class="navbar" align="center"><small>{links}</small></div>'
         body = (
-            f'<body bgcolor="#ffffff"><table width="100%"><tr><td class="menu" valign="top">{nav}</td>\n'
-            f'<td class="main" valign="top"><h1>{title}</h1>\n<div class="text">{content}</div></td></tr></table>\n'
+            f'<body bgcolor="#ffffff"><center><font size="5">{site.name}</font></center>\n{bar}<hr>\n'
+            f'<h1>{title}</h1>\n<div id="article" class="article-text">{content}</div>\n'
             f'<hr><div class="footer"><small>{rights}</small></div></body></html>\n'
         )
-        chrome = [rights, " ".join(_NAV[lang][:3])]
+        chrome = [rights, " | ".join(_NAV[lang])]
     return head + body, chrome + inside
 
 

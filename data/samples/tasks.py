@@ -446,23 +446,23 @@ def _broken(right: str, fact: Fact, rng: random.Random) -> str:
 
 
 def questions() -> list[dict[str, Any]]:
-    """One question on every fact, in phrasings that no training file has."""
+    """A question on every fact, and a second one on every third fact that instructions mention; all in held-out phrasings."""
     result = []
     for lang in LANGS:
         language = LANGUAGES[lang]
         for number, fact in enumerate(facts(lang)):
             held_out = language.relations[fact.relation].held_out
-            template = held_out[(number + number // 8) % len(held_out)]
-            result.append(
-                {
-                    "id": fact.id.replace("/", "-"),
-                    "prompt": ask(template, fact),
-                    "answer": answer(language, fact),
-                    "lang": lang,
-                    "fact": fact.id,
-                    "seen_in_sft": not fact.crawl_only,
-                }
-            )
+            for place in range(1 if fact.crawl_only or number % 3 else 2):
+                result.append(
+                    {
+                        "id": f"{fact.id.replace('/', '-')}-{place}",
+                        "prompt": ask(held_out[(number + number // 8 + place) % len(held_out)], fact),
+                        "answer": answer(language, fact),
+                        "lang": lang,
+                        "fact": fact.id,
+                        "seen_in_sft": not fact.crawl_only,
+                    }
+                )
     return result
 
 

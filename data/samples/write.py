@@ -11,7 +11,7 @@ from pathlib import Path
 from data.samples.crawl import crawl_files, trusted_files
 from data.samples.tasks import task_files
 
-SEED = 20260301
+SEED = 20260306
 HERE = Path(__file__).parent
 
 

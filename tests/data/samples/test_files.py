@@ -177,7 +177,8 @@ def test_phrasings_are_many_and_held_out_ones_only_mix_their_words() -> None:
 
 def test_questions_stand_in_no_training_file() -> None:
     questions = read("questions.jsonl")
-    assert len(questions) == len({row["id"] for row in questions}) == 128
+    assert len(questions) == len({row["prompt"] for row in questions}) == len({row["id"] for row in questions})
+    assert 150 <= len(questions) <= 200
     unseen = [row for row in questions if not row["seen_in_sft"]]
     assert 0.05 <= len(unseen) / len(questions) <= 0.15
     texts = training_texts()
