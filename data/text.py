@@ -33,7 +33,10 @@ _UNSPACED_RANGES = [
 _BLOCK = 1 << 20  # characters scanned at once: bounds the memory of a 50 MB line
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？；])[”’」』）]*|\n+")
+_SENTENCE_END = re.compile(r"([.!?…][\"'”’)\]]*(?=\s)|[。！？；][”’」』）]*)")
+_INNER_SENTENCE_END = re.compile(
+    r"[.!?…][\"'”’)\]]*[^\S\n]+(?=\S)|[。！？；][”’」』）]*[^\S\n]*(?=\S)"
+)  # one that is not the end of its line
 
 Hashes = NDArray[np.uint64]
 
@@ -136,31 +139,30 @@ def mix(values: Hashes) -> Hashes:
 
 
 @cache
-def _powers(bits: int) -> Hashes:
-    """Powers of the hash multiplier modulo 2^64, shape (2^bits,)."""
-    powers = np.full(1 << bits, _MULTIPLIER, dtype=np.uint64)
-    powers[0] = 1
-    return np.multiply.accumulate(powers)
+def _powers(bits: int) -> tuple[Hashes, Hashes]:
+    """Powers of the hash multiplier and of its inverse modulo 2^64, shape (2^bits,) each."""
+    tables = []
+    for base in (_MULTIPLIER, pow(_MULTIPLIER, -1, 1 << 64)):
+        powers = np.full(1 << bits, base, dtype=np.uint64)
+        powers[0] = 1
+        tables.append(np.multiply.accumulate(powers))
+    return tables[0], tables[1]
 
 
 def hash_spans(codes: NDArray[np.uint32], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Hashes:
-    """64-bit hash of each non-empty span of `codes`; equal spans have equal hashes wherever they stand."""
+    """64-bit hash of each span of `codes`; equal spans have equal hashes wherever they stand.
+
+    The polynomial sum of (code + 1) * m^k modulo 2^64, by prefix sums: one pass whatever the number of spans.
+    """
     if not len(starts):
         return np.zeros(0, dtype=np.uint64)
-    lengths = ends - starts
-    total = int(lengths.sum())
-    if total == len(lengths):  # one character each
-        return mix(codes[starts].astype(np.uint64) * np.uint64(_MULTIPLIER))
-    firsts = np.cumsum(lengths) - lengths
-    positions = np.arange(total) - np.repeat(firsts, lengths)
-    values = codes[np.repeat(starts, lengths) + positions].astype(np.uint64)
-    powers = _powers(max(int(lengths.max()), 1 << 10).bit_length())
-    values = (values + np.uint64(1)) * powers[positions + 1]
-    hashes = np.add.reduceat(values, firsts)
-    single = lengths == 1
-    if single.any():  # the same hash as the short cut above
-        hashes[single] = codes[starts[single]].astype(np.uint64) * np.uint64(_MULTIPLIER)
-    return mix(hashes)
+    powers, inverses = _powers(max(len(codes), 1 << 14).bit_length())
+    sums = np.zeros(len(codes) + 1, dtype=np.uint64)
+    terms = sums[1:]
+    np.add(codes, np.uint64(1), out=terms)
+    terms *= powers[: len(codes)]
+    np.cumsum(terms, out=terms)
+    return mix((sums[ends] - sums[starts]) * inverses[starts])
 
 
 def ngram_hashes(hashes: Hashes, size: int) -> Hashes:
@@ -206,7 +208,13 @@ def count_words(text: str) -> int:
 
 def sentences(text: str) -> list[str]:
     """Sentences of `text` by its own marks, English and Chinese; a line end also ends a sentence."""
-    return [part for part in (piece.strip() for piece in _SENTENCE_END.split(text)) if part]
+    return [part for part in (line.strip() for line in _SENTENCE_END.sub(r"\1\n", text).split("\n")) if part]
+
+
+def count_sentences(text: str) -> int:
+    """`len(sentences(text))`, several times faster."""
+    lines = sum(not line.isspace() for line in text.split("\n") if line)
+    return lines + len(_INNER_SENTENCE_END.findall(text))
 
 
 def unspaced_share(text: str) -> float:

@@ -18,12 +18,21 @@ _PHONES = [
     # mobile, mainland China
     re.compile(rf"(?<![\d.])(?:(?:\+|00)?86{_GAP}?)?1[3-9]\d(?:{_GAP}?\d{{4}}){{2}}(?!\d)"),
     # with a country code
-    re.compile(r"(?<![\w+])(?:\+|00(?=[1-9]))[1-9]\d{0,2}[ .\-/]?(?:\(0?\d{1,4}\)[ .\-/]?)?\d{1,4}(?:[ .\-/]?\d{2,4}){1,5}(?!\d)"),
+    re.compile(
+        r"(?<![\w+])(?:\+|00(?=[1-9]))[1-9]\d{0,2}[ .\-/]?(?:\(0?\d{1,4}\)[ .\-/]?)?\d{1,4}(?:[ .\-/]?\d{2,4}){1,5}(?!\d)"
+    ),
     # North America
-    re.compile(r"(?<![\d.\-/(])(?:1[ .\-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[.\- ])[2-9]\d{2}[.\- ]\d{4}(?![\d\-/])"),
+    re.compile(
+        r"(?<![\d.\-/(])(?:1[ .\-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[.\- ])[2-9]\d{2}[.\- ]\d{4}(?![\d\-/])"
+    ),
     # fixed lines and service numbers, mainland China
-    re.compile(r"(?<![\d.\-])(?:\(0\d{2,3}\)|0\d{2,3}[\- ])[2-8]\d{6,7}(?![\d\-])|(?<![\d.\-])[48]00[\- ]\d{3}[\- ]?\d{4}(?![\d\-])"),
+    re.compile(
+        r"(?<![\d.\-])(?:\(0\d{2,3}\)|0\d{2,3}[\- ])[2-8]\d{6,7}(?![\d\-])|(?<![\d.\-])[48]00[\- ]\d{3}[\- ]?\d{4}(?![\d\-])"
+    ),
 ]
+# Where a number of seven or more digits may stand; all but addresses of the internet are looked for there alone.
+_NUMBER = re.compile(r"[+(]{0,2}\d(?:[ .()/\-\u00a0]{0,3}\d){6,}[Xx]?")
+_COLONS = re.compile(r":[0-9a-fA-F]{0,4}:")
 _MIN_PHONE_DIGITS, _MAX_PHONE_DIGITS = 7, 15  # E.164 allows 15
 _ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _ID_CHECKS = "10X98765432"
@@ -78,33 +87,47 @@ def _is_phone(text: str) -> bool:
     return _MIN_PHONE_DIGITS <= sum(map(str.isdigit, text)) <= _MAX_PHONE_DIGITS
 
 
-def _matches(pattern: re.Pattern[str], text: str, check: Callable[[str], bool] | None) -> Iterator[tuple[int, int]]:
-    for match in pattern.finditer(text):
+def _matches(
+    pattern: re.Pattern[str], text: str, check: Callable[[str], bool], start: int, end: int
+) -> Iterator[tuple[int, int]]:
+    for match in pattern.finditer(text, start, end):
         found = match.group()
-        start = match.start() + len(found) - len(found.lstrip(" -\u00a0"))
-        if check is None or check(found.strip(" -\u00a0")):
-            yield start, match.end()
+        gap = len(found) - len(found.lstrip(" -\u00a0"))
+        if check(found.strip(" -\u00a0")):
+            yield match.start() + gap, match.end()
+
+
+_NUMBERS: list[tuple[str, re.Pattern[str], Callable[[str], bool]]] = [
+    ("id_numbers", _ID_NUMBER, is_chinese_id),
+    ("bank_cards", _BANK_CARD, is_bank_card),
+    *(("phones", pattern, _is_phone) for pattern in _PHONES),
+]
 
 
 def find_personal_data(text: str) -> list[Found]:
-    """Spans of personal data in order, none within another: checked numbers first, phones last."""
+    """Spans of personal data in order, none within another: addresses first, then checked numbers, phones last."""
     found: list[Found] = []
+
+    def take(kind: str, spans: Iterator[tuple[int, int]]) -> None:
+        for start, end in spans:
+            if all(end <= other.start or start >= other.end for other in found):
+                found.append(Found(start, end, kind))
+
+    size = len(text)
     if "@" in text:
-        found += [Found(*span, "emails") for span in _matches(_EMAIL, text, None)]
-    if any(map(text.__contains__, "0123456789")):
-        taken = [(item.start, item.end) for item in found]
-        searches: list[tuple[str, re.Pattern[str], Callable[[str], bool]]] = [
-            ("id_numbers", _ID_NUMBER, is_chinese_id),
-            ("bank_cards", _BANK_CARD, is_bank_card),
-            ("ip_addresses", _IPV4, is_public_ip),
-            ("ip_addresses", _IPV6, is_public_ip),
-            *(("phones", pattern, _is_phone) for pattern in _PHONES),
-        ]
-        for kind, pattern, check in searches:
-            for start, end in _matches(pattern, text, check):
-                if all(end <= other_start or start >= other_end for other_start, other_end in taken):
-                    taken.append((start, end))
-                    found.append(Found(start, end, kind))
+        take("emails", (match.span() for match in _EMAIL.finditer(text)))
+    if text.count(".") >= 3:
+        take("ip_addresses", _matches(_IPV4, text, is_public_ip, 0, size))
+    if _COLONS.search(text):
+        take("ip_addresses", _matches(_IPV6, text, is_public_ip, 0, size))
+    addresses = sorted(found)
+    for place in _NUMBER.finditer(text):
+        start, end = place.span()
+        if any(other.start < end and start < other.end for other in addresses):
+            continue
+        for kind, pattern, check in _NUMBERS:
+            # One character more on the right, so that what must not follow is seen.
+            take(kind, _matches(pattern, text, check, max(0, start - 1), min(size, end + 1)))
     return sorted(found)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -26,24 +27,24 @@ from data.text import (
     Hashes,
     classify,
     code_points,
+    count_sentences,
     hash_spans,
     ngram_hashes,
-    sentences,
+    scan_words,
     word_bounds,
 )  # fmt: skip
 
 TOP_SIZES = (2, 3, 4)
 DUPLICATE_SIZES = (5, 6, 7, 8, 9, 10)
-_ENGLISH_STOP_WORDS = frozenset(["the", "be", "to", "of", "and", "that", "have", "with"])  # Gopher
+_ENGLISH_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Gopher
 # The commonest function words of Chinese (Da 2004, modern texts): real prose cannot do without them.
 _CHINESE_STOP_WORDS = "的了在是和有不我也这他就人都说到你要而与为以其中"
 _BULLETS = ("•", "‣", "▶", "◀", "◦", "■", "□", "▪", "▫", "●", "○", "-", "–", "*", "·")
 _TERMINAL = frozenset(".!?。！？…\"'”’」』）)：:;；～~")
 _ELLIPSES = ("...", "…", "。。。")
 _PARAGRAPH = re.compile(r"\n\s*\n")
-_STOP_WORD = re.compile(r"\b(?:the|be|to|of|and|that|have|with)\b")
-_LOREM = re.compile(r"lorem ipsum", re.IGNORECASE)
-_MARKUP = re.compile(r"https?://|www\.|</?[a-z]+[^>]{0,80}>|&[a-z]{2,6};|\{|\}", re.IGNORECASE)
+_TAG = re.compile(r"</?[a-zA-Z]")
+_MARKUP = ("://", "www.", "{", "}", "&nbsp;", "&amp;", "&lt;", "&gt;", "&quot;")
 
 _COUNTS = ["characters", "words", "sentences", "stop_words", "curly_brackets", "lorem_ipsums"]
 _SHARES = [
@@ -110,8 +111,8 @@ def measure(text: str, max_characters: int = 1 << 20) -> dict[str, float]:
         "unspaced_words_share": unspaced_words / count,
         "hashes_per_word": (measured.count("#") + measured.count("＃")) / count,
         "curly_brackets": measured.count("{"),
-        "lorem_ipsums": len(_LOREM.findall(measured)),
-        "markup_per_word": len(_MARKUP.findall(measured)) / count,
+        "lorem_ipsums": measured.lower().count("lorem ipsum"),
+        "markup_per_word": (sum(map(measured.count, _MARKUP)) + len(_TAG.findall(measured))) / count,
         "newlines_per_word": measured.count("\n") / count,
         "distinct_words_share": _distinct_share(hashes),
         "stop_words": _stop_words(measured, scan),
@@ -122,8 +123,7 @@ def measure(text: str, max_characters: int = 1 << 20) -> dict[str, float]:
     found |= _character_measures(scan, count)
     found |= _line_measures(measured, scan.unspaced)
     found |= repetition(hashes, ends - starts, 2 if scan.unspaced else 1)
-    ended = sentences(measured[: 1 << 16])
-    found["sentences"] = len(sentences(measured)) if len(measured) > 1 << 16 else len(ended)
+    found["sentences"] = count_sentences(measured)
     found["words_per_sentence"] = len(starts) / max(found["sentences"], 1)
     return found
 
@@ -132,7 +132,14 @@ def _stop_words(text: str, scan: _Scan) -> int:
     """How many different function words there are: of Gopher's eight, or of two dozen Chinese ones."""
     if scan.unspaced:
         return sum(word in text for word in _CHINESE_STOP_WORDS)
-    return len(set(_STOP_WORD.findall(text.lower())))
+    return int(np.isin(_stop_word_hashes(), scan.hashes).any(axis=1).sum())
+
+
+@cache
+def _stop_word_hashes() -> NDArray[np.uint64]:
+    """Hashes of Gopher's stop words, shape (8, 3): lower case, capitalised, capitals."""
+    forms = [[word, word.capitalize(), word.upper()] for word in _ENGLISH_STOP_WORDS]
+    return np.array([[scan_words(form).hashes[0] for form in row] for row in forms], dtype=np.uint64)
 
 
 def _distinct_share(hashes: Hashes) -> float:
@@ -246,12 +253,13 @@ def repetition(hashes: Hashes, lengths: NDArray[np.int64], scale: int = 1) -> di
             continue
         width = size * scale
         grams = ngram_hashes(hashes, width)
-        order = np.argsort(grams, kind="stable")
-        ordered = grams[order]
-        same = ordered[1:] == ordered[:-1]
-        alive = bool(same.any())
+        ordered = np.sort(grams)
+        alive = bool((ordered[1:] == ordered[:-1]).any())
         if not alive:
             continue
+        order = np.argsort(grams)
+        ordered = grams[order]
+        same = ordered[1:] == ordered[:-1]
         if size in TOP_SIZES:
             firsts = np.flatnonzero(np.concatenate([[True], ~same]))
             copies = np.diff(np.append(firsts, len(ordered)))
