@@ -180,8 +180,9 @@ class SelectionSettings(Settings):
 class SelfInstructSettings(Settings):
     completions: str | None = Field(None, description="Recorded completions (JSONL), replayed in order; null = the bundled ones.", json_schema_extra=FILE)
     teacher_url: str | None = Field(
-        None, pattern=r"^https?://", json_schema_extra=WHERE,
-        description="Base URL of an OpenAI-compatible server (http://localhost:8000/v1) that is asked instead of the recorded completions.",
+        None, pattern=r"^https?://[^\s@?#]+$", json_schema_extra=WHERE,
+        description="Base URL of an OpenAI-compatible server (http://localhost:8000/v1) that is asked instead of the recorded "
+        "completions; no user, password or query in it.",
     )
     teacher_model: str | None = Field(None, description="Name of the model, as the teacher's server knows it; needed with teacher_url.")
     teacher_key_variable: str = Field(

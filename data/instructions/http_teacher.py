@@ -43,7 +43,7 @@ class HttpTeacher:
     """Asks `POST {url}/chat/completions`. Answers are cached on disk by request, so that nothing is paid twice.
 
     Args:
-        url: base URL, with or without a final slash, e.g. http://localhost:8000/v1.
+        url: base URL, with or without a final slash, e.g. http://localhost:8000/v1; a query has no place in it.
         key_variable: environment variable with the key; unset or empty = no Authorization header.
         timeout: seconds of one request, from sending to the last byte, however slowly bytes come.
         retries: further tries after 408, 409, 425, 429, 5xx, a time-out, a broken connection or a broken answer. A

@@ -134,6 +134,13 @@ def test_a_request_and_its_answer(server: Server) -> None:
     assert server.authorizations == [f"Bearer {KEY}"]
 
 
+def test_a_url_is_shown_without_its_password() -> None:
+    assert repr(Teacher("http://user:secret@localhost:1/v1/")) == "HttpTeacher('http://localhost:1/v1/chat/completions', 'tiny')"
+    for url in ("http://user:secret@localhost/v1", "http://localhost/v1?key=secret", "ftp://localhost"):
+        with pytest.raises(ValueError, match="teacher_url"):
+            SelfInstructSettings(teacher_url=url, teacher_model="tiny", target=1)
+
+
 def test_without_a_key_no_header_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE)
     Teacher(server.url + "/").complete(PROMPT)

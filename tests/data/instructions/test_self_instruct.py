@@ -11,12 +11,20 @@ import pytest
 from data.instructions.filters import REASONS, Filters
 from data.instructions.parsing import Item
 from data.instructions.self_instruct import run
-from data.instructions.teacher import Completion, Exhausted, Prompt, RecordedTeacher, Teacher, TeacherError, Usage
-from data.instructions.teachers import BUNDLED, teacher_for
+from data.instructions.teacher import (
+    Completion,
+    Exhausted,
+    Prompt,
+    RecordedTeacher,
+    Teacher,
+    TeacherError,
+    Usage,
+)
 from data.settings import SelfInstructSettings
 from tests.data.instructions.test_formats import written
 
-SAMPLES = BUNDLED.parent
+SAMPLES = Path(__file__).parents[3] / "data" / "samples"
+BUNDLED = SAMPLES / "completions.jsonl"
 SEEDS = SAMPLES / "seed_tasks.jsonl"
 TINY = SelfInstructSettings(max_rouge_l=0.9)  # the tiny recipe's novelty bound
 OUTPUTS = ("conversations.jsonl", "rejected.jsonl", "summary.json")
@@ -124,7 +132,7 @@ def test_prompts_alternate_and_mix_human_and_generated_exemplars(tmp_path: Path)
 
 
 def test_it_stops_where_it_is_told_to(tmp_path: Path) -> None:
-    words = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu".split()
+    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
     texts = ["".join(block(i, f"Explain {word} and {word} to a {word}.", "Yes.") for i, word in enumerate(words[n : n + 4])) for n in (0, 4, 8)]
 
     def stopped(**settings: Any) -> tuple[str, int, int]:
@@ -220,12 +228,7 @@ def test_reasons(instruction: str, more: dict[str, Any], expected: tuple[str | N
     assert decided(instruction, **more) == expected
 
 
-def test_the_teacher_is_the_one_that_the_settings_name(tmp_path: Path) -> None:
-    assert teacher_for(SelfInstructSettings()) == BUNDLED
-    with pytest.raises(FileNotFoundError, match="there is no file"):
-        teacher_for(SelfInstructSettings(completions=str(tmp_path / "none")))
-    asked = teacher_for(SelfInstructSettings(teacher_url="http://u:secret@localhost:1/v1/", teacher_model="m", target=1))
-    assert repr(asked) == "HttpTeacher('http://localhost:1/v1/chat/completions', 'm')"
+def test_settings_of_a_teacher_that_cannot_work_are_refused() -> None:
     with pytest.raises(ValueError, match="needs teacher_model"):
         SelfInstructSettings(teacher_url="http://localhost", target=1)
     with pytest.raises(ValueError, match="needs target or max_calls"):
