@@ -47,6 +47,9 @@ class Record:
 def parse_record(line: str) -> Record:
     """One JSON line; raises ValueError, KeyError or TypeError with what is wrong."""
     raw = json.loads(line)
+    if "turns" not in raw and "prompt" in raw:  # a bare question with its answer
+        labels = {"reference": raw.get("reference") or raw.get("answer")}
+        raw = {**raw, "turns": [{"role": "user", "text": raw["prompt"]}], "labels": labels | (raw.get("labels") or {})}
     turns = tuple(Turn(turn["role"], str(turn["text"])) for turn in raw["turns"])
     if not turns:
         raise ValueError("no turns")

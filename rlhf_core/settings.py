@@ -188,8 +188,8 @@ class Job(Settings):
     pretrain: `tokenizer` (from nothing) or `init` (continued), `data` (a corpus: documents/part-*.parquet);
     sft, reward: `init`, `data` (a folder with train.jsonl and eval.jsonl);
     ppo: `init`, `reward_model`, `data`, and `value_init` where it is not the reward model;
-    evaluation: `model:KIND:NAME` for every training stage in the recipe's order (`model:ppo:ppo`), `questions` (a JSONL
-    file of prompts with labels.reference), `splits` (the folder of {reward,ppo}/eval.jsonl).
+    evaluation: `KIND:NAME` for every training stage in the recipe's order (`ppo:ppo`), `questions` (a JSONL file of
+    prompts with labels.reference, or of {"prompt", "answer"}), `splits` (the folder of {reward,ppo}/eval.jsonl).
     For models and tokenizers an artifact folder may stand for its model/ or tokenizer/, and a hub name for a folder.
     `output` becomes the artifact; `work` keeps checkpoints from one attempt to the next.
     """

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from rlhf_core import owner
 from rlhf_core.errors import BadInput, TrainingFailed
 from rlhf_core.settings import AnyStage, EvaluationSettings, Job
 
@@ -40,6 +41,7 @@ def read_job() -> Job:
 
 def guarded(work: Any, job: Job) -> int:
     """Run `work(job)`; expected failures become one line on stderr and an exit status."""
+    owner.watch()
     try:
         work(job)
     except BadInput as error:

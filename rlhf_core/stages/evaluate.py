@@ -1,6 +1,6 @@
 """What each stage changed: answers of every model to the same prompts, judged by rules and by the reward model.
 
-Inputs by role: `model:KIND:NAME` for every training stage, in the recipe's order (KIND: pretrain, sft, reward, ppo);
+Inputs by role: `KIND:NAME` for every training stage, in the recipe's order (KIND: pretrain, sft, reward, ppo);
 `questions`, prompts with a right answer each; `splits`, the artifact with {reward,ppo}/eval.jsonl.
 """
 
@@ -102,9 +102,11 @@ def run(job: Job, settings: EvaluationSettings, device: torch.device) -> None:
     with (output / "samples.jsonl").open("w", encoding="utf-8") as file:
         for line in side_by_side(writers, questions, prompts, settings.samples):
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    (output / "evaluation.json").write_text(
-        json.dumps(_rounded(report), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
-    )
+    text = json.dumps(_rounded(report), ensure_ascii=False, indent=2) + "\n"
+    (output / "evaluation.json").write_text(text, encoding="utf-8")
+    summary = {name: report[name] for name in ("sft", "ppo", "reward_model") if name in report}
+    flat = {f"{part}_{key}": value for part, figures in summary.items() for key, value in figures.items()}
+    (output / "summary.json").write_text(json.dumps(_rounded(flat), indent=2) + "\n", encoding="utf-8")
 
 
 def load_models(inputs: Inputs, device: torch.device) -> tuple[list[Writer], RewardModel | None]:
@@ -112,12 +114,9 @@ def load_models(inputs: Inputs, device: torch.device) -> tuple[list[Writer], Rew
     writers: list[Writer] = []
     reward_role: str | None = None
     for role in inputs.roles:
-        if not role.startswith("model:"):
+        kind, colon, name = role.partition(":")
+        if not colon:
             continue
-        parts = role.split(":")
-        if len(parts) != 3:
-            raise BadInput(f"input {role}: a model's role is model:KIND:NAME")
-        _, kind, name = parts
         if kind == "reward":
             reward_role = role
             continue
@@ -125,7 +124,7 @@ def load_models(inputs: Inputs, device: torch.device) -> tuple[list[Writer], Rew
         policy = load_policy(inputs.model(role), chat, "fp32").to(device).eval()
         writers.append(Writer(name, kind, chat, policy))
     if not writers:
-        raise BadInput("no model to evaluate: the job's inputs have no role model:KIND:NAME")
+        raise BadInput("no model to evaluate: the job's inputs have no role KIND:NAME")
     reward_model = None
     if reward_role:
         source = inputs.model(reward_role)

@@ -87,3 +87,68 @@ def write_world(folder: Path) -> None:
     """corpus/, splits/ and splits/questions.jsonl below `folder`."""
     write_corpus(folder / "corpus")
     write_splits(folder / "splits")
+
+
+STAGES: dict[str, dict[str, Any]] = {
+    "pretrain": {
+        "steps": 60, "batch_size": 8, "max_length": 64, "optimizer": {"learning_rate": 5e-3},
+        "model": {"hidden_size": 32, "layers": 2, "heads": 2, "context_length": 128},
+    },
+    "sft": {"init": "pretrain", "steps": 60, "batch_size": 16, "optimizer": {"learning_rate": 5e-3}},
+    "reward": {"init": "sft", "steps": 30, "batch_size": 8, "optimizer": {"learning_rate": 2e-3}},
+    "ppo": {
+        "init": "sft", "reward_model": "reward", "steps": 6, "batch_size": 16, "max_new_tokens": 12, "eval_prompts": 8,
+        "optimizer": {"learning_rate": 1e-3},
+    },
+}  # fmt: skip
+
+
+class Chain:
+    """Runs jobs on the toy world, each in a folder of its own below it."""
+
+    def __init__(self, world: Path) -> None:
+        self.world = world
+
+    def job(self, name: str, kind: str, inputs: dict[str, str] | None = None, **settings: Any) -> dict[str, Any]:
+        """The content of a job file; `settings` go over those of STAGES."""
+        splits = self.world / "splits"
+        roles: dict[str, Any] = {"data": self.world / "corpus" if kind == "pretrain" else splits / kind}
+        if kind == "pretrain":
+            roles["tokenizer"] = self.world / "tokenizer"
+        else:
+            roles["init"] = self.world / STAGES[kind]["init"] / "model"
+        if kind == "ppo":
+            roles["reward_model"] = self.world / "reward" / "model"
+        roles |= inputs or {}
+        stage = {"kind": kind, "name": "stage", "launch": {"threads": 1}} | STAGES[kind] | settings
+        return {
+            "stage": stage,
+            "inputs": {role: str(path) for role, path in roles.items()},
+            "output": str(self.world / name),
+            "work": str(self.world / ".work" / name),
+        }
+
+    def run(self, name: str, kind: str, inputs: dict[str, str] | None = None, **settings: Any) -> Path:
+        """Train in this process; the output folder."""
+        from rlhf_core.settings import Job
+        from rlhf_core.train import train
+
+        train(Job.model_validate(self.job(name, kind, inputs, **settings)))
+        return self.world / name
+
+    def write_job(self, name: str, kind: str, inputs: dict[str, str] | None = None, **settings: Any) -> Path:
+        path = self.world / f"{name}.json"
+        path.write_text(json.dumps(self.job(name, kind, inputs, **settings)), encoding="utf-8")
+        return path
+
+
+def read_metrics(output: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what differs from run to run."""
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def weights(output: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(output / "model" / "model.safetensors")

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rlhf_core.chat import Chat, load_chat
+from rlhf_core.losses import token_logprobs
+from rlhf_core.models import PolicyModel, fresh_policy, selected_labels
+from rlhf_core.rollout import draw, generate, noise
+from rlhf_core.settings import FreshModel
+
+PROMPTS = [[5, 9, 12, 7, 30, 41], [8], [5, 77, 13], [61, 5]]
+
+
+@pytest.fixture(scope="module")
+def chat(world: Path) -> Chat:
+    return load_chat(str(world / "tokenizer"))
+
+
+@pytest.fixture(scope="module")
+def policy(chat: Chat) -> PolicyModel:
+    """A fresh model, its weights made large enough for uneven probabilities, which ends now and then."""
+    policy = fresh_policy(FreshModel(hidden_size=32, layers=2, heads=4, kv_heads=2, tie_embeddings=False), chat, 1)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(6)
+    return policy.eval()
+
+
+def by_hand(policy: PolicyModel, prompt: list[int], uniforms: Any, temperature: float, end: int) -> list[int]:
+    """One row alone, without cache or padding: the whole sequence through the model for every token."""
+    ids = list(prompt)
+    for t in range(uniforms.shape[0] if uniforms is not None else 10):
+        logits = policy.model(torch.tensor([ids])).logits[0, -1] / temperature
+        logprobs = torch.log_softmax(logits, -1)
+        token = int(logprobs.argmax()) if uniforms is None else int(draw(logprobs[None], uniforms[t : t + 1]))
+        ids.append(token)
+        if token == end:
+            break
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_left_padding_the_cache_and_ended_rows_change_nothing(policy: PolicyModel, chat: Chat, sampled: bool) -> None:
+    uniforms = noise(3, 1, len(PROMPTS), 10) if sampled else None
+    rollout = generate(policy.model, chat, PROMPTS, 10, 1.3, uniforms)
+    with torch.no_grad():
+        for row, prompt in enumerate(PROMPTS):
+            alone = by_hand(policy, prompt, uniforms[row] if uniforms is not None else None, 1.3, chat.end_id)
+            assert rollout.responses()[row] == alone
+
+
+def test_a_row_does_not_depend_on_its_batch(policy: PolicyModel, chat: Chat) -> None:
+    uniforms = noise(5, 1, 40, 16)
+    prompts = [PROMPTS[i % 4] for i in range(40)]
+    together = generate(policy.model, chat, prompts, 16, 1.0, uniforms).responses()
+    half = generate(policy.model, chat, prompts[1::2], 16, 1.0, uniforms[1::2]).responses()
+    assert together[1::2] == half
+
+
+def test_sampling_logprobs_are_those_of_the_training_pass(policy: PolicyModel, chat: Chat) -> None:
+    rollout = generate(policy.model, chat, PROMPTS, 10, 0.7, noise(3, 1, len(PROMPTS), 10))
+    batch = rollout.sequences(chat.pad_id)
+    select, labels = selected_labels(batch.input_ids, batch.response_mask)
+    with torch.no_grad():
+        again = token_logprobs(policy(batch.input_ids, select), labels, 0.7)
+    assert torch.allclose(rollout.logprobs[rollout.response_mask], again, atol=1e-5)
+
+
+def test_the_mask_holds_the_end_token_and_nothing_after_it(policy: PolicyModel, chat: Chat) -> None:
+    prompts = [PROMPTS[i % 4] for i in range(64)]
+    rollout = generate(policy.model, chat, prompts, 24, 3.0, noise(1, 1, 64, 24))
+    ended = [ids[-1] == chat.end_id for ids in rollout.responses()]
+    assert rollout.finished.tolist() == ended
+    assert any(ended)
+    for ids, mask in zip(rollout.responses(), rollout.response_mask.tolist(), strict=True):
+        assert chat.end_id not in ids[:-1]
+        assert mask == [True] * len(ids) + [False] * (24 - len(ids))
+    assert bool((rollout.response_ids[~rollout.response_mask] == chat.pad_id).all())
+    assert bool((rollout.logprobs[~rollout.response_mask] == 0).all())
+
+
+def test_draw_follows_the_probabilities() -> None:
+    logprobs = torch.tensor([[0.1, 0.6, 0.3]]).log()
+    drawn = [int(draw(logprobs, torch.tensor([u], dtype=torch.float64))) for u in (0.0, 0.09, 0.11, 0.69, 0.71, 0.999)]
+    assert drawn == [0, 0, 1, 1, 2, 2]
+    counts = torch.bincount(draw(logprobs.expand(20000, 3), noise(1, 1, 20000, 1)[:, 0]), minlength=3) / 20000
+    assert torch.allclose(counts, torch.tensor([0.1, 0.6, 0.3]), atol=0.02)
