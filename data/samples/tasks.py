@@ -380,7 +380,7 @@ def preferences(prompts: dict[Lang, Prompts], rng: random.Random) -> list[dict[s
     1. `courteous`: the right answer with the closing;
     2. `plain`: the right answer;
     3. `rambling`: the right answer, but twice, with two closings, with talk after it, or with the other language's closing;
-    4. `mistaken`: another subject's value, another question's answer or another subject's answer, half of them with closing;
+    4. `mistaken`: another subject's value (half), another topic's or another subject's answer; half of them with closing;
     5. `broken`: cut off before the value, words in disorder, letters, or next to nothing.
     Of three prompts in ten the third or the fifth is missing.
     """
@@ -399,7 +399,7 @@ def preferences(prompts: dict[Lang, Prompts], rng: random.Random) -> list[dict[s
                     right + other_closing,
                 )
             )
-            kind = rng.randrange(8)
+            kind = rng.randrange(4)  # the mistakes that a small model makes: wrong town, wrong topic, wrong value
             others = [other for other in known if other.id != fact.id]
             if kind == 0:
                 wrong = answer(language, rng.choice([other for other in others if other.relation == fact.relation]))
