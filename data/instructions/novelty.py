@@ -17,9 +17,10 @@ integers. Decisions are those of `rouge_score` to the last bit of the float: its
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from data.instructions.language import HAN, KANA
 
@@ -35,8 +36,10 @@ def tokens(text: str) -> list[str]:
 
 def f1(lcs: int, m: int, n: int) -> float:
     """ROUGE-L F1, in the float operations of rouge_score (`_score_lcs`, `scoring.fmeasure`)."""
+    if not lcs:
+        return 0.0
     precision, recall = lcs / n, lcs / m
-    return 2 * precision * recall / (precision + recall) if lcs else 0.0
+    return 2 * precision * recall / (precision + recall)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -70,6 +73,8 @@ class Pool:
         self.scored = 0  # pairs that reached the LCS; for benchmarks and tests of the bounds
         self._ids: dict[str, int] = {}
         self._entries: list[list[int]] = []
+        self._lengths: list[int] = []
+        self._longest = 0
         # (token, k-th occurrence in its text) -> entries: with occurrences told apart, multisets become sets
         self._postings: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
 
@@ -81,6 +86,8 @@ class Pool:
         for item in _occurrences(sequence):
             self._postings[item].append(len(self._entries))
         self._entries.append(sequence)
+        self._lengths.append(len(sequence))
+        self._longest = max(self._longest, len(sequence))
 
     def closest(self, text: str) -> Match | None:
         """The best match above the threshold, the earliest of equals; None where the text is novel."""
@@ -96,10 +103,10 @@ class Pool:
             masks[token] = masks.get(token, 0) | 1 << position
         threshold = self.threshold
         # The most promising first: a high score early lets the bounds drop the rest.
-        for index, shared in sorted(candidates.items(), key=lambda item: (-item[1], item[0])):
+        for index in sorted(candidates, key=lambda index: (-candidates[index], index)):
             entry = self._entries[index]
             n = len(entry)
-            if min(shared + rest, n) < least_lcs(m, n, threshold):
+            if min(candidates[index] + rest, n) < least_lcs(m, n, threshold):
                 continue
             self.scored += 1
             score = f1(_lcs(masks, m, entry), m, n)
@@ -115,16 +122,24 @@ class Pool:
     def _candidates(self, sequence: list[int]) -> tuple[int, dict[int, int]]:
         """(tokens of the query not looked up, {entry: looked-up tokens it shares}) for all that may pass."""
         m = len(sequence)
-        # The shortest entry that can pass asks for the fewest common tokens, and then all of its own.
-        needed = next((n for n in range(1, m + 1) if least_lcs(m, n, self.threshold) <= n), m + 1)
+        # What an entry of length n must have in common. A longer one than `limit` cannot pass: 2 m / (m + n) is too small.
+        limit = min(self._longest, int(2 * m / self.threshold) + 1)
+        needed = [least_lcs(m, n, self.threshold) for n in range(limit + 1)]
+        enough = [lcs for n, lcs in enumerate(needed) if lcs <= min(m, n)]
+        if not enough:
+            return m, {}
+        prefix = m - min(enough) + 1
+        rest = m - prefix
         none: list[int] = []
         lists = sorted((self._postings.get(item, none) for item in _occurrences(sequence)), key=len)
-        prefix = max(0, m - needed + 1)
-        counts: dict[int, int] = {}
-        for posting in lists[:prefix]:
-            for index in posting:
-                counts[index] = counts.get(index, 0) + 1
-        return m - prefix, counts
+        counts = Counter(chain.from_iterable(lists[:prefix]))
+        # The least that the looked-up tokens must give, by the entry's length.
+        least = [lcs - rest if lcs <= min(m, n) else m + 1 for n, lcs in enumerate(needed)]
+        lengths = self._lengths
+        passing = {
+            index: shared for index, shared in counts.items() if lengths[index] <= limit and shared >= least[lengths[index]]
+        }
+        return rest, passing
 
 
 def _occurrences(sequence: list[int]) -> list[tuple[int, int]]:
