@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--recipe", default="tiny", metavar="NAME|FILE.yaml", help="a bundled recipe or a file (default: tiny)")
     parser.add_argument("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change one setting; typed and checked; repeatable")
     parser.add_argument("--store", default="artifacts", metavar="URL", help="where artifacts lie: a folder or any fsspec URL (default: artifacts)")
-    parser.add_argument("--corpus", metavar="PATH_OR_GLOB", help="the crawl: WARC, HTML, JSONL or Parquet")
+    parser.add_argument("--corpus", action="append", metavar="PATH_OR_GLOB", help="the crawl: WARC, HTML, JSONL or Parquet; repeatable")
     parser.add_argument("--seed-tasks", metavar="FILE", help="seed tasks in Self-Instruct's format (JSONL)")
     parser.add_argument("--preferences", action="append", metavar="FILE", help="pairs or rankings (JSONL); repeatable")
     parser.add_argument("--questions", metavar="FILE", help="held-out questions with answers (JSONL); with --corpus the recipe's own are left out")

@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
-from tasks.instructions import self_instruct, split
+from tasks.instructions import split, write_instructions
 from tasks.stage import Made, Run
 
 
@@ -17,6 +17,6 @@ def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None 
 
 def steps(recipe: Recipe, run: Run) -> Steps:
     return {
-        "instructions": lambda made: self_instruct(run, recipe.seed_tasks, recipe.self_instruct),
-        "splits": lambda made: split(run, made["instructions"], recipe.preferences, recipe.splits),
+        "instructions": lambda made: write_instructions(run, recipe.seed_tasks, recipe.self_instruct),
+        "splits": lambda made: split(run, made["instructions"], recipe.preferences, recipe.questions, recipe.splits),
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data.settings import (
     DedupSettings,
@@ -56,10 +56,12 @@ class Recipe(BaseModel):
     seed: int = Field(1, ge=0, description="The seed of every stage that does not name its own.")
     runner: Runner = Runner()
 
-    corpus: str = Field(description="The crawl: a file, folder or glob of WARC, HTML, JSONL or Parquet files.")
+    corpus: list[str] = Field(
+        min_length=1, description="The crawl: files, folders or globs of WARC, HTML, JSONL or Parquet; one may stand without a list."
+    )
     truth: str | None = Field(None, description="Labels of the crawl's planted dirt, if it has some: the run scores its cleaning.")
     seed_tasks: str = Field(description="Seed tasks in Self-Instruct's format (JSONL).")
-    preferences: list[str] = Field(min_length=1, description="Preference files: pairs or rankings.")
+    preferences: list[str] = Field(min_length=1, description="Preference files: pairs or rankings; one may stand without a list.")
     questions: str | None = Field(None, description="Held-out questions with answers (JSONL), for exact match.")
 
     ingest: IngestSettings = IngestSettings()
@@ -78,6 +80,11 @@ class Recipe(BaseModel):
     splits: SplitSettings = SplitSettings()
     training: list[AnyStage] = Field(min_length=1, description="The training stages, in order.")
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @field_validator("corpus", "preferences", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Recipe:

@@ -34,7 +34,7 @@ def inputs(stage: TrainingStage, made: dict[str, Made]) -> tuple[dict[str, Made 
     artifacts: dict[str, Made | Files] = {}
     folders: dict[str, str] = {}
     source, _, folder = stage.data.partition("/")
-    artifacts["data"], folders["data"] = made[source], folder or "documents"
+    artifacts["data"], folders["data"] = made[source], folder
     if _starts_from_nothing(stage):
         artifacts["tokenizer"], folders["tokenizer"] = made["tokenizer"], "tokenizer"
     models = {"init": stage.init}

@@ -66,9 +66,19 @@ def gather(recipe: str, stages: list[TrainingStage], made: Mapping[str, Made], e
     """report.json without its table of stages: `corpus`, one entry per training stage by its name, `warnings`."""
     figures: dict[str, Any] = {"recipe": recipe, "corpus": corpus_figures(made)}
     for stage in stages:
-        figures[stage.name] = {**made[stage.name].metrics, **evaluation["stages"].get(stage.name, {})}
+        figures[stage.name] = {**made[stage.name].metrics, **of_stage(stage, evaluation)}
     figures["warnings"] = warnings(figures, stages)
     return figures
+
+
+def of_stage(stage: TrainingStage, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """What the evaluation says of a stage's model, and of its comparison with the model before it."""
+    found = dict(evaluation["models"].get(stage.name, {}))
+    for section in ("reward_model", "sft", "ppo"):
+        own = evaluation.get(section) or {}
+        if own.get("model") == stage.name:
+            found |= {name: value for name, value in own.items() if name != "model"}
+    return found
 
 
 def corpus_figures(made: Mapping[str, Made]) -> dict[str, Any]:

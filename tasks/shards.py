@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -17,17 +18,18 @@ from data.document import Counts
 # keep the workers evenly busy without making thousands of runs of thousands of shards.
 GROUPS_PER_WORKER = 4
 
-ShardWork = Callable[[Path, Path, int], Counts]  # (shard, folder that gets its outputs, index of the shard)
+# (shard, folder that gets its outputs, index of the shard). A shard is a path, or for ingest an input file.
+ShardWork = Callable[[Any, Path, int], Counts]
 
 
-def map_shards(stage: str, work: ShardWork, shards: Sequence[Path], out: Path, progress: Path, workers: int) -> Counts:
+def map_shards(stage: str, work: ShardWork, shards: Sequence[Any], out: Path, progress: Path, workers: int) -> Counts:
     """Run `work` on every shard, by groups as task runs of the flow's task runner; add up the counts.
 
     `progress` keeps one small file per finished shard. `out` must survive a kill together with it.
     """
     out.mkdir(parents=True, exist_ok=True)
     progress.mkdir(parents=True, exist_ok=True)
-    numbered = [(index, str(shard)) for index, shard in enumerate(shards)]
+    numbered = list(enumerate(shards))
     count = max(1, min(len(numbered), workers * GROUPS_PER_WORKER))
     groups = [numbered[start::count] for start in range(count)]
     if workers == 1 or count == 1:
@@ -40,18 +42,18 @@ def map_shards(stage: str, work: ShardWork, shards: Sequence[Path], out: Path, p
 
 
 @task(cache_policy=NO_CACHE)
-def work_on_group(work: ShardWork, group: list[tuple[int, str]], out: str, progress: str) -> Counts:
+def work_on_group(work: ShardWork, group: list[tuple[int, Any]], out: str, progress: str) -> Counts:
     return _group(work, group, Path(out), Path(progress))
 
 
-def _group(work: ShardWork, group: list[tuple[int, str]], out: Path, progress: Path) -> Counts:
+def _group(work: ShardWork, group: list[tuple[int, Any]], out: Path, progress: Path) -> Counts:
     total = Counts()
     for index, shard in group:
         done = progress / f"{index:05d}.json"
         if done.exists():
             counts = Counts(**json.loads(done.read_text()))
         else:
-            counts = work(Path(shard), out, index)
+            counts = work(shard, out, index)
             counts.check()
             written = done.with_suffix(".part")
             written.write_text(json.dumps(dataclasses.asdict(counts)))

@@ -85,10 +85,14 @@ class Progress:
             return
         self.last = now
 
+    def count(self, done: int, of: int | None, text: str) -> None:
+        """The same from the data half, which counts instead of measuring."""
+        self({"step": done, "steps": of or 0, "text": text})
+
     def _text(self, line: Mapping[str, Any]) -> str:
         shown = {name: value for name, value in line.items() if name not in ("step", "steps") and isinstance(value, int | float)}
         figures = " · ".join(f"{name} {_number(value)}" for name, value in list(shown.items())[:6])
-        return f"step {line['step']}/{line['steps']} · {figures}"
+        return " · ".join(filter(None, (f"{line['step']}/{line['steps']}", figures, line.get("text"))))
 
 
 def curves(stage: str, lines: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:

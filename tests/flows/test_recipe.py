@@ -50,8 +50,8 @@ def test_overrides_are_typed() -> None:
 
 
 def test_another_crawl_leaves_truth_and_questions_behind(tmp_path: Path) -> None:
-    recipe = load("tiny", paths={"corpus": str(tmp_path)})
-    assert recipe.corpus == str(tmp_path) and recipe.truth is None and recipe.questions is None
+    recipe = load("tiny", paths={"corpus": [str(tmp_path)]})
+    assert recipe.corpus == [str(tmp_path)] and recipe.truth is None and recipe.questions is None
 
 
 def test_paths_in_a_recipe_are_relative_to_it(tmp_path: Path) -> None:

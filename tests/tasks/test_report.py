@@ -32,7 +32,7 @@ def made() -> dict[str, Made]:
 
 def test_counts_add_up_and_warnings_come_first(made: dict[str, Made]) -> None:
     stages = [PretrainStage(name="pretrain"), RewardStage(name="reward_model"), PpoStage(name="ppo", reward_model="reward_model")]
-    figures = gather("tiny", stages, made, {"stages": {"ppo": {"win_rate": 0.9}}})
+    figures = gather("tiny", stages, made, {"models": {"ppo": {"exact_match": 1.0}}, "ppo": {"model": "ppo", "win_rate": 0.9}})
     corpus = figures["corpus"]
     assert corpus["documents_in"] == corpus["kept"] + sum(corpus["dropped"].values()) == 100
     assert corpus["cleaning_recall"] == 1.0
