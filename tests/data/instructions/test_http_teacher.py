@@ -38,6 +38,9 @@ class Server(ThreadingHTTPServer):
         self.authorizations: list[str | None] = []
         self.lock = threading.Lock()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that gave up leaves a broken pipe: part of the game, and not worth a traceback."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
