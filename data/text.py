@@ -33,10 +33,10 @@ _UNSPACED_RANGES = [
 _BLOCK = 1 << 20  # characters scanned at once: bounds the memory of a 50 MB line
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")
-_SENTENCE_END = re.compile(r"([.!?…][\"'”’)\]]*(?=\s)|[。！？；][”’」』）]*)")
-_INNER_SENTENCE_END = re.compile(
-    r"[.!?…][\"'”’)\]]*[^\S\n]+(?=\S)|[。！？；][”’」』）]*[^\S\n]*(?=\S)"
-)  # one that is not the end of its line
+_SENTENCE_END = re.compile(r"([.!?…][\"'”’)\]]*+(?=\s)|[。！？；][”’」』）]*+)")
+_INNER_SENTENCE_END = re.compile(  # one that is not the end of its line
+    r"[.!?…][\"'”’)\]]*+[^\S\n]++(?=\S)|[。！？；][”’」』）]*+[^\S\n]*+(?=\S)"
+)
 
 Hashes = NDArray[np.uint64]
 

@@ -29,13 +29,18 @@ def token_logprobs(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> 
     logits (N, V), labels (N,) int64 -> (N,) float32. The temperature must be that of the sampling, or the
     probability ratio of PPO is not 1 for the policy that wrote the tokens.
     """
-    return -F.cross_entropy(logits.float() / temperature, labels, reduction="none")
+    return -F.cross_entropy(_tempered(logits, temperature), labels, reduction="none")
 
 
 def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Entropy of softmax(logits / temperature) in nats: (N, V) -> (N,) float32."""
-    logprobs = F.log_softmax(logits.float() / temperature, dim=-1)
+    logprobs = F.log_softmax(_tempered(logits, temperature), dim=-1)
     return -(logprobs.exp() * logprobs).sum(-1)
+
+
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
+    """Float32; no copy where there is nothing to divide (logits are the largest tensors of a small model)."""
+    return logits.float() if temperature == 1.0 else logits.float() / temperature
 
 
 # Supervised

@@ -100,6 +100,7 @@ def fresh_policy(settings: FreshModel, chat: Chat, seed: int) -> PolicyModel:
         max_position_embeddings=settings.context_length,
         rope_parameters={"rope_type": "default", "rope_theta": settings.rope_theta},
         tie_word_embeddings=settings.tie_embeddings,
+        initializer_range=settings.init_std or (2 / (5 * settings.hidden_size)) ** 0.5,
         bos_token_id=None,
         eos_token_id=chat.end_id,
         pad_token_id=chat.pad_id,

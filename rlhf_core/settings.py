@@ -49,6 +49,12 @@ class FreshModel(Settings):
         None, ge=8, description="Null = 8/3 of hidden_size, rounded up to 32."
     )
     context_length: int = Field(256, ge=16, description="Tokens.")
+    init_std: float | None = Field(
+        None,
+        gt=0,
+        description="Deviation of the first weights; null = sqrt(2 / (5 hidden_size)) (Nguyen & Salazar 2019), which is "
+        "0.02 at width 1000 and more in narrow models, where 0.02 learns slowly.",
+    )
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary positions (Llama: 10000).")
     tie_embeddings: bool = Field(
         True, description="Input and output embeddings are one matrix, as in most models below 1B."

@@ -19,7 +19,12 @@ from rlhf_core.settings import AnyStage, EvaluationSettings, Job
 
 
 def main() -> int:
-    return guarded(train, read_job())
+    status = guarded(train, read_job())
+    if "torch" in sys.modules:
+        from rlhf_core import engine
+
+        engine.stop()
+    return status
 
 
 def read_job() -> Job:
@@ -61,11 +66,8 @@ def train(job: Job) -> None:
     from rlhf_core.models import quiet_libraries
 
     ranks = engine.start(job.stage.launch)
-    try:
-        quiet_libraries()
-        loop.run(job, job.stage, build(job.stage, Inputs(job.inputs), ranks), ranks)
-    finally:
-        engine.stop()
+    quiet_libraries()
+    loop.run(job, job.stage, build(job.stage, Inputs(job.inputs), ranks), ranks)
 
 
 def build(stage: AnyStage, inputs: Any, ranks: Any) -> Any:

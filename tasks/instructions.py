@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def split(
 
 
 def _counts(summary: dict[str, Any]) -> dict[str, Any]:
-    rejected = summary["rejected"]
+    """Every seed's instance and every generated item: kept or rejected with its reason."""
+    dropped = dict(Counter(summary["rejected"]) + Counter(summary["seed_rejected"]))
     kept = summary["conversations"]
-    return {"documents_in": kept + sum(rejected.values()), "kept": kept, "dropped": rejected}
+    return {"documents_in": kept + sum(dropped.values()), "kept": kept, "dropped": dropped}

@@ -24,6 +24,7 @@ from data.settings import ExtractionSettings
 from data.text import clean_text
 
 _START_SECONDS = 120  # for the child's imports, on a busy machine too
+WORKER = "data.corpus.extraction_worker"
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -77,7 +78,7 @@ class Extractor:
             settings = self._settings
             limits = [str(settings.memory_megabytes), str(settings.timeout_seconds)]
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "data.corpus.extraction_worker", settings.engine, *limits],
+                [sys.executable, "-m", WORKER, settings.engine, *limits],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

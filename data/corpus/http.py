@@ -67,6 +67,8 @@ def dechunk(body: bytes) -> bytes:
         if size == 0:
             break
         start = frame.end()
+        if not parts and start + size > len(body) and not frame.group().endswith(b"\r\n"):
+            return body  # a word of hexadecimal letters on a line of its own
         parts.append(body[start : start + size])
         at = start + size
         if body[at : at + 2] == b"\r\n":

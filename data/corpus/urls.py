@@ -53,11 +53,11 @@ def normalise_url(url: str) -> str | None:
 
 def _ascii_host(host: str) -> str:
     host = host.rstrip(".").lower()
-    if host.isascii():
-        if not re.fullmatch(r"[a-z0-9._:-]+", host):
-            raise ValueError(f"no host name: {host!r}")
-        return f"[{host}]" if ":" in host else host
-    return host.encode("idna").decode("ascii")
+    if not host.isascii():
+        host = host.encode("idna").decode("ascii")
+    if not re.fullmatch(r"[a-z0-9._:-]*", host):
+        raise ValueError(f"no host name: {host!r}")
+    return f"[{host}]" if ":" in host else host
 
 
 def _without_dots(path: str) -> str:
