@@ -49,7 +49,11 @@ def parse_record(line: str) -> Record:
     raw = json.loads(line)
     if "turns" not in raw and "prompt" in raw:  # a bare question with its answer
         labels = {"reference": raw.get("reference") or raw.get("answer")}
-        raw = {**raw, "turns": [{"role": "user", "text": raw["prompt"]}], "labels": labels | (raw.get("labels") or {})}
+        raw = {
+            **raw,
+            "turns": [{"role": "user", "text": raw["prompt"]}],
+            "labels": labels | (raw.get("labels") or {}),
+        }
     turns = tuple(Turn(turn["role"], str(turn["text"])) for turn in raw["turns"])
     if not turns:
         raise ValueError("no turns")

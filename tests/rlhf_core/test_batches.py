@@ -44,7 +44,7 @@ def test_total_steps(epochs: float | None, steps: int | None, expected: int) -> 
 
 def test_shares_cover_the_batch_and_slices_cover_the_share() -> None:
     parts = [share(list(range(7)), rank, 3) for rank in range(3)]
-    assert sorted(sum(parts, [])) == list(range(7))
+    assert sorted(index for part in parts for index in part) == list(range(7))
     assert [list(range(5))[part] for part in micro_slices(5, 2, 4)] == [[0, 1], [2, 3], [4], []]
 
 

@@ -108,7 +108,9 @@ def test_whitening_is_masked_and_the_same_over_two_ranks_as_over_one() -> None:
     values = torch.tensor([[1.0, 2.0, 3.0], [4.0, 100.0, -100.0]])
     mask = torch.tensor([[True, True, True], [True, False, False]])
     white = losses.whiten(values, mask)
-    assert torch.allclose(white[mask], (torch.tensor([1.0, 2.0, 3.0, 4.0]) - 2.5) / math.sqrt(1.25), atol=1e-6)
+    assert torch.allclose(
+        white[mask], (torch.tensor([1.0, 2.0, 3.0, 4.0]) - 2.5) / math.sqrt(1.25), atol=1e-6
+    )
     assert white[1, 1:].tolist() == [0.0, 0.0]
     # two ranks, a row each: the sums that the other rank would add are fed by hand
     others = iter([torch.tensor([4.0, 1.0]), torch.tensor([2.25])])

@@ -23,7 +23,9 @@ def chat(world: Path) -> Chat:
 @pytest.fixture(scope="module")
 def policy(chat: Chat) -> PolicyModel:
     """A fresh model, its weights made large enough for uneven probabilities, which ends now and then."""
-    policy = fresh_policy(FreshModel(hidden_size=32, layers=2, heads=4, kv_heads=2, tie_embeddings=False), chat, 1)
+    policy = fresh_policy(
+        FreshModel(hidden_size=32, layers=2, heads=4, kv_heads=2, tie_embeddings=False), chat, 1
+    )
     with torch.no_grad():
         for parameter in policy.parameters():
             if parameter.ndim == 2:
@@ -45,7 +47,9 @@ def by_hand(policy: PolicyModel, prompt: list[int], uniforms: Any, temperature: 
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_left_padding_the_cache_and_ended_rows_change_nothing(policy: PolicyModel, chat: Chat, sampled: bool) -> None:
+def test_left_padding_the_cache_and_ended_rows_change_nothing(
+    policy: PolicyModel, chat: Chat, sampled: bool
+) -> None:
     uniforms = noise(3, 1, len(PROMPTS), 10) if sampled else None
     rollout = generate(policy.model, chat, PROMPTS, 10, 1.3, uniforms)
     with torch.no_grad():
@@ -86,7 +90,10 @@ def test_the_mask_holds_the_end_token_and_nothing_after_it(policy: PolicyModel, 
 
 def test_draw_follows_the_probabilities() -> None:
     logprobs = torch.tensor([[0.1, 0.6, 0.3]]).log()
-    drawn = [int(draw(logprobs, torch.tensor([u], dtype=torch.float64))) for u in (0.0, 0.09, 0.11, 0.69, 0.71, 0.999)]
+    drawn = [
+        int(draw(logprobs, torch.tensor([u], dtype=torch.float64)))
+        for u in (0.0, 0.09, 0.11, 0.69, 0.71, 0.999)
+    ]
     assert drawn == [0, 0, 1, 1, 2, 2]
     counts = torch.bincount(draw(logprobs.expand(20000, 3), noise(1, 1, 20000, 1)[:, 0]), minlength=3) / 20000
     assert torch.allclose(counts, torch.tensor([0.1, 0.6, 0.3]), atol=0.02)

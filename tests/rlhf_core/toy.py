@@ -109,7 +109,9 @@ class Chain:
     def __init__(self, world: Path) -> None:
         self.world = world
 
-    def job(self, name: str, kind: str, inputs: dict[str, str] | None = None, **settings: Any) -> dict[str, Any]:
+    def job(
+        self, name: str, kind: str, inputs: dict[str, str] | None = None, **settings: Any
+    ) -> dict[str, Any]:
         """The content of a job file; `settings` go over those of STAGES."""
         splits = self.world / "splits"
         roles: dict[str, Any] = {"data": self.world / "corpus" if kind == "pretrain" else splits / kind}

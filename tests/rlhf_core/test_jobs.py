@@ -1,0 +1,116 @@
+"""Jobs as the tasks launch them: processes, exit statuses, kill -9, ranks and ZeRO stages."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.rlhf_core.toy import Chain, read_metrics, weights
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(job: Path, module: str = "rlhf_core.train", ranks: int | None = None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m"]
+    if ranks:
+        port = str(29600 + os.getpid() % 300)
+        command += ["deepspeed.launcher.runner", "--num_gpus", str(ranks), "--master_port", port, "--module"]
+    ours = (
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+    )  # of the jobs run in this process
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    environment |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    return subprocess.Popen(
+        [*command, module, str(job)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=240)
+    return process.returncode, output
+
+
+def test_bad_jobs_end_with_status_2_and_one_clear_line(tmp_path: Path) -> None:
+    job = tmp_path / "job.json"
+    job.write_text(
+        json.dumps(
+            {"stage": {"kind": "sft", "name": "s", "batch_size": 0}, "inputs": {}, "output": "o", "work": "w"}
+        )
+    )
+    status, output = finish(start(job))
+    assert status == 2
+    assert output.startswith("error: ")
+    assert "batch_size" in output
+    assert "Traceback" not in output
+
+
+def test_a_job_killed_with_signal_9_goes_on_and_ends_with_the_same_numbers(chain: Chain) -> None:
+    options: dict[str, Any] = {"steps": 24, "checkpoint_steps": 4, "eval_steps": 8}
+    whole = chain.run("kill_whole", "sft", **options)
+    job = chain.write_job("kill_broken", "sft", **options)
+    process = start(job)
+    metrics = chain.world / "kill_broken" / "metrics.jsonl"
+    checkpoint = chain.world / ".work" / "kill_broken" / "checkpoints" / "step-00000004" / "complete.json"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (chain.world / "kill_broken" / "summary.json").exists(), "it ended before it was killed"
+    assert metrics.exists()
+    status, output = finish(start(job))
+    assert status == 0, output
+    assert "resumed after step" in output
+    assert read_metrics(chain.world / "kill_broken") == read_metrics(whole)
+    resumed = weights(chain.world / "kill_broken")
+    assert all(torch.equal(value, resumed[name]) for name, value in weights(whole).items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pretrain", "sft", "reward", "ppo"])
+def test_two_ranks_equal_one(chain: Chain, kind: str) -> None:
+    options: dict[str, Any] = {"steps": 4, "eval_steps": 2, "launch": {"threads": 1, "micro_batch_size": 3}}
+    if kind == "ppo":
+        options |= {"ppo_epochs": 2, "minibatches": 2}
+    one = read_metrics(chain.run(f"{kind}_rank1", kind, **options))
+    status, output = finish(start(chain.write_job(f"{kind}_rank2", kind, **options), ranks=2))
+    assert status == 0, output
+    _agree(one, read_metrics(chain.world / f"{kind}_rank2"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft", "ppo"])
+def test_zero_stages_agree(chain: Chain, kind: str) -> None:
+    found = {}
+    for zero in (0, 2, 3):
+        name = f"{kind}_zero{zero}"
+        job = chain.write_job(name, kind, steps=3, eval_steps=3, launch={"threads": 1, "zero_stage": zero})
+        status, output = finish(start(job, ranks=2))
+        assert status == 0, output
+        found[zero] = read_metrics(chain.world / name)
+        saved = weights(chain.world / name)
+        if zero:
+            first = weights(chain.world / f"{kind}_zero0")
+            assert all(torch.allclose(value, first[key], atol=2e-5) for key, value in saved.items())
+    _agree(found[0], found[2])
+    _agree(found[0], found[3])
+
+
+def _agree(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+    assert [set(line) for line in one] == [set(line) for line in other]
+    for a, b in zip(one, other, strict=True):
+        for name, value in a.items():
+            assert value == pytest.approx(b[name], rel=2e-3, abs=2e-4), (a["step"], name)

@@ -1,0 +1,239 @@
+"""The stages on a toy world: what they learn, what they count, and that stopping in between changes nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from rlhf_core.errors import BadInput, TrainingFailed
+from rlhf_core.records import parse_record
+from rlhf_core.stages.supervised import Supervised
+from tests.rlhf_core import toy
+from tests.rlhf_core.toy import Chain, read_metrics, weights
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it, as nothing catches SIGKILL."""
+
+
+def summary(output: Path) -> dict[str, Any]:
+    return json.loads((output / "summary.json").read_text())
+
+
+def test_pretraining_learns_and_reports_held_out_figures(chain: Chain) -> None:
+    figures = summary(chain.world / "pretrain")
+    lines = read_metrics(chain.world / "pretrain")
+    assert figures["loss"] < 0.5 * lines[0]["loss"]
+    assert figures["perplexity"] == pytest.approx(math.exp(figures["loss"]), rel=1e-5)
+    assert 0 < figures["bits_per_byte"] < 2
+    assert [line["step"] for line in lines] == list(range(1, 61))
+
+
+def test_transformers_opens_every_model_without_this_project(chain: Chain) -> None:
+    for stage in ("pretrain", "sft"):
+        model = AutoModelForCausalLM.from_pretrained(chain.world / stage / "model")
+        tokenizer = AutoTokenizer.from_pretrained(chain.world / stage / "model")
+        assert model.config.eos_token_id == tokenizer.eos_token_id != tokenizer.pad_token_id
+    classifier = AutoModelForSequenceClassification.from_pretrained(chain.world / "reward" / "model")
+    assert classifier.config.num_labels == 1
+
+
+def test_transformers_reads_the_same_score_at_the_last_real_token(chain: Chain) -> None:
+    from rlhf_core.batches import pad_right
+    from rlhf_core.chat import Tokens, load_chat
+    from rlhf_core.models import load_scalar, score_at
+
+    source = str(chain.world / "reward" / "model")
+    chat = load_chat(source)
+    rows = [[5, 9, 12, 33], [5, 9]]
+    batch = pad_right([Tokens(row, [True] * len(row)) for row in rows], chat.pad_id)
+    ours = load_scalar(source, chat, "fp32", 0).eval()
+    theirs = AutoModelForSequenceClassification.from_pretrained(source).eval()
+    with torch.no_grad():
+        mine = score_at(ours(batch.input_ids), batch.lengths)
+        mask = (batch.input_ids != chat.pad_id).long()
+        other = theirs(batch.input_ids, attention_mask=mask).logits.squeeze(1)
+    assert torch.allclose(mine, other, atol=1e-5)
+
+
+def test_the_reward_model_tells_good_from_bad_and_counts_pairs(chain: Chain) -> None:
+    figures = summary(chain.world / "reward")
+    assert figures["accuracy"] > 0.7
+    # 60 prompts, half of them with 3 answers (3 pairs), half with 4 (6 pairs)
+    assert figures["train_pairs"] == 30 * 3 + 30 * 6
+
+
+def test_pairs_that_are_equal_after_cutting_are_dropped_and_counted(chain: Chain, tmp_path: Path) -> None:
+    lines = [
+        toy.record(0, [("user", "Say it.")], responses=["Orsk is a city.", "Orsk is a town.", "No."]),
+        toy.record(1, [("user", "Say it.")], responses=["Orsk is a city.", "Orsk is a town."]),
+    ]
+    toy.write_lines(tmp_path / "train.jsonl", lines)
+    toy.write_lines(tmp_path / "eval.jsonl", [])
+    from rlhf_core.chat import load_chat
+    from rlhf_core.settings import RewardStage
+    from rlhf_core.stages.reward import read_rankings
+
+    chat = load_chat(str(chain.world / "sft" / "model"))
+    prompt = len(chat.prompts([parse_record(json.dumps(lines[1]))])[0])
+    same = len(chat.plain([" Orsk is a"])[0])
+    _, counts = read_rankings(
+        tmp_path / "train.jsonl", chat, RewardStage(name="r", max_length=max(8, prompt + same))
+    )
+    assert (counts.prompts, counts.pairs, counts.equal_pairs, counts.single_answer_prompts) == (1, 2, 2, 1)
+
+
+def test_the_k_way_loss_of_an_untrained_head_of_zeros_is_ln_2(chain: Chain) -> None:
+    from rlhf_core.losses import ranking_loss
+
+    mask = torch.ones(4, 4, dtype=torch.bool).triu(1).expand(3, 4, 4)
+    loss, _, _ = ranking_loss(torch.zeros(3, 4), mask)
+    assert loss.item() / 3 == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "sft", "reward", "ppo"])
+def test_a_resumed_run_equals_an_unbroken_one(
+    chain: Chain, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in step 8 with a checkpoint at 6: the same metrics and the same weights, to the last digit."""
+    options: dict[str, Any] = {"steps": 10, "checkpoint_steps": 3, "eval_steps": 4}
+    if kind == "ppo":
+        options |= {"ppo_epochs": 2, "minibatches": 2}
+    whole = chain.run(f"{kind}_whole", kind, **options)
+    stage = _stage_class(kind)
+    step = stage.step
+
+    def killed(self: Any, number: int, share: float) -> dict[str, float]:
+        if number == 8:
+            raise Killed
+        return step(self, number, share)
+
+    monkeypatch.setattr(stage, "step", killed)
+    with pytest.raises(Killed):
+        chain.run(f"{kind}_broken", kind, **options)
+    monkeypatch.undo()
+    broken = chain.run(f"{kind}_broken", kind, **options)
+    assert read_metrics(broken) == read_metrics(whole)
+    assert (broken / "summary.json").read_text().split('"seconds"')[0] == (
+        whole / "summary.json"
+    ).read_text().split('"seconds"')[0]
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(broken).items())
+
+
+def _stage_class(kind: str) -> Any:
+    from rlhf_core.stages.ppo import Ppo
+
+    return Ppo if kind == "ppo" else Supervised
+
+
+def test_micro_batches_change_nothing_but_noise(chain: Chain) -> None:
+    one = read_metrics(chain.run("sft_one", "sft", steps=4))
+    many = read_metrics(chain.run("sft_many", "sft", steps=4, launch={"micro_batch_size": 3, "threads": 1}))
+    for a, b in zip(one, many, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+
+
+def test_nan_is_an_error_that_names_the_step(chain: Chain) -> None:
+    with pytest.raises(TrainingFailed, match="step"):
+        chain.run(
+            "sft_nan",
+            "sft",
+            steps=20,
+            optimizer={"learning_rate": 1e30, "warmup_share": 0.0, "clip_grad_norm": 1e30},
+        )
+    assert not (chain.world / "sft_nan" / "summary.json").exists()
+
+
+def test_inputs_that_cannot_be_used_are_named(chain: Chain, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such"):
+        chain.run("bad1", "sft", inputs={"data": str(tmp_path / "absent")})
+    with pytest.raises(BadInput, match="positions"):
+        chain.run("bad2", "sft", max_length=4096)
+    toy.write_lines(tmp_path / "train.jsonl", [{"id": "x", "turns": []}])
+    with pytest.raises(BadInput, match="line 1"):
+        chain.run("bad3", "sft", inputs={"data": str(tmp_path)})
+    with pytest.raises(BadInput, match="multiple"):
+        chain.run("bad4", "ppo", minibatches=3)
+
+
+def test_ppo_reports_everything_and_its_first_ratio_is_1(chain: Chain) -> None:
+    output = chain.run("ppo", "ppo", ppo_epochs=2, minibatches=2, steps=3)
+    line = read_metrics(output)[-1]
+    wanted = "reward kl entropy clip_share value_error length finished_share distinct_2 negative_kl_share eval_reward"
+    assert set(wanted.split()) <= set(line)
+    figures = summary(output)
+    assert {"reward_before", "reward_after", "kl", "finished_share"} <= set(figures)
+    assert abs(figures["kl_before"]) < 1e-4
+    assert (output / "samples.jsonl").exists()
+
+
+@pytest.mark.parametrize(("epochs", "minibatches"), [(1, 1), (2, 2)])
+def test_the_ratio_of_the_first_minibatch_of_the_first_epoch_is_exactly_1(
+    chain: Chain, epochs: int, minibatches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlhf_core.stages import ppo
+
+    ratios: list[torch.Tensor] = []
+    plain = ppo.policy_loss
+
+    def recording(logprobs: torch.Tensor, old: torch.Tensor, *rest: Any) -> Any:
+        ratios.append((logprobs - old).detach().exp())
+        return plain(logprobs, old, *rest)
+
+    monkeypatch.setattr(ppo, "policy_loss", recording)
+    chain.run(f"ratio{epochs}", "ppo", ppo_epochs=epochs, minibatches=minibatches, steps=2)
+    updates = epochs * minibatches
+    for first in ratios[::updates]:
+        assert bool((first == 1).all())
+    if updates > 1:
+        assert not bool((ratios[1] == 1).all())
+
+
+def test_ppo_climbs_a_reward_that_can_be_hacked(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reward that pays for length alone: the policy soon writes all it may, far from where it began."""
+    from rlhf_core.rewards import RewardModel
+
+    def count(self: Any, rollout: Any, prompts: Any) -> torch.Tensor:
+        return rollout.lengths.float()
+
+    monkeypatch.setattr(RewardModel, "score_rollout", count)
+    output = chain.run(
+        "hacked", "ppo", steps=30, batch_size=32, kl_coef=0.0, reward_normalisation="none", reward_clip=100.0,
+        missing_end_penalty=0.0, optimizer={"learning_rate": 5e-3, "schedule": "constant"}, value_learning_rate=1e-2,
+    )  # fmt: skip
+    lines = read_metrics(output)
+    assert lines[0]["reward"] < 8.0
+    assert lines[-1]["reward"] > 11.0
+    assert lines[-1]["kl"] > lines[0]["kl"] + 2.0
+
+
+def test_evaluation_compares_the_models(chain: Chain) -> None:
+    from rlhf_core.evaluate import evaluate
+    from rlhf_core.settings import Job
+
+    world = chain.world
+    if not (world / "ppo" / "model").exists():
+        chain.run("ppo", "ppo", steps=3)
+    kinds = ("pretrain", "sft", "reward", "ppo")
+    inputs = {f"{kind}:{kind}": str(world / kind) for kind in kinds}
+    inputs |= {"splits": str(world / "splits"), "questions": str(world / "splits" / "questions.jsonl")}
+    job = {
+        "stage": {"max_new_tokens": 12},
+        "inputs": inputs,
+        "output": str(world / "evaluation"),
+        "work": str(world),
+    }
+    evaluate(Job.model_validate(job))
+    report = json.loads((world / "evaluation" / "evaluation.json").read_text())
+    assert set(report["models"]) == {"pretrain", "sft", "ppo"}
+    assert {"win_rate", "reward_before", "reward_after", "kl", "exact_match"} <= set(report["ppo"])
+    assert report["reward_model"]["accuracy"] > 0.7
+    samples = [json.loads(line) for line in (world / "evaluation" / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 8
+    assert set(samples[0]["answers"]) == {"pretrain", "sft", "ppo"}
