@@ -69,7 +69,7 @@ def is_chinese_id(number: str) -> bool:
 def is_bank_card(number: str) -> bool:
     """Luhn's check digit (ISO/IEC 7812) over the digits of `number`, 13 to 19 of them."""
     digits = [int(character) for character in number if character.isdigit()]
-    if not 13 <= len(digits) <= 19 or len(set(digits)) < 4:
+    if not 13 <= len(digits) <= 19 or len(set(digits)) < 2:
         return False
     doubled = [value * 2 - 9 if value > 4 else value * 2 for value in digits[-2::-2]]
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0

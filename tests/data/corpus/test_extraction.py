@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from data.corpus.extraction import Extractor, extract_text
+from data.document import DOCUMENT_SCHEMA, PAGE_SCHEMA
+from data.settings import ExtractionSettings
+from tests.data.corpus.helpers import documents, pages
+
+SENTENCE = "The miller of the valley told the children a long story about the river and its ferry. "
+ARTICLE = f"<html><body><nav>Home</nav><article><h1>Title</h1><p>{SENTENCE * 4}</p><p>{SENTENCE * 3}</p></article></body></html>"
+
+
+@pytest.mark.parametrize("engine", ["trafilatura", "trafilatura_fast", "resiliparse"])
+def test_engines_find_the_article(engine: str) -> None:
+    decided = extract_text(pages(ARTICLE, "<p></p>"), ExtractionSettings(engine=engine))  # type: ignore[arg-type]
+    assert decided.kept.schema.equals(DOCUMENT_SCHEMA)
+    (row,) = decided.kept.to_pylist()
+    assert SENTENCE.strip() in row["text"]
+    assert decided.dropped["reason"].to_pylist() == ["empty_text"]
+
+
+def test_text_passes_through_and_hostile_pages_do_not_stop_it() -> None:
+    hostile = [
+        "<div>" * 100_000 + "deep", "\0" * 1000, "\ud800".encode("utf-8", "surrogatepass"), "<p>" + "x" * 5_000_000,
+        "<table><tr><td>" * 2000, "<!--" * 10_000, "&#0;&#xD800;" * 100, b"\xff\xfe" * 500,
+    ]  # fmt: skip
+    settings = ExtractionSettings(timeout_seconds=10)
+    decided = extract_text(pages(*hostile, ARTICLE), settings)
+    assert decided.counts().documents_in == len(hostile) + 1
+    assert f"a.warc#{len(hostile)}" in decided.kept["source"].to_pylist()
+    text = documents("A text that is long enough to be kept as a document by itself.")
+    table = pa.Table.from_pylist(text.to_pylist(), PAGE_SCHEMA)
+    assert extract_text(table, settings).kept["text"].to_pylist() == text["text"].to_pylist()
+
+
+def _extractor(monkeypatch: pytest.MonkeyPatch, **changes: float) -> Extractor:
+    """An extractor whose child obeys orders in the page (see obedient_worker)."""
+    monkeypatch.setattr("data.corpus.extraction.WORKER", "tests.data.corpus.obedient_worker")
+    return Extractor(ExtractionSettings(**changes))  # type: ignore[arg-type]
+
+
+def test_a_page_costs_its_limit_and_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _extractor(monkeypatch, timeout_seconds=0.5, memory_megabytes=256) as extractor:
+        assert extractor.extract("fine") == ("fine", None)
+        for order, reason in [
+            ("spin", "extraction_timeout"), ("sleep", "extraction_timeout"), ("eat", "extraction_memory"),
+            ("crash", "extraction_crashed"), ("exit", "extraction_crashed"), ("raise", "extraction_failed"),
+        ]:  # fmt: skip
+            started = time.monotonic()
+            text, verdict = extractor.extract(order)
+            assert (text, verdict and verdict[0]) == ("", reason), order
+            assert time.monotonic() - started < 20
+            assert extractor.extract("fine") == ("fine", None)
+
+
+def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(psutil.Process().children())
+
+    def work() -> None:
+        with _extractor(monkeypatch, timeout_seconds=0.5) as extractor:
+            extractor.extract("crash")
+            extractor.extract("fine")
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(psutil.Process().children()) <= before
+
+
+def test_the_same_text_whatever_came_before() -> None:
+    other = ARTICLE.replace("miller", "baker")
+    alone = extract_text(pages(ARTICLE), ExtractionSettings()).kept["text"].to_pylist()[0]
+    after = extract_text(pages(other, ARTICLE, ARTICLE, ARTICLE), ExtractionSettings()).kept["text"].to_pylist()
+    assert after[1:] == [alone] * 3
+
+
+def test_short_chinese_articles_keep_their_lines() -> None:
+    lines = ["山谷里的人起得很早，清早的街上到处是人声。" * 2, "河水从山里流下来，绕过镇子慢慢流走，水边有一座老桥。" * 2, "集市上的茶很便宜，旅人都喜欢在那里歇脚。" * 2]
+    page = "<html><body><div class='post'>" + "".join(f"<p>{line}</p>" for line in lines) + "</div></body></html>"
+    assert extract_text(pages(page), ExtractionSettings()).kept["text"].to_pylist() == ["\n".join(lines)]

