@@ -207,14 +207,15 @@ def _line_measures(text: str, unspaced: bool) -> dict[str, float]:
     lines = [line for line in (raw.strip() for raw in text.split("\n")) if line]
     paragraphs = [part for part in (raw.strip() for raw in _PARAGRAPH.split(text)) if part]
     count = max(len(lines), 1)
+    prose = [line for line in lines if line[0] != "|"]  # a table's rows end in no full stop
     short = 15 if unspaced else 30  # characters; FineWeb's 30, of which Chinese needs about half
     lines_share, lines_characters = _duplicate_shares(lines)
     paragraphs_share, paragraphs_characters = _duplicate_shares(paragraphs)
     return {
         "bullet_lines_share": sum(line.startswith(_BULLETS) for line in lines) / count,
         "ellipsis_lines_share": sum(line.endswith(_ELLIPSES) for line in lines) / count,
-        "punctuated_lines_share": sum(line[-1] in _TERMINAL for line in lines) / count,
-        "short_lines_share": sum(len(line) <= short for line in lines) / count,
+        "punctuated_lines_share": sum(line[-1] in _TERMINAL for line in prose) / max(len(prose), 1),
+        "short_lines_share": sum(len(line) <= short for line in prose) / max(len(prose), 1),
         "duplicate_lines_share": lines_share,
         "duplicate_lines_characters_share": lines_characters,
         "duplicate_paragraphs_share": paragraphs_share,

@@ -105,3 +105,10 @@ def test_labels_stand_beside_their_documents() -> None:
     assert labels.schema.equals(QUALITY_LABELS)
     assert labels["id"].to_pylist() == table["id"].to_pylist()
     assert labels["words"].to_pylist() == [2, 0, 2]
+
+
+def test_a_tables_rows_are_no_lines_of_prose() -> None:
+    found = measure("A sentence that ends as it should end.\n| a | b |\n| c | d |")
+    assert found["punctuated_lines_share"] == 1
+    assert found["short_lines_share"] == 0
+    assert measure("| a | b |")["punctuated_lines_share"] == 0
