@@ -8,7 +8,7 @@ tokens are: True for every generated token, the end token included.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,19 +50,6 @@ class Rollout:
         return pad_right([Tokens(p + r, [False] * len(p) + [True] * len(r)) for p, r in rows], pad_id)
 
 
-class Decoder(Protocol):
-    """A model with its cache, as `decoding` makes it."""
-
-    def prefill(self, prompts: PromptBatch) -> Tensor:
-        """Read the prompts; logits (B, V) of each row's next token."""
-
-    def advance(self, tokens: Tensor) -> Tensor:
-        """Append tokens (B,) and give the next logits (B, V)."""
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these rows (indices into the current ones) alone."""
-
-
 def noise(seed: int, step: int, rows: int, max_new_tokens: int) -> Tensor:
     """The uniform numbers of one rollout over all ranks: (rows, max_new_tokens) float64 in [0, 1)."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
@@ -91,7 +78,7 @@ def generate(
     logprobs = torch.zeros((count, max_new_tokens), dtype=torch.float32, device=device)
     if uniforms is not None:
         uniforms = uniforms.to(device)
-    decoder: Decoder = make_decoder(model, max_new_tokens)
+    decoder = make_decoder(model, max_new_tokens)
     rows = torch.arange(count, device=device)  # rows still being written
     logits = decoder.prefill(
         PromptBatch(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rlhf_core.chat import Chat, load_chat
+from rlhf_core.decoding import CacheDecoder, LlamaDecoder, make_decoder
 from rlhf_core.losses import token_logprobs
 from rlhf_core.models import PolicyModel, fresh_policy, selected_labels
 from rlhf_core.rollout import draw, generate, noise
@@ -47,15 +48,21 @@ def by_hand(policy: PolicyModel, prompt: list[int], uniforms: Any, temperature: 
 
 
 @pytest.mark.parametrize("sampled", [True, False])
+@pytest.mark.parametrize("decoder", [CacheDecoder, LlamaDecoder])
 def test_left_padding_the_cache_and_ended_rows_change_nothing(
-    policy: PolicyModel, chat: Chat, sampled: bool
+    policy: PolicyModel, chat: Chat, sampled: bool, decoder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rlhf_core.rollout.make_decoder", decoder)
     uniforms = noise(3, 1, len(PROMPTS), 10) if sampled else None
     rollout = generate(policy.model, chat, PROMPTS, 10, 1.3, uniforms)
     with torch.no_grad():
         for row, prompt in enumerate(PROMPTS):
             alone = by_hand(policy, prompt, uniforms[row] if uniforms is not None else None, 1.3, chat.end_id)
             assert rollout.responses()[row] == alone
+
+
+def test_a_small_llama_is_given_its_own_decoder(policy: PolicyModel) -> None:
+    assert type(make_decoder(policy.model, 4)) is LlamaDecoder
 
 
 def test_a_row_does_not_depend_on_its_batch(policy: PolicyModel, chat: Chat) -> None:
