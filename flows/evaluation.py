@@ -26,7 +26,7 @@ def steps(recipe: Recipe, run: Run) -> Steps:
 
 def inputs(recipe: Recipe, made: dict[str, Made]) -> tuple[dict[str, Made | Files], dict[str, str]]:
     """Every trained model by its stage's kind and name in the recipe's order, the held-out splits, the questions."""
-    artifacts: dict[str, Made | Files] = {f"model:{stage.kind}:{stage.name}": made[stage.name] for stage in recipe.training}
+    artifacts: dict[str, Made | Files] = {f"{stage.kind}:{stage.name}": made[stage.name] for stage in recipe.training}
     folders = dict.fromkeys(artifacts, "model")
     artifacts["splits"], folders["splits"] = made["splits"], ""
     if recipe.questions:

@@ -6,7 +6,6 @@ python -m flows.full_pipeline --recipe tiny
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from prefect import flow
 
@@ -46,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(closing_table(made))
     if until is None:
-        for name, path in write_run_report(recipe, run, made).items():
+        for name, path in write_run_report(recipe.name, run, made).items():
             print(f"{name:11} {path}")
     return 0
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 # Text stays text (small, searchable); element ids do not depend on the run, so the same figures give the same bytes.
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "crawl2chat", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "crawl2chat", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def waterfall(documents_in: int, dropped: Mapping[str, int], kept: int) -> str:

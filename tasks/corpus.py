@@ -11,7 +11,7 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
+from prefect.client.schemas import State
 
 from data.corpus import (
     dedup,

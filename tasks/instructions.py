@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
+from prefect.client.schemas import State
 
 from data.instructions import formats, self_instruct, splits
 from data.instructions.http_teacher import HttpTeacher

@@ -7,17 +7,17 @@ what was reused) as `STORE/reports/<recipe>/report.json` and one self-contained 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
+from prefect.client.schemas import State
 from pydantic import BaseModel, ConfigDict
 
-from rlhf_core.settings import TrainingStage
+from rlhf_core.settings import AnyStage
 from tasks import charts
 from tasks.artifacts import Draft, Result
 from tasks.stage import Made, Run, make
@@ -43,7 +43,7 @@ class ReportSettings(BaseModel):
 
 
 @task(task_run_name="report", cache_policy=NO_CACHE)
-def report(run: Run, recipe: str, stages: list[TrainingStage], made: Mapping[str, Made]) -> State[Made]:
+def report(run: Run, recipe: str, stages: Sequence[AnyStage], made: Mapping[str, Made]) -> State[Made]:
     """Gather figures, pictures and samples of all stages into `figures.json`, `pictures.json` and `samples.json`."""
 
     def build(draft: Draft) -> Result:
@@ -53,7 +53,7 @@ def report(run: Run, recipe: str, stages: list[TrainingStage], made: Mapping[str
         pictures = {"corpus": charts.waterfall(figures["corpus"]["documents_in"], figures["corpus"]["dropped"], figures["corpus"]["kept"])}
         for stage in stages:
             lines = _json_lines(folders[stage.name] / "metrics.jsonl")
-            pictures[stage.name] = charts.curves(lines, CURVES.get(stage.kind, [["loss"]]))  # type: ignore[attr-defined]
+            pictures[stage.name] = charts.curves(lines, CURVES.get(stage.kind, [["loss"]]))
         _write(draft.out / "figures.json", figures)
         _write(draft.out / "pictures.json", pictures)
         _write(draft.out / "samples.json", _json_lines(folders["evaluation"] / "samples.jsonl"))
@@ -62,7 +62,7 @@ def report(run: Run, recipe: str, stages: list[TrainingStage], made: Mapping[str
     return make(run, "report", REPORT_VERSION, ReportSettings(recipe=recipe), made, build)
 
 
-def gather(recipe: str, stages: list[TrainingStage], made: Mapping[str, Made], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def gather(recipe: str, stages: Sequence[AnyStage], made: Mapping[str, Made], evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """report.json without its table of stages: `corpus`, one entry per training stage by its name, `warnings`."""
     figures: dict[str, Any] = {"recipe": recipe, "corpus": corpus_figures(made)}
     for stage in stages:
@@ -71,10 +71,12 @@ def gather(recipe: str, stages: list[TrainingStage], made: Mapping[str, Made], e
     return figures
 
 
-def of_stage(stage: TrainingStage, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def of_stage(stage: AnyStage, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """What the evaluation says of a stage's model, and of its comparison with the model before it."""
     found = dict(evaluation["models"].get(stage.name, {}))
-    for section in ("reward_model", "sft", "ppo"):
+    if stage.kind == "reward":
+        found |= evaluation.get("reward_model") or {}
+    for section in ("sft", "ppo"):
         own = evaluation.get(section) or {}
         if own.get("model") == stage.name:
             found |= {name: value for name, value in own.items() if name != "model"}
@@ -94,7 +96,7 @@ def corpus_figures(made: Mapping[str, Made]) -> dict[str, Any]:
     }
 
 
-def warnings(figures: Mapping[str, Any], stages: list[TrainingStage]) -> list[str]:
+def warnings(figures: Mapping[str, Any], stages: Sequence[AnyStage]) -> list[str]:
     """What to look at first, in plain words."""
     found = []
     corpus = figures["corpus"]

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from prefect.states import Completed, State
+from prefect.client.schemas import State
+from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks import show

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
+from prefect.client.schemas import State
 
 from rlhf_core.settings import EvaluationSettings, Job, Launch, TokenizerSettings, TrainingStage
 from tasks import show
@@ -44,8 +44,7 @@ def train(run: Run, stage: TrainingStage, artifacts: Mapping[str, Made | Files],
     """
 
     def build(draft: Draft) -> Result:
-        job = Job(stage=stage, inputs=_locate(run, artifacts, folders), output=str(draft.out), work=str(draft.work))  # type: ignore[arg-type]
-        return _launch(job, stage.name, stage.launch, "rlhf_core.train", draft, distributed=True)
+        return _launch(stage, stage.name, stage.launch, _locate(run, artifacts, folders), "rlhf_core.train", draft)
 
     return make(run, stage.name, TRAINING_VERSION, stage, artifacts, build)
 
@@ -55,8 +54,8 @@ def evaluate(
     run: Run, settings: EvaluationSettings, artifacts: Mapping[str, Made | Files], folders: Mapping[str, str]
 ) -> State[Made]:
     def build(draft: Draft) -> Result:
-        job = Job(stage=settings, inputs=_locate(run, artifacts, folders), output=str(draft.out), work=str(draft.work))
-        return _launch(job, "evaluation", settings.launch, "rlhf_core.evaluate", draft, distributed=False)
+        inputs = _locate(run, artifacts, folders)
+        return _launch(settings, "evaluation", settings.launch, inputs, "rlhf_core.evaluate", draft)
 
     return make(run, "evaluation", EVALUATION_VERSION, settings, artifacts, build)
 
@@ -70,23 +69,30 @@ def _locate(run: Run, artifacts: Mapping[str, Made | Files], folders: Mapping[st
     return located
 
 
-def _launch(job: Job, name: str, launch: Launch, module: str, draft: Draft, distributed: bool) -> Result:
+def _launch(
+    settings: TrainingStage | EvaluationSettings, name: str, launch: Launch, inputs: dict[str, str], module: str, draft: Draft
+) -> Result:
+    """Run the job in the draft's work folder, so that a killed attempt is continued, metrics and all; then publish."""
+    output = draft.work / "output"
+    output.mkdir(exist_ok=True)
+    job = Job(stage=settings, inputs=inputs, output=str(output), work=str(draft.work))
     job_file = draft.work / "job.json"
     job_file.write_text(job.model_dump_json(indent=1), encoding="utf-8")
-    log, metrics = draft.work / "job.log", draft.out / "metrics.jsonl"
     command = (
-        deepspeed_command(module, job_file, launch.ranks, launch.hostfile) if distributed else plain_command(module, job_file)
+        deepspeed_command(module, job_file, launch.ranks, launch.hostfile)
+        if isinstance(settings, TrainingStage)
+        else plain_command(module, job_file)
     )
     run_job(
         command,
-        log,
-        metrics,
+        output / "job.log",
+        output / "metrics.jsonl",
         environment(launch.ranks, launch.threads),
         Limits(total=launch.timeout_seconds, silence=launch.silence_seconds),
         show.Progress(name),
     )
-    shutil.copyfile(log, draft.out / "job.log")
-    lines = _lines(metrics)
+    os.rename(output, draft.out)  # an empty folder may be replaced
+    lines = _lines(draft.out / "metrics.jsonl")
     show.curves(name, lines, [key for key in lines[-1] if key not in ("step", "steps", "seconds", "learning_rate")][:6] if lines else [])
     summary: dict[str, Any] = json.loads((draft.out / "summary.json").read_text(encoding="utf-8"))
     return Result(counts={}, metrics=summary)

@@ -6,9 +6,9 @@ cluster. Part `index` of every output belongs to part `index` of the input.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,13 +16,8 @@ from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, PAGE_SCHEMA, Counts, 
 from data.settings import Settings
 from data.shards import read_shard, shard_name, write_shard
 
-
-class Filter(Protocol):
-    def __call__(self, table: pa.Table, settings: Any, /, **inputs: Any) -> Decided: ...
-
-
-class Label(Protocol):
-    def __call__(self, table: pa.Table, settings: Any, /, **inputs: Any) -> pa.Table: ...
+Filter = Callable[..., Decided]  # (table, settings, **inputs)
+Label = Callable[..., pa.Table]  # (table, settings, **inputs): one row per document, same order
 
 
 def run_filter(

@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, Field
 
-from tasks.artifacts import MANIFEST, Artifact, Draft, Files, Result, Store, fingerprint, hash_files, significant
+from tasks.artifacts import (
+    MANIFEST,
+    Artifact,
+    Draft,
+    Files,
+    Result,
+    Store,
+    fingerprint,
+    hash_files,
+    significant,
+)
 
 
 class Inner(BaseModel):

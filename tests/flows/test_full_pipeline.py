@@ -1,0 +1,212 @@
+"""The whole way, as a person runs it: the command line, on the bundled samples, with few steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from data.shards import list_shards
+from tests.conftest import ROOT
+
+FEW_STEPS = [
+    "pretrain.steps=12", "pretrain.checkpoint_steps=4", "sft.epochs=null", "sft.steps=6", "reward_model.epochs=null",
+    "reward_model.steps=4", "ppo.steps=2", "ppo.eval_prompts=8", "evaluation.max_prompts=8",
+]  # fmt: skip
+
+
+def command(store: Path, *arguments: str, steps: list[str] = FEW_STEPS) -> list[str]:
+    overrides = [part for step in steps for part in ("--set", step)]
+    return [sys.executable, "-m", "flows.full_pipeline", "--store", str(store), *overrides, *arguments]
+
+
+def environment(home: Path) -> dict[str, str]:
+    """A person's environment: none of the session's Prefect server."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return kept | {"PREFECT_HOME": str(home), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def run(store: Path, home: Path, *arguments: str, steps: list[str] = FEW_STEPS) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(store, *arguments, steps=steps), cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=900
+    )
+
+
+def table(output: str) -> dict[str, str]:
+    """Stage -> made or reused, from the closing table."""
+    lines = output[output.rindex("stage  ") :].splitlines()
+    return {line.split()[0]: line.split()[-1] for line in lines if line.split()[-1:] in (["made"], ["reused"])}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, home: Path) -> tuple[Path, str]:
+    """Store and output of a whole run."""
+    store = tmp_path_factory.mktemp("store")
+    done = run(store, home)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return store, done.stdout
+
+
+@pytest.fixture(scope="module")
+def report(first: tuple[Path, str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((first[0] / "reports" / "tiny" / "report.json").read_text())
+    return found
+
+
+@pytest.mark.timeout(900)
+def test_every_stage_is_made_and_the_report_names_it(first: tuple[Path, str], report: dict[str, Any]) -> None:
+    stages = table(first[1])
+    assert set(stages.values()) == {"made"}
+    assert list(stages) == [stage["name"] for stage in report["stages"]]
+    assert list(stages)[-6:] == ["pretrain", "sft", "reward_model", "ppo", "evaluation", "report"]
+    for stage in report["stages"]:
+        assert (Path(stage["artifact"]) / "manifest.json").exists() and stage["seconds"] >= 0 and not stage["reused"]
+
+
+def test_report_holds_the_figures(report: dict[str, Any]) -> None:
+    corpus = report["corpus"]
+    assert corpus["documents_in"] == corpus["kept"] + sum(corpus["dropped"].values())
+    assert corpus["cleaning_precision"] >= 0.95 and corpus["cleaning_recall"] >= 0.95
+    for stage, figures in {
+        "pretrain": ["loss", "perplexity", "bits_per_byte"],
+        "sft": ["exact_match"],
+        "reward_model": ["accuracy"],
+        "ppo": ["reward_before", "reward_after", "kl", "win_rate", "exact_match"],
+    }.items():
+        assert all(isinstance(report[stage][figure], float) for figure in figures), (stage, report[stage])
+
+
+def test_page_stands_alone(first: tuple[Path, str]) -> None:
+    page = (first[0] / "reports" / "tiny" / "report.html").read_text()
+    assert "<svg" in page and "blocked_host" in page
+    assert 'src="http' not in page and "<script" not in page and 'href="http' not in page.replace('xlink:href="#', "")
+
+
+def test_lineage_leads_back_to_the_crawl(first: tuple[Path, str], report: dict[str, Any]) -> None:
+    from tasks.artifacts import Artifact, Store
+
+    store = Store(str(first[0]))
+    ppo = next(stage for stage in report["stages"] if stage["name"] == "ppo")
+    lineage = store.lineage(Artifact(stage="ppo", fingerprint=Path(ppo["artifact"]).name, url=ppo["artifact"]))
+    ingested = [manifest for name, manifest in lineage.items() if name.startswith("ingest/")]
+    assert len(ingested) == 1 and "crawl" in (ingested[0].inputs["crawl_0"].path or "")
+    assert {name.split("/")[0] for name in lineage} >= {"corpus", "tokenizer", "pretrain", "sft", "reward_model", "splits"}
+
+
+@pytest.mark.timeout(300)
+def test_models_open_without_this_project(first: tuple[Path, str], report: dict[str, Any]) -> None:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    folders = {stage["name"]: Path(stage["artifact"]) / "model" for stage in report["stages"]}
+    tokenizer = AutoTokenizer.from_pretrained(folders["ppo"])
+    model = AutoModelForCausalLM.from_pretrained(folders["ppo"])
+    ids = tokenizer.apply_chat_template([{"role": "user", "content": "你好"}], add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    assert model.generate(**ids, max_new_tokens=3).shape[1] > ids["input_ids"].shape[1]
+    assert AutoModelForSequenceClassification.from_pretrained(folders["reward_model"]).config.num_labels == 1
+
+
+@pytest.mark.timeout(600)
+def test_nothing_changed_is_all_reused_and_a_change_runs_only_what_depends_on_it(first: tuple[Path, str], home: Path) -> None:
+    store, _ = first
+    again = run(store, home)
+    assert again.returncode == 0 and set(table(again.stdout).values()) == {"reused"}
+    stages = json.loads((store / "reports" / "tiny" / "report.json").read_text())["stages"]
+    assert all(stage["reused"] for stage in stages)
+    changed = run(store, home, "--set", "selection.keep_duplicates=true", "--until", "corpus")
+    made = [name for name, how in table(changed.stdout).items() if how == "made"]
+    assert made == ["corpus"]
+    forced = run(store, home, "--force", "quality", "--until", "lines")
+    assert [name for name, how in table(forced.stdout).items() if how == "made"] == ["quality"]
+
+
+@pytest.mark.timeout(900)
+def test_killed_flow_and_killed_rank_are_gone_and_resumed_to_the_same_numbers(first: tuple[Path, str], report: dict[str, Any], home: Path, tmp_path: Path) -> None:
+    """kill -9 of the flow in the middle of pretraining, then of a rank: the next run ends where an unbroken one does."""
+    store = tmp_path / "store"
+    arguments = command(store, "--until", "pretrain")
+    flow = subprocess.Popen(arguments, cwd=ROOT, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _until_step(store, 5)
+    flow.send_signal(signal.SIGKILL)
+    flow.wait()
+    _until(lambda: not _ranks(store), "ranks outlive their killed flow")
+
+    flow = subprocess.Popen(arguments, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _until_step(store, 9)
+    for rank in _ranks(store):
+        rank.kill()
+    _, errors = flow.communicate(timeout=300)
+    assert (flow.returncode == 1 and "SIGKILL" in errors + _.replace("\n", " ")) or "exit status" in errors
+
+    done = run(store, home, "--until", "pretrain")
+    assert done.returncode == 0, done.stderr[-3000:]
+    resumed = json.loads(next(store.glob("pretrain/*/summary.json")).read_text())
+    for figure in ("loss", "perplexity", "bits_per_byte"):
+        assert resumed[figure] == pytest.approx(report["pretrain"][figure], rel=1e-6)
+    assert [shard.read_bytes() for shard in list_shards(next(store.glob("corpus/*/documents")))] == [
+        shard.read_bytes() for shard in list_shards(next(first[0].glob("corpus/*/documents")))
+    ]
+
+
+def _ranks(store: Path) -> list[psutil.Process]:
+    """Living training processes whose job lies in `store`."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if "rlhf_core.train" in words and str(store) in words and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def _until_step(store: Path, step: int) -> None:
+    def reached() -> bool:
+        for metrics in store.glob(".work/pretrain-*/work/output/metrics.jsonl"):
+            lines = [line for line in metrics.read_text().splitlines() if line.endswith("}")]
+            return bool(lines) and json.loads(lines[-1])["step"] >= step
+        return False
+
+    _until(reached, f"pretraining never reached step {step}")
+
+
+def _until(condition: Any, complaint: str, seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "huge"], "no recipe 'huge'; bundled:"),
+        (["--set", "ppo.kl_koef=1"], "ppo.kl_koef: unknown key (did you mean 'kl_coef'?)"),
+        (["--set", "splits.eval_share=2"], "splits.eval_share"),
+        (["--corpus", "/nowhere/*.warc.gz"], "corpus: no such file, folder or glob: /nowhere/*.warc.gz"),
+        (["--until", "pretraining"], "--until: no stage 'pretraining' in recipe 'tiny'; stages: ingest, urls"),
+        (["--force", "everything"], "--force: no stage 'everything'"),
+    ],
+)
+def test_wrong_calls_are_refused_with_status_2(tmp_path: Path, home: Path, arguments: list[str], message: str) -> None:
+    done = run(tmp_path / "store", home, *arguments, steps=[])
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_help_explains_itself(tmp_path: Path, home: Path) -> None:
+    done = run(tmp_path / "store", home, "--help", steps=[])
+    assert done.returncode == 0
+    for option in ("--recipe", "--set", "--store", "--corpus", "--seed-tasks", "--preferences", "--until", "--force"):
+        assert option in done.stdout
