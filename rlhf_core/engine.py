@@ -178,7 +178,10 @@ class Engine:
         with _deepspeed().zero.GatheredParameters(list(inner.parameters()), modifier_rank=None):
             if not self.ranks.is_main:
                 return None
-            return {name: value.detach().cpu().clone() for name, value in inner.state_dict().items()}
+            copies: dict[int, Tensor] = {}  # tied weights stay one tensor, or they would be saved twice
+            for value in inner.state_dict(keep_vars=True).values():
+                copies.setdefault(id(value), value.detach().cpu().clone())
+            return {name: copies[id(value)] for name, value in inner.state_dict(keep_vars=True).items()}
 
     def copy_to(self, plain: nn.Module) -> None:
         """Copy the whole weights into a plain module of the same kind on every rank (generation under ZeRO-3)."""
