@@ -93,8 +93,10 @@ class LlamaDecoder(CacheDecoder):
         logits = super().prefill(prompts)
         rows, self.filled = prompts.input_ids.shape
         width = self.filled + self.max_new_tokens
-        self.keys, self.values = [], []
-        for layer in self.cache.layers:
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        layers: Any = self.cache.layers
+        for layer in layers:
             for kept, read in ((self.keys, layer.keys), (self.values, layer.values)):
                 whole = read.new_zeros(rows, read.shape[1], width, read.shape[3])
                 whole[:, :, : self.filled] = read
