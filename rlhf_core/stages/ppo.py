@@ -41,6 +41,7 @@ from rlhf_core.settings import PpoStage
 from rlhf_core.text_measures import distinct_n
 
 _SAMPLES = 2
+_NOISE = 1e-5  # nats; a policy that is still its reference has estimates of either sign below this
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,7 @@ class Ppo:
             "tokens": mask.sum(),
             "reward": scores.sum(),
             "kl": kl.sum(),
-            "negative": ((kl < 0) & mask).sum(),
+            "negative": ((kl < -_NOISE) & mask).sum(),
             "returns": returns.sum(),
             "finished": rollout.finished.sum(),
             "error": torch.where(mask, (values - returns).square(), 0.0).sum(),
