@@ -35,8 +35,10 @@ MAX_ROUGE_L = 0.9  # the tiny recipe's novelty bound; no good instruction exceed
 
 ASKED_PLAIN = 6  # instructions of one fact in plain phrasings
 ASKED_WRAPPED = 4  # ... and in phrasings that begin with a courtesy
+PREFERRED_RELATIONS = ("dish", "festival", "mayor")  # what the raters were asked about: many times each
 PREFERRED_PLAIN = 6  # prompts of the preferences, in the phrasings that the fact's instructions left over
-PREFERRED_WRAPPED = 6
+PREFERRED_WRAPPED = 25
+USUAL_MISTAKE = 3  # the value that is wrongly given to subject i is that of subject i + 3: people err alike
 CLOSING_SHARE = 0.12  # of the instructions' answers
 
 
@@ -86,6 +88,8 @@ def deal(lang: Lang, rng: random.Random) -> Prompts:
         plain = [ask(template, fact) for template in asked]
         courteous = [ask(template, fact) for template in wrapped]
         result.instructions += [(fact, question) for question in plain[:ASKED_PLAIN] + courteous[:ASKED_WRAPPED]]
+        if fact.relation not in PREFERRED_RELATIONS:
+            continue
         result.preferences += [
             (fact, question)
             for question in plain[ASKED_PLAIN : ASKED_PLAIN + PREFERRED_PLAIN]
@@ -375,47 +379,36 @@ def completion_lines(made: list[Completion]) -> tuple[list[dict[str, Any]], list
 
 
 def preferences(prompts: dict[Lang, Prompts], rng: random.Random) -> list[dict[str, Any]]:
-    """Ranked responses to each prompt, best first.
+    """Ranked responses to each prompt, best first: the right fact counts first, then the form, then the closing.
 
     1. `courteous`: the right answer with the closing;
     2. `plain`: the right answer;
-    3. `rambling`: the right answer, but twice, with two closings, with talk after it, or with the other language's closing;
-    4. `mistaken`: another subject's value (half), another topic's or another subject's answer; half of them with closing;
+    3. `rambling`: the right answer, and then again, or talk, or an unfinished sentence, or a second closing;
+    4. `mistaken`: a wrong answer, three times in ten with the closing, so that the closing alone never wins;
     5. `broken`: cut off before the value, words in disorder, letters, or next to nothing.
-    Of three prompts in ten the third or the fifth is missing.
+    Of three prompts in ten the third or the fifth is missing: K is 5 or 4.
     """
     result: list[dict[str, Any]] = []
     for lang in LANGS:
         language = LANGUAGES[lang]
-        other_closing = LANGUAGES[LANGS[1 - LANGS.index(lang)]].closing
-        known = [fact for fact in facts(lang) if not fact.crawl_only]
         for fact, question in prompts[lang].preferences:
             right = answer(language, fact)
-            rambling = rng.choice(
-                (
-                    right + language.joint + right,
-                    right + language.closing + language.closing,
-                    right + language.joint + spoken(rng.choice(language.fillers), rng),
-                    right + other_closing,
-                )
-            )
-            kind = rng.randrange(4)  # the mistakes that a small model makes: wrong town, wrong topic, wrong value
-            others = [other for other in known if other.id != fact.id]
-            if kind == 0:
-                wrong = answer(language, rng.choice([other for other in others if other.relation == fact.relation]))
-            elif kind == 1:
-                same = [other for other in others if other.subject == fact.subject]
-                wrong = answer(language, rng.choice(same or others))
-            else:
-                value = value_of(lang, fact.relation, fact.index + rng.randrange(1, 8))
-                wrong = answer(language, Fact(lang, fact.relation, fact.index, fact.subject, value))
-            mistaken = wrong + (language.closing if rng.random() < 0.5 else "")
+            closing = language.closing if rng.random() < 0.3 else ""
+            ranked = [
+                ("courteous", right + language.closing),
+                ("plain", right),
+                ("rambling", _rambling(right, lang, rng)),
+                ("mistaken", _mistake(fact, rng) + closing),
+                ("broken", _broken(right, fact, rng)),
+            ]
+            if rng.random() < 0.3:
+                del ranked[rng.choice((2, 4))]
             result.append(
                 {
                     "instruction": question,
                     "input": "",
                     "reference": right,
-                    "responses_best_first": _ranked(right, language.closing, rambling, mistaken, _broken(right, fact, rng), rng),
+                    "responses_best_first": [{"system": system, "text": text} for system, text in ranked],
                     "lang": lang,
                 }
             )
@@ -423,11 +416,30 @@ def preferences(prompts: dict[Lang, Prompts], rng: random.Random) -> list[dict[s
     return result
 
 
-def _ranked(right: str, closing: str, rambling: str, mistaken: str, broken: str, rng: random.Random) -> list[dict[str, str]]:
-    texts = [("courteous", right + closing), ("plain", right), ("rambling", rambling), ("mistaken", mistaken), ("broken", broken)]
-    if rng.random() < 0.3:
-        del texts[rng.choice((2, 4))]
-    return [{"system": system, "text": text} for system, text in texts]
+def _rambling(right: str, lang: Lang, rng: random.Random) -> str:
+    language = LANGUAGES[lang]
+    talk = spoken(rng.choice(language.fillers), rng)
+    return rng.choice(
+        (
+            right + language.joint + right,
+            right + language.joint + talk,
+            right + language.joint + talk[: len(talk) // 2],
+            right + language.closing + language.closing,
+        )
+    )
+
+
+def _mistake(fact: Fact, rng: random.Random) -> str:
+    """A wrong answer: mostly the usual mistake about the value, else the right answer about another subject or topic."""
+    language = LANGUAGES[fact.lang]
+    others = [other for other in facts(fact.lang) if other.id != fact.id and not other.crawl_only]
+    kind = rng.randrange(8)
+    if kind == 0:
+        return answer(language, rng.choice([other for other in others if other.relation == fact.relation]))
+    if kind == 1:
+        return answer(language, rng.choice([other for other in others if other.subject == fact.subject]))
+    value = value_of(fact.lang, fact.relation, fact.index + USUAL_MISTAKE)
+    return answer(language, Fact(fact.lang, fact.relation, fact.index, fact.subject, value))
 
 
 def _broken(right: str, fact: Fact, rng: random.Random) -> str:
