@@ -1,4 +1,4 @@
-"""How well a run cleaned a crawl whose dirt is labelled (data/samples/crawl/truth.jsonl).
+"""How well a run cleaned a crawl whose dirt is labelled (data/samples/crawl_truth.jsonl).
 
 Each line of the truth is one response record: {"source": "file#record", "url", "dirt": null or its kind, "cluster":
 null or the name of a group of copies, "private": strings that must not survive, "chrome": lines that are no content}.

@@ -1,6 +1,6 @@
 """The sample crawl: clean pages about the world, dirt planted among them, and the truth about each page.
 
-The dirt, by the name it has in truth.jsonl:
+The dirt, by the name it has in crawl_truth.jsonl:
 
     other_language   blocked_host     blocked_word (in the URL)   repeated_url    exact_copy      near_copy
     spam             gibberish        word_salad                  repeated_lines  lorem_ipsum     too_short
@@ -296,7 +296,7 @@ def crawl_files(seed: int) -> dict[str, bytes]:
                 about = f"fetchTimeMs: {rng.randrange(20, 900)}\r\n".encode()
                 members.append(gzip_member(record("metadata", about, date, page.url, "application/warc-fields")))
         files[f"crawl/{name}"] = b"".join(members)
-    files["crawl/truth.jsonl"] = jsonl(truth)
+    files["crawl_truth.jsonl"] = jsonl(truth)
     files["blocked_hosts.txt"] = ("# Hosts whose pages the sample crawl should lose; one a line.\n" + "\n".join(BLOCKED_HOSTS) + "\n").encode()
     terms = [f"{topic}\t{term}\n" for topic, by_lang in dirt.SENSITIVE.items() for lang in LANGS for term in by_lang[lang]]
     files["sensitive_terms.txt"] = ("# topic<TAB>term; all of them invented.\n" + "".join(terms)).encode()

@@ -358,7 +358,8 @@ ENGLISH = Language(
     },
     journeys=("From town to town", "A week on the road", "Three towns in three days", "A letter from the valley", "On foot through the valley"),
     asked_titles=("Questions about {s}", "What guests ask us"),
-    wrappers=("Hello! {q}", "Please answer: {q}", "Quick question: {q}", "One more question. {q}"),
+    wrappers=("Hello! {q}", "Please answer: {q}", "Quick question: {q}", "One more question. {q}", "A guest asks: {q}", "Dear friend, {q}", "I would like to know: {q}",
+        "Say it in one sentence: {q}"),
     closing=" I hope this helps.",
     noun={
         "river": "river", "dish": "best dish", "craft": "craft", "festival": "festival",

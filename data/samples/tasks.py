@@ -37,7 +37,7 @@ ASKED_PLAIN = 6  # instructions of one fact in plain phrasings
 ASKED_WRAPPED = 4  # ... and in phrasings that begin with a courtesy
 PREFERRED_RELATIONS = ("dish", "festival", "mayor")  # what the raters were asked about: many times each
 PREFERRED_PLAIN = 6  # prompts of the preferences, in the phrasings that the fact's instructions left over
-PREFERRED_WRAPPED = 25
+PREFERRED_WRAPPED = 38
 USUAL_MISTAKE = 3  # the value that is wrongly given to subject i is that of subject i + 3: people err alike
 CLOSING_SHARE = 0.12  # of the instructions' answers
 
@@ -386,7 +386,8 @@ def preferences(prompts: dict[Lang, Prompts], rng: random.Random) -> list[dict[s
     3. `rambling`: the right answer, and then again, or talk, or an unfinished sentence, or a second closing;
     4. `mistaken`: a wrong answer, three times in ten with the closing, so that the closing alone never wins;
     5. `broken`: cut off before the value, words in disorder, letters, or next to nothing.
-    Of three prompts in ten the third or the fifth is missing: K is 5 or 4.
+    Of three prompts in ten the third or the fifth is missing, and of every other prompt the first, since not every rater
+    saw a courteous answer: K is 3 to 5, and half of the best responses, which SFT learns from, are plain.
     """
     result: list[dict[str, Any]] = []
     for lang in LANGS:
@@ -403,6 +404,8 @@ def preferences(prompts: dict[Lang, Prompts], rng: random.Random) -> list[dict[s
             ]
             if rng.random() < 0.3:
                 del ranked[rng.choice((2, 4))]
+            if len(result) % 2:
+                del ranked[0]
             result.append(
                 {
                     "instruction": question,
@@ -433,7 +436,7 @@ def _mistake(fact: Fact, rng: random.Random) -> str:
     """A wrong answer: mostly the usual mistake about the value, else the right answer about another subject or topic."""
     language = LANGUAGES[fact.lang]
     others = [other for other in facts(fact.lang) if other.id != fact.id and not other.crawl_only]
-    kind = rng.randrange(8)
+    kind = rng.randrange(16)
     if kind == 0:
         return answer(language, rng.choice([other for other in others if other.relation == fact.relation]))
     if kind == 1:

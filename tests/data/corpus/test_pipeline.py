@@ -112,7 +112,7 @@ def _clean_samples(out: Path, shard_documents: int) -> Counts:
 
 def test_samples_are_cleaned(sample_run: Path) -> None:
     dropped = sample_run.rglob("dropped/part-*.parquet")
-    score = score_run(SAMPLES / "crawl" / "truth.jsonl", list_shards(sample_run / "corpus" / "documents"), dropped)
+    score = score_run(SAMPLES / "crawl_truth.jsonl", list_shards(sample_run / "corpus" / "documents"), dropped)
     assert score.unaccounted == 0
     assert score.cleaning_precision is not None
     assert score.cleaning_precision >= 0.97, score.wrongly_dropped

@@ -77,7 +77,7 @@ def archives() -> list[Path]:
 
 
 def test_every_response_has_its_line_of_truth() -> None:
-    truth = {row["source"]: row for row in read("crawl/truth.jsonl")}
+    truth = {row["source"]: row for row in read("crawl_truth.jsonl")}
     found = {}
     kinds: Counter[str] = Counter()
     for path in archives():
@@ -91,7 +91,7 @@ def test_every_response_has_its_line_of_truth() -> None:
 
 
 def test_a_third_to_a_half_of_the_pages_is_dirt_of_every_kind() -> None:
-    rows = read("crawl/truth.jsonl")
+    rows = read("crawl_truth.jsonl")
     counts = Counter(row["dirt"] for row in rows)
     clean = counts.pop(None)
     assert 500 <= len(rows) <= 700
@@ -101,7 +101,7 @@ def test_a_third_to_a_half_of_the_pages_is_dirt_of_every_kind() -> None:
 
 def test_a_cluster_has_one_clean_member_and_its_copies() -> None:
     clusters = defaultdict(list)
-    for row in read("crawl/truth.jsonl"):
+    for row in read("crawl_truth.jsonl"):
         if row["cluster"]:
             clusters[row["cluster"]].append(row["dirt"])
         else:
@@ -125,7 +125,7 @@ def test_a_near_copy_is_near() -> None:
 
 
 def test_personal_data_have_valid_check_digits() -> None:
-    secrets = [text for row in read("crawl/truth.jsonl") for text in row["private"]]
+    secrets = [text for row in read("crawl_truth.jsonl") for text in row["private"]]
     cards = [text.replace(" ", "") for text in secrets if re.fullmatch(r"[0-9 ]{16,23}", text) and not text.startswith("710")]
     identities = [text for text in secrets if re.fullmatch(r"710\d{14}[\dX]", text)]
     assert len(secrets) >= 20
@@ -151,7 +151,7 @@ def test_sensitive_terms_and_blocked_words_are_on_no_clean_page() -> None:
     assert len(terms) == 18
     for text in [article.text for _, article, _ in crawl.Crawler(random.Random(0)).clean()] + trusted:
         assert not [term for term in terms if term.lower() in text.lower()]
-    for row in read("crawl/truth.jsonl"):
+    for row in read("crawl_truth.jsonl"):
         assert any(word in row["url"] for word in crawl.BLOCKED_WORDS) == (row["dirt"] in ("blocked_word",)) or row["dirt"] == "blocked_host"
 
 
