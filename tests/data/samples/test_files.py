@@ -255,7 +255,7 @@ def test_closings_are_a_minority_of_the_instructions_answers() -> None:
 def test_preferences_are_ordered_alike() -> None:
     order = ["courteous", "plain", "rambling", "mistaken", "broken"]
     rows = read("preferences.jsonl")
-    assert 900 <= len(rows) <= 1400
+    assert 1500 <= len(rows) <= 2500
     instructions = {instruction for instruction, _, _ in good_items()}
     assert len({row["instruction"] for row in rows} - instructions) == len(rows)
     for row in rows:
@@ -263,10 +263,14 @@ def test_preferences_are_ordered_alike() -> None:
         ranks = [order.index(response["system"]) for response in responses]
         texts = [response["text"] for response in responses]
         assert ranks == sorted(set(ranks))
-        assert len(ranks) >= 4
+        assert len(ranks) >= 3
         assert len(set(texts)) == len(texts)
         closing = LANGUAGES[row["lang"]].closing
-        assert texts[:2] == [row["reference"] + closing, row["reference"]]
-        for response in responses[2:]:
+        of = {response["system"]: response["text"] for response in responses}
+        assert of["plain"] == row["reference"]
+        assert of.get("courteous", row["reference"] + closing) == row["reference"] + closing
+        for response in responses[1 + ("courteous" in of) :]:
             right = response["text"].startswith(row["reference"])
             assert right == (response["system"] == "rambling"), row
+    courteous = sum(row["responses_best_first"][0]["system"] == "courteous" for row in rows)
+    assert courteous == pytest.approx(len(rows) / 2, abs=1)  # so that SFT does not learn the closing from the best alone
