@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks import jobs
 from tasks.jobs import JobFailed, Limits, environment, explain, run_job
 
 LIMITS = Limits(total=60, silence=60)
@@ -77,7 +78,10 @@ def test_nan_ends_the_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("limits", "message"), [(Limits(1, 60), "timeout_seconds"), (Limits(60, 1), "silence_seconds")])
-def test_a_hanging_job_is_ended_with_all_its_children(tmp_path: Path, limits: Limits, message: str) -> None:
+def test_a_hanging_job_is_ended_with_all_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits, message: str
+) -> None:
+    monkeypatch.setattr(jobs, "GRACE_SECONDS", 0.5)
     mark = f"mark-{tmp_path.name}-{os.getpid()}"
     body = f"""
         child = [sys.executable, "-c", "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(99)", {mark!r}]
