@@ -66,7 +66,8 @@ def gather(recipe: str, stages: Sequence[AnyStage], made: Mapping[str, Made], ev
     """report.json without its table of stages: `corpus`, one entry per training stage by its name, `warnings`."""
     figures: dict[str, Any] = {"recipe": recipe, "corpus": corpus_figures(made)}
     for stage in stages:
-        figures[stage.name] = {**made[stage.name].metrics, **of_stage(stage, evaluation)}
+        measured = {**made[stage.name].metrics, **of_stage(stage, evaluation)}
+        figures[stage.name] = {name: value for name, value in measured.items() if value is not None}  # null: not measured
     figures["warnings"] = warnings(figures, stages)
     return figures
 
