@@ -63,8 +63,8 @@ def environment(ranks: int, threads: int | None) -> dict[str, str]:
     """The job's environment: thread count, accelerator, owner; no secret of ours (the job's log is published)."""
     kept = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in SECRET_WORDS)}
     kept["OMP_NUM_THREADS"] = str(threads or max(1, (os.cpu_count() or 1) // ranks))
-    # Waiting threads sleep: spinning ones make a job on a busy machine several times slower (7.2 s a step instead of 1.8,
-    # two threads beside four busy processes on two cores, 2026-11-21), and cost nothing measurable on an idle one to give up.
+    # Waiting threads sleep. Spinning ones took 7.2 s a step instead of 1.8 beside four busy processes on two cores, and 199 ms
+    # instead of 123 alone (two threads, one run each by hand, 2026-11-22).
     kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     kept["TOKENIZERS_PARALLELISM"] = "false"
     kept["PYTHONUNBUFFERED"] = "1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rlhf_core.errors import BadInput
 from rlhf_core.settings import TrainingStage
 
 
-class Supervised:
+class Supervised(ABC):
     """A stage whose step is: take the step's examples, add up their loss, update.
 
     The loss is divided by what the *whole* batch holds (tokens, prompts), which every rank knows, so neither the
@@ -47,13 +48,13 @@ class Supervised:
     def samples(self) -> list[dict[str, Any]]:
         return []
 
+    @abstractmethod
     def weigh(self, indices: list[int]) -> int:
         """What the loss of these examples is divided by."""
-        raise NotImplementedError
 
+    @abstractmethod
     def micro_loss(self, indices: list[int]) -> tuple[Tensor, dict[str, Any]]:
         """Summed loss of some examples (possibly none) and further sums to report."""
-        raise NotImplementedError
 
     def figures(self, sums: dict[str, float]) -> dict[str, float]:
         """What is reported of the sums of a step."""
