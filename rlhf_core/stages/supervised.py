@@ -39,7 +39,7 @@ class Supervised(ABC):
     def engines(self) -> dict[str, Engine]:
         return {"model": self.engine}
 
-    def begin(self, state: dict[str, Any]) -> None:
+    def begin(self, state: dict[str, Any]) -> None:  # noqa: B027 - nothing to prepare unless a stage says so
         pass
 
     def state(self) -> dict[str, Any]:
