@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from data.shards import list_shards
-from tests.flows.test_full_pipeline import run, table
+from tests.flows.person import run, table
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -18,11 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 def figures(store: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((store / "reports" / "tiny" / "report.json").read_text())
     return found
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prefect")
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,39 +17,7 @@ import pytest
 from data.shards import list_shards
 from flows.full_pipeline import main
 from tests.conftest import ROOT
-
-FEW_STEPS = [
-    "pretrain.steps=60", "pretrain.checkpoint_steps=10", "sft.epochs=null", "sft.steps=6", "reward_model.epochs=null",
-    "reward_model.steps=4", "ppo.steps=2", "ppo.eval_prompts=8", "evaluation.max_prompts=8", "sft.launch.ranks=1", "reward_model.launch.ranks=1", "ppo.launch.ranks=1",
-]  # fmt: skip
-
-
-def command(store: Path, *arguments: str, steps: list[str] = FEW_STEPS) -> list[str]:
-    overrides = [part for step in steps for part in ("--set", step)]
-    return [sys.executable, "-m", "flows.full_pipeline", "--store", str(store), *overrides, *arguments]
-
-
-def environment(home: Path) -> dict[str, str]:
-    """A person's environment: none of the session's Prefect server."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return kept | {"PREFECT_HOME": str(home), "OMP_WAIT_POLICY": "PASSIVE"}
-
-
-def run(store: Path, home: Path, *arguments: str, steps: list[str] = FEW_STEPS) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(store, *arguments, steps=steps), cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=900
-    )
-
-
-def table(output: str) -> dict[str, str]:
-    """Stage -> made or reused, from the closing table."""
-    lines = output[output.rindex("stage  ") :].splitlines()
-    return {line.split()[0]: line.split()[-1] for line in lines if line.split()[-1:] in (["made"], ["reused"])}
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prefect")
+from tests.flows.person import command, environment, run, table
 
 
 @pytest.fixture(scope="module")
@@ -121,31 +88,36 @@ def test_models_open_without_this_project(first: tuple[Path, str], report: dict[
 
 
 @pytest.mark.timeout(600)
-def test_nothing_changed_is_all_reused_and_a_change_runs_only_what_depends_on_it(first: tuple[Path, str], home: Path) -> None:
+def test_nothing_changed_is_all_reused_and_a_change_runs_only_what_depends_on_it(
+    first: tuple[Path, str], home: Path, prefect_server: str
+) -> None:
     store, _ = first
-    again = run(store, home)
+    again = run(store, home, server=prefect_server)
     assert again.returncode == 0 and set(table(again.stdout).values()) == {"reused"}
     stages = json.loads((store / "reports" / "tiny" / "report.json").read_text())["stages"]
     assert all(stage["reused"] for stage in stages)
-    changed = run(store, home, "--set", "selection.keep_duplicates=true", "--until", "corpus")
+    changed = run(store, home, "--set", "selection.keep_duplicates=true", "--until", "corpus", server=prefect_server)
     made = [name for name, how in table(changed.stdout).items() if how == "made"]
     assert made == ["corpus"]
-    forced = run(store, home, "--force", "quality", "--until", "lines")
+    forced = run(store, home, "--force", "quality", "--until", "lines", server=prefect_server)
     assert [name for name, how in table(forced.stdout).items() if how == "made"] == ["quality"]
 
 
 @pytest.mark.timeout(900)
-def test_killed_flow_and_killed_rank_are_gone_and_resumed_to_the_same_numbers(first: tuple[Path, str], report: dict[str, Any], home: Path, tmp_path: Path) -> None:
+def test_killed_flow_and_killed_rank_are_gone_and_resumed_to_the_same_numbers(
+    first: tuple[Path, str], report: dict[str, Any], home: Path, prefect_server: str, tmp_path: Path
+) -> None:
     """kill -9 of the flow in the middle of pretraining, then of a rank: the next run ends where an unbroken one does."""
     store = tmp_path / "store"
-    arguments = command(store, "--until", "pretrain")
-    flow = subprocess.Popen(arguments, cwd=ROOT, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    shutil.copytree(first[0], store, ignore=shutil.ignore_patterns("corpus", "pretrain", "sft", "reward*", "ppo", "evaluation", ".work"))
+    arguments, surroundings = command(store, "--until", "pretrain"), environment(home, prefect_server)
+    flow = subprocess.Popen(arguments, cwd=ROOT, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _until_step(store, 5)
     flow.send_signal(signal.SIGKILL)
     flow.wait()
     _until(lambda: not _ranks(store), "ranks outlive their killed flow")
 
-    flow = subprocess.Popen(arguments, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    flow = subprocess.Popen(arguments, cwd=ROOT, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     _until_step(store, 42)  # further than the killed attempt can have come
     for rank in _ranks(store):
         rank.kill()
@@ -154,7 +126,7 @@ def test_killed_flow_and_killed_rank_are_gone_and_resumed_to_the_same_numbers(fi
     assert re.search(r"error: the job (ended with exit status|was ended by)", errors), errors[-2000:]
     assert not _ranks(store)
 
-    done = run(store, home, "--until", "pretrain")
+    done = run(store, home, "--until", "pretrain", server=prefect_server)
     assert done.returncode == 0, done.stderr[-3000:]
     resumed = json.loads(next(store.glob("pretrain/*/summary.json")).read_text())
     for figure in ("loss", "perplexity", "bits_per_byte"):
