@@ -1,4 +1,6 @@
-"""Settings of every stage of the data half: plain types, defaults with unit and source, no heavy imports.
+"""Settings of the corpus half's stages: plain types, defaults with unit and source, no heavy imports.
+
+Those of instructions and mixtures lie in data/instructions/settings.py and data/mixtures/settings.py.
 
 A field marked WHERE says where or how fast, never what comes out: it is left out of the artifact's fingerprint.
 A field marked FILE is an input file or folder: its content, not its name, enters the fingerprint.
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 WHERE: Any = {"fingerprint": False}
 FILE: Any = {"file": True}
@@ -175,56 +177,3 @@ class SelectionSettings(Settings):
     prefer: str | None = Field("words", description="Of copies of equal priority the one with most of this label stays, then the smallest id.")
     personal_data: Literal["redact", "drop", "keep"] = Field("redact", description="E-mail, phone, IP, Chinese ID, bank card.")
     shard_documents: int = Field(5000, ge=1, description="Documents of one shard of the corpus.")
-
-
-class SelfInstructSettings(Settings):
-    completions: str | None = Field(None, description="Recorded completions (JSONL), replayed in order; null = the bundled ones.", json_schema_extra=FILE)
-    teacher_url: str | None = Field(
-        None, pattern=r"^https?://[^\s@?#]+$", json_schema_extra=WHERE,
-        description="Base URL of an OpenAI-compatible server (http://localhost:8000/v1) that is asked instead of the recorded "
-        "completions; no user, password or query in it.",
-    )
-    teacher_model: str | None = Field(None, description="Name of the model, as the teacher's server knows it; needed with teacher_url.")
-    teacher_key_variable: str = Field(
-        "TEACHER_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", json_schema_extra=WHERE,
-        description="Environment variable that holds the teacher's key; an unset one means no key. Never the key itself.",
-    )
-    teacher_timeout_seconds: float = Field(120, gt=0, description="One request, from sending to the last byte.", json_schema_extra=WHERE)
-    teacher_retries: int = Field(
-        5, ge=0, description="Further tries of a request after 429, 5xx, a time-out or a broken answer, with back-off.", json_schema_extra=WHERE
-    )
-    max_tokens: int = Field(2048, ge=16, description="Tokens of one completion at most (Alpaca: 3072).")
-    temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature of the teacher (Self-Instruct: 0.7; Alpaca: 1.0).")
-    tasks_per_call: int = Field(10, ge=1, le=50, description="New tasks asked for in one call (BELLE: 10; Alpaca: 20 in all).")
-    max_calls: int | None = Field(None, ge=1, description="Calls of the teacher at most; null = until target, or until it has no more.")
-    max_idle_calls: int = Field(20, ge=1, description="Stop after this many calls in a row that gave nothing new.")
-    exemplars_human: int = Field(6, ge=1, description="Human-written exemplars in a prompt (Self-Instruct: 6).")
-    exemplars_generated: int = Field(2, ge=0, description="Generated exemplars in a prompt (Self-Instruct: 2).")
-    max_rouge_l: float = Field(0.7, gt=0, le=1, description="Novelty: an instruction this close to the pool is dropped (Self-Instruct: 0.7).")
-    min_words: int = Field(4, ge=1, description="Words, or Chinese characters, of an instruction at least (Self-Instruct: more than 3).")
-    max_words: int = Field(150, ge=1, description="Words, or Chinese characters, at most (Self-Instruct: 150).")
-    blocked_words: list[str] = Field(default_factory=list, description="More words that a text model cannot serve (image, graph, ...).")
-    languages: list[Literal["en", "zh"]] = Field(["en", "zh"], min_length=1, description="Languages asked for, in turn; others are dropped.")
-    target: int | None = Field(None, ge=1, description="Stop at this many accepted instructions; null = when the teacher has no more.")
-    seed: int = Field(1, ge=0, description="Draws the exemplars of every prompt.")
-
-    @model_validator(mode="after")
-    def _teacher_is_bounded(self) -> SelfInstructSettings:
-        if self.teacher_url is not None and not self.teacher_model:
-            raise ValueError("teacher_url needs teacher_model")
-        if self.teacher_url is not None and self.target is None and self.max_calls is None:
-            raise ValueError("teacher_url needs target or max_calls: a server never has no more to say")
-        return self
-
-
-class SplitSettings(Settings):
-    shares: str = Field("2,4,4", pattern=r"^\d+(\.\d+)?(,\d+(\.\d+)?){2}$", description="Shares of SFT, reward model and PPO prompts.")
-    eval_share: float = Field(0.1, ge=0, lt=1, description="Share of each step's prompts held out for its evaluation.")
-    seed: int = Field(1, ge=0, description="Another seed deals the prompts anew.")
-
-    @field_validator("shares")
-    @classmethod
-    def _not_all_zero(cls, shares: str) -> str:
-        if not any(float(share) for share in shares.split(",")):
-            raise ValueError("at least one share must be above 0")
-        return shares

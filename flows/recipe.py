@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from data.instructions.settings import SelfInstructSettings, SplitSettings
 from data.settings import (
     DedupSettings,
     ExtractionSettings,
@@ -24,9 +25,7 @@ from data.settings import (
     PerplexitySettings,
     QualitySettings,
     SelectionSettings,
-    SelfInstructSettings,
     SensitiveSettings,
-    SplitSettings,
     UrlSettings,
 )
 from rlhf_core.settings import AnyStage, EvaluationSettings, PpoStage, RewardStage, TokenizerSettings

@@ -12,8 +12,8 @@ from prefect.client.schemas import State
 
 from data.instructions import formats, self_instruct, splits
 from data.instructions.http_teacher import HttpTeacher
+from data.instructions.settings import SelfInstructSettings, SplitSettings
 from data.instructions.teacher import Teacher
-from data.settings import SelfInstructSettings, SplitSettings
 from tasks import show
 from tasks.artifacts import Draft, Files, Result
 from tasks.stage import Made, Run, make

@@ -13,7 +13,7 @@ from data.instructions.language import foreign
 from data.instructions.novelty import Pool, tokens
 from data.instructions.parsing import Item
 from data.instructions.records import record_id
-from data.settings import SelfInstructSettings
+from data.instructions.settings import SelfInstructSettings
 
 REASONS = (
     "truncated", "unparsable", "no_output", "empty_output", "wrong_language", "leading_punctuation", "too_short",

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from data.instructions.lines import excerpt, write_json
+from data.instructions.settings import SelfInstructSettings
 from data.instructions.teacher import Completion, Prompt, TeacherError, completion_from
-from data.settings import SelfInstructSettings
 
 _FIRST_WAIT = 1.0  # seconds before the second try; doubles with each
 _LONGEST_WAIT = 60.0  # seconds; also the most that a server's Retry-After is believed

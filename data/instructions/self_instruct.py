@@ -21,9 +21,9 @@ from data.instructions.parsing import Item, parse
 from data.instructions.prompts import Task, prompt_text
 from data.instructions.records import Conversation, Turn, record_id
 from data.instructions.seeds import Seeds, read_seeds
+from data.instructions.settings import SelfInstructSettings
 from data.instructions.shapes import joined
 from data.instructions.teacher import Exhausted, JournaledTeacher, Prompt, RecordedTeacher, Teacher, Usage
-from data.settings import SelfInstructSettings
 
 # (calls done, calls expected or None, what was found so far)
 Progress = Callable[[int, int | None, str], None]

@@ -21,7 +21,7 @@ from typing import Any
 from data.instructions.formats import Reading, read_conversations, read_preferences
 from data.instructions.lines import write_json, write_jsonl
 from data.instructions.records import Conversation, Preference, Turn, record_id
-from data.settings import SplitSettings
+from data.instructions.settings import SplitSettings
 
 STEPS = ("sft", "reward", "ppo")
 SIDES = ("train", "eval")

@@ -18,8 +18,8 @@ import pytest
 
 from data.instructions.http_teacher import HttpTeacher
 from data.instructions.self_instruct import run
+from data.instructions.settings import SelfInstructSettings
 from data.instructions.teacher import Completion, Prompt, TeacherError, Usage
-from data.settings import SelfInstructSettings
 from tests.data.instructions.test_self_instruct import SEEDS, block
 
 KEY = 'sk-very/secret"key'

@@ -10,8 +10,8 @@ import pytest
 
 from data.instructions.formats import read_conversations, read_preferences
 from data.instructions.seeds import read_seeds
+from data.instructions.settings import SplitSettings
 from data.instructions.splits import STEPS, split
-from data.settings import SplitSettings
 
 REAL = Path(__file__).parents[4] / "shared" / "real"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real is not here")

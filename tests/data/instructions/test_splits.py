@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from data.instructions.records import Turn
+from data.instructions.settings import SplitSettings
 from data.instructions.splits import SIDES, STEPS, place, prompt_key, split
-from data.settings import SplitSettings
 from tests.data.instructions.test_formats import written
 
 SPLITS = [(step, side) for step in STEPS for side in SIDES]

@@ -1,0 +1,105 @@
+"""Sampling by quality or label: how many copies of each document a mixture's source holds.
+
+A document of weight w stands floor(w) times, and once more with probability w - floor(w), drawn from its id and the seed:
+the expected number of copies is w, whatever the order of documents, the shards or the process, and nothing is remembered.
+Numbers become weights by exp(z / temperature), z the label's standard score (QuRating's sampling, Wettig et al. 2024, eq. 4,
+with z in place of the rating), scaled so that the mean weight is 1; other labels by a table of factors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from data.document import values as values_of
+from data.mixtures.settings import LabelSampling
+from data.shards import read_shard, shard_name, write_shard
+
+Floats = NDArray[np.float64]
+
+
+def copies(ids: Sequence[str], weights: Floats, seed: int) -> NDArray[np.int64]:
+    """Copies of each document, shape (documents,)."""
+    whole = np.floor(weights)
+    drawn = np.array([_fraction(identity, seed) for identity in ids], dtype=np.float64)
+    return (whole + (drawn < weights - whole)).astype(np.int64)
+
+
+def _fraction(identity: str, seed: int) -> float:
+    digest = hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=8, key=f"sampling:{seed}".encode()).digest()
+    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
+
+
+class Labels:
+    """One label by document id: 16 bytes a document (a hash of the id and a number), in sorted arrays."""
+
+    def __init__(self, shards: Iterable[Path], sampling: LabelSampling) -> None:
+        """Raises ValueError where no shard has the label."""
+        hashes, values = [np.zeros(0, np.uint64)], [np.zeros(0)]
+        self._names: dict[str, int] = {}
+        for shard in shards:
+            names = read_shard(shard).column_names
+            if sampling.label in names and "id" in names:
+                table = read_shard(shard, ["id", sampling.label])
+                hashes.append(_hashes(values_of(table, "id")))
+                values.append(self._numbers(table[sampling.label], sampling))
+        keys, numbers = np.concatenate(hashes), np.concatenate(values)
+        if not len(keys):
+            raise ValueError(f"no label {sampling.label!r} in the label tables of this source")
+        order = np.argsort(keys, kind="stable")
+        self._keys, self._values = keys[order], numbers[order]
+        self._sampling = sampling
+        self._scale = self._fit()
+
+    def _numbers(self, column: pa.ChunkedArray, sampling: LabelSampling) -> Floats:
+        if sampling.factors is None:
+            return np.array([np.nan if value is None else float(value) for value in column.to_pylist()])
+        return np.array([sampling.factors.get(str(value), sampling.otherwise) for value in column.to_pylist()], dtype=np.float64)
+
+    def _fit(self) -> tuple[float, float, float]:
+        """(mean, deviation, mean weight) of the labels."""
+        known = self._values[~np.isnan(self._values)]
+        if self._sampling.factors is not None or not len(known):
+            return 0.0, 1.0, 1.0
+        mean, deviation = float(known.mean()), float(known.std()) or 1.0
+        return mean, deviation, float(np.exp((known - mean) / deviation / self._sampling.temperature).mean())
+
+    def weights(self, ids: Sequence[str]) -> Floats:
+        """Weight of each document; of one without the label `otherwise`."""
+        wanted = _hashes(ids)
+        at = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        values = np.where(self._keys[at] == wanted, self._values[at], np.nan)
+        if self._sampling.factors is not None:
+            weights = values
+        else:
+            mean, deviation, total = self._scale
+            weights = np.exp((values - mean) / deviation / self._sampling.temperature) / total
+        return np.minimum(np.where(np.isnan(weights), self._sampling.otherwise, weights), self._sampling.max_copies)
+
+
+def sample_shards(documents: Sequence[Path], labels: Sequence[Path], sampling: LabelSampling, seed: int, out: Path) -> dict[str, int]:
+    """Write out/documents/part-*: each document as often as its label says. Returns documents_in, kept (distinct), rows.
+
+    Copies of a document stand together; the reading's permutation parts them.
+    """
+    known = Labels(labels, sampling)
+    counts = {"documents_in": 0, "kept": 0, "rows": 0}
+    for number, shard in enumerate(documents):
+        table = read_shard(shard)
+        ids = values_of(table, "id")
+        times = copies(ids, known.weights(ids), seed)
+        counts["documents_in"] += len(ids)
+        counts["kept"] += int((times > 0).sum())
+        counts["rows"] += int(times.sum())
+        write_shard(out / "documents" / shard_name(number), table.take(np.repeat(np.arange(len(ids)), times)))
+    return counts
+
+
+def _hashes(ids: Sequence[str]) -> NDArray[np.uint64]:
+    joined = b"".join(hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=8).digest() for identity in ids)
+    return np.frombuffer(joined, dtype="<u8").astype(np.uint64)

@@ -1,0 +1,243 @@
+"""A mixture is planned and read to the token, in memory that does not grow with the documents."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from data.mixtures.account import compare, markdown, tally
+from data.mixtures.order import Position, documents_at, permute, read, round_keys
+from data.mixtures.plan import Size, allot, make
+from data.mixtures.sampling import Labels, copies, sample_shards
+from data.mixtures.settings import LabelSampling, MixtureSettings
+from data.shards import read_shard, write_shard
+
+
+def mixture(tokens: int, sources: dict[str, Any], **more: Any) -> MixtureSettings:
+    return MixtureSettings.model_validate({"tokens": tokens, "sources": {name: {"origin": name, **source} for name, source in sources.items()}, **more})
+
+
+def sizes(**tokens: int) -> dict[str, Size]:
+    return {name: Size("documents", max(1, count // 10), count) for name, count in tokens.items()}
+
+
+# ---- the plan ----
+
+
+def test_tokens_by_weight_and_what_a_capped_source_cannot_give() -> None:
+    # 3:1:1 of 1000 is 600, 200, 200; b has 50 tokens and one epoch, so its 150 go 3:1 to a and c: 112.5 and 37.5
+    plan = make(sizes(a=10_000, b=50, c=10_000), mixture(1000, {"a": {"weight": 3}, "b": {"max_epochs": 1}, "c": {}}))
+    [phase] = plan["phases"]
+    assert phase["read"] == {"a": 713, "b": 50, "c": 237}  # 712.5 and 237.5: the odd token goes to the first
+    assert (phase["capped"], phase["sources"]["b"]) == (["b"], 0.05)
+
+
+def test_a_cap_holds_over_all_phases() -> None:
+    phases = [{"name": "one", "share": 1}, {"name": "two", "share": 3, "weights": {"b": 3}}]
+    plan = make(sizes(a=10_000, b=100), mixture(800, {"a": {}, "b": {"max_epochs": 2}}, phases=phases))
+    assert [phase["read"] for phase in plan["phases"]] == [{"a": 100, "b": 100}, {"a": 500, "b": 100}]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("late", [("stable", {"web": 900, "sft": 0}), ("late", {"web": 70, "sft": 30})]),
+        ("early", [("early", {"web": 70, "sft": 30}), ("stable", {"web": 900, "sft": 0})]),
+        ("throughout", [("throughout", {"web": 700, "sft": 300})]),
+    ],
+)
+def test_schedules(schedule: str, expected: list[tuple[str, dict[str, int]]]) -> None:
+    plan = make(sizes(web=9000, sft=9000), mixture(1000, {"web": {}, "sft": {}}, schedule=schedule, good=["sft"], good_share=0.3))
+    assert [(phase["name"], phase["read"]) for phase in plan["phases"]] == expected
+
+
+@given(
+    st.integers(1, 10**12), st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 10**12)), min_size=1, max_size=6)
+)
+def test_a_deal_adds_up_and_keeps_to_the_caps(tokens: int, rows: list[tuple[float, int]]) -> None:
+    weights = {str(i): weight for i, (weight, _) in enumerate(rows)}
+    left = {str(i): limit for i, (_, limit) in enumerate(rows)}
+    given_, capped = allot(tokens, weights, left)
+    able = sum(left[name] for name in weights if weights[name] > 0)
+    assert sum(given_.values()) == min(tokens, able)
+    assert all(0 <= given_[name] <= left[name] for name in weights)
+    assert all(given_[name] == left[name] for name in capped)
+
+
+def test_a_plan_that_cannot_be_kept_says_why() -> None:
+    with pytest.raises(ValueError, match=r"'throughout' asks for 1,000 tokens and its sources have 400 left \(a 400\); raise max_epochs"):
+        make(sizes(a=100), mixture(1000, {"a": {}}))
+    with pytest.raises(ValueError, match="'a' was not measured; measured: b"):
+        make(sizes(b=1), mixture(1, {"a": {}}))
+    with pytest.raises(ValueError, match="'a' is empty"):
+        make({"a": Size("documents", 0, 0)}, mixture(1, {"a": {}}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"good": ["c"]}, {"schedule": "late"}, {"schedule": "late", "good": ["a", "b"]}, {"phases": [{"name": "x", "share": 0}]},
+        {"phases": [{"name": "x", "share": 1, "weights": {"c": 1}}]}, {"phases": [{"name": "x", "share": 1, "weights": {"a": 0, "b": 0}}]},
+        {"phases": [{"name": "x", "share": 1}] * 2}, {"sources": {}}, {"sources": {"A b": {"origin": "x"}}},
+    ],
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        MixtureSettings.model_validate({"tokens": 10, "sources": {"a": {"origin": "x"}, "b": {"origin": "y"}}, **wrong})
+
+
+# ---- the order ----
+
+
+@given(st.integers(1, 5000), st.integers(0, 3), st.integers(0, 2))
+@settings(max_examples=40, deadline=None)
+def test_an_epoch_is_each_document_once(size: int, seed: int, epoch: int) -> None:
+    order = permute(np.arange(size), size, round_keys(seed, "web", epoch))
+    assert np.array_equal(np.sort(order), np.arange(size))
+
+
+def test_orders_differ_by_epoch_source_and_seed_and_look_random() -> None:
+    orders = [permute(np.arange(2000), 2000, round_keys(*key)) for key in ((1, "a", 0), (1, "a", 1), (1, "b", 0), (2, "a", 0))]
+    for number, one in enumerate(orders):
+        assert (one == np.arange(2000)).sum() < 10  # one fixed point on average
+        assert abs(np.corrcoef(one, np.arange(2000))[0, 1]) < 0.1
+        for other in orders[:number]:
+            assert (one == other).sum() < 10
+    with pytest.raises(ValueError, match="must lie in"):
+        permute(np.array([5]), 5, round_keys(1, "a", 0))
+
+
+def test_the_order_is_the_same_for_ever() -> None:
+    # a change here gives everyone another order and needs a new stage version
+    assert documents_at(np.array([0, 1, 2, 99_999_999, 100_000_000]), 10**8, 1, "web").tolist() == [
+        15975524, 62244134, 76946140, 41574170, 80661750,
+    ]  # fmt: skip
+
+
+def test_a_hundred_million_documents_in_a_few_megabytes() -> None:
+    documents = 100_000_000
+    size = {"web": Size("documents", documents, documents * 700), "sft": Size("conversations", 50_000_000, 50_000_000 * 200)}
+    wanted = mixture(150_000_000_000, {"web": {"weight": 9}, "sft": {}}, schedule="late", good=["sft"], good_share=0.4)
+
+    def lengths(indices: np.ndarray) -> np.ndarray:
+        return indices % 997 + 200
+
+    tracemalloc.start()
+    plan = make(size, wanted)
+    position = Position()
+    first = [span for span, _ in zip(read(plan, {"web": lengths, "sft": lengths}, position), range(3000), strict=False)]
+    # a resume deep in the last epoch costs no more than the start
+    deep = Position(1, {}, {"web": 219_000_000, "sft": 7}, {"web": 3})
+    last = [span for span, _ in zip(read(plan, {"web": lengths, "sft": lengths}, deep), range(3000), strict=False)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
+    assert sum(sum(phase["read"].values()) for phase in plan["phases"]) == 150_000_000_000
+    assert {span.source for span in first} == {"web"} and {span.source for span in last} == {"web", "sft"}
+    assert len({span.document for span in first}) == 3000
+    assert len(json.dumps(plan)) < 2000
+
+
+# ---- reading to the token ----
+
+LENGTHS = {"a": np.array([5, 0, 17, 3, 8, 100, 1]), "b": np.array([2, 2, 9])}
+
+
+def lengths_of(name: str) -> Any:
+    return lambda indices: LENGTHS[name][indices]
+
+
+READERS = {name: lengths_of(name) for name in LENGTHS}
+
+
+@pytest.fixture
+def plan() -> dict[str, Any]:
+    size = {name: Size("documents", len(lengths), int(lengths.sum())) for name, lengths in LENGTHS.items()}
+    phases = [{"name": "one", "share": 2}, {"name": "two", "share": 1, "weights": {"a": 1}}]
+    return make(size, mixture(300, {"a": {"weight": 3}, "b": {"max_epochs": None}}, phases=phases))
+
+
+def test_what_is_read_is_what_was_planned(plan: dict[str, Any]) -> None:
+    spans = list(read(plan, READERS))
+    rows = compare(plan, tally(spans))
+    assert [(row["planned"], row["read"]) for row in rows] == [(150, 150), (50, 50), (50, 50), (50, 50)]
+    assert rows[-1]["epochs"] == round(100 / 13, 4)
+    assert "| two | b | 50 | 50 | 50.0% | 7.69 |" in markdown(rows)
+    # each source's spans are its documents in the order of its stream, none left out, none read twice
+    for name, lengths in LENGTHS.items():
+        pieces = [span for span in spans if span.source == name]
+        told = [(span.document, span.start + i) for span in pieces for i in range(span.tokens)]
+        order = documents_at(np.arange(200), len(lengths), plan["seed"], name)
+        stream = [(int(document), i) for document in order for i in range(int(lengths[document]))]
+        assert told == stream[: len(told)]
+
+
+def test_shares_hold_all_through_a_phase(plan: dict[str, Any]) -> None:
+    taken = {"a": 0, "b": 0}
+    for span in read(plan, READERS):
+        if span.phase == 0:
+            taken[span.source] += span.tokens
+            assert abs(taken["a"] * 50 - taken["b"] * 150) <= 100 * 150  # never further apart than the longest document
+
+
+def test_a_reading_stopped_anywhere_goes_on_as_if_it_had_not(plan: dict[str, Any]) -> None:
+    whole = list(read(plan, READERS))
+    for stop in (0, 1, 2, 10, len(whole) // 2, len(whole) - 1, len(whole)):
+        position, before = Position(), []
+        for span in read(plan, READERS, position) if stop else []:
+            before.append(span)
+            if len(before) == stop:
+                break
+        resumed = Position(**json.loads(json.dumps(copy.deepcopy(position).as_dict())))
+        assert before + list(read(plan, READERS, resumed)) == whole
+
+
+def test_a_source_without_a_token_is_an_error(plan: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="no document of source a has a token"):
+        list(read(plan, {"a": lambda indices: indices * 0, "b": READERS["b"]}))
+
+
+# ---- sampling by quality or label ----
+
+
+def test_copies_have_the_expected_number_and_depend_on_the_id_alone() -> None:
+    ids = [f"d{i}" for i in range(20_000)]
+    drawn = copies(ids, np.full(20_000, 1.25), 1)
+    assert set(drawn.tolist()) == {1, 2}
+    assert abs(drawn.mean() - 1.25) < 0.01  # standard deviation 0.003
+    assert np.array_equal(copies(ids[::-1], np.full(20_000, 1.25), 1), drawn[::-1])
+    assert copies(["x"], np.array([3.0]), 1).tolist() == [3] and copies(["x"], np.array([0.0]), 1).tolist() == [0]
+
+
+def shard(path: Path, **columns: list[Any]) -> Path:
+    write_shard(path, pa.table(columns))
+    return path
+
+
+def test_numbers_become_weights(tmp_path: Path) -> None:
+    # z of (1, 3) is (-1, 1); exp(z / 2) = 0.6065, 1.6487, mean 1.1276
+    labels = shard(tmp_path / "labels.parquet", id=["a", "b", "c"], quality=[1.0, 3.0, None])
+    known = Labels([labels], LabelSampling(label="quality", otherwise=0.5))
+    assert known.weights(["b", "a", "c", "never seen"]).tolist() == pytest.approx([1.6487 / 1.1276, 0.6065 / 1.1276, 0.5, 0.5], abs=1e-4)
+    assert Labels([labels], LabelSampling(label="quality", temperature=0.3, max_copies=1.5)).weights(["b"]).tolist() == [1.5]
+    with pytest.raises(ValueError, match="no label 'kindness'"):
+        Labels([labels], LabelSampling(label="kindness"))
+
+
+def test_sampled_shards(tmp_path: Path) -> None:
+    documents = [shard(tmp_path / "d0.parquet", id=["a", "b"], text=["A", "B"]), shard(tmp_path / "d1.parquet", id=["c"], text=["C"])]
+    labels = [shard(tmp_path / "l.parquet", id=["c", "b", "a"], topic=["news", "spam", "book"])]
+    sampling = LabelSampling(label="topic", factors={"book": 3, "spam": 0})
+    assert sample_shards(documents, labels, sampling, 1, tmp_path / "out") == {"documents_in": 3, "kept": 2, "rows": 4}
+    texts = [read_shard(path)["text"].to_pylist() for path in sorted((tmp_path / "out" / "documents").iterdir())]
+    assert texts == [["A", "A", "A"], ["C"]]
