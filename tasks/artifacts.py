@@ -26,6 +26,8 @@ from typing import Any
 import fsspec
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.fingerprints import fingerprint, hash_files, significant
+
 MANIFEST = "manifest.json"
 LIBRARIES = ("crawl2chat", "prefect", "pyarrow", "trafilatura", "fasttext-predict", "torch", "transformers", "deepspeed")
 
@@ -104,74 +106,6 @@ class Draft:
     work: Path
 
 
-# --- fingerprints -----------------------------------------------------------------------------------------------------
-
-
-def significant(settings: BaseModel) -> dict[str, Any]:
-    """The settings that say what comes out. Fields marked `fingerprint: False` are left out, input files are hashed."""
-    kept: dict[str, Any] = {}
-    for name, field in type(settings).model_fields.items():
-        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        if extra.get("fingerprint") is False:
-            continue
-        kept[name] = _significant_value(getattr(settings, name), is_file=bool(extra.get("file")))
-    return kept
-
-
-def _significant_value(value: Any, is_file: bool) -> Any:
-    if isinstance(value, BaseModel):
-        return significant(value)
-    if isinstance(value, list | tuple):
-        return [_significant_value(item, is_file) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _significant_value(item, is_file) for key, item in value.items()}
-    if is_file and value is not None:
-        return hash_files(value)
-    return value
-
-
-def fingerprint(stage: str, version: int, settings: Mapping[str, Any], inputs: Mapping[str, Input]) -> str:
-    """24 hex digits of BLAKE2b over canonical JSON; where an input lies does not count, what is in it does."""
-    payload = json.dumps(
-        {
-            "stage": stage,
-            "version": version,
-            "settings": settings,
-            "inputs": {role: given.fingerprint for role, given in inputs.items()},
-        },
-        sort_keys=True,
-        ensure_ascii=False,
-        default=str,
-    )
-    return hashlib.blake2b(payload.encode(), digest_size=12).hexdigest()
-
-
-def hash_files(path: str) -> str:
-    """Hash of a file's content, or of the relative names and contents of a folder's or a glob's files."""
-    fs, plain = fsspec.core.url_to_fs(path)
-    found: list[str] = sorted(fs.glob(plain)) if fsspec.core.has_magic(plain) else [plain] if fs.exists(plain) else []
-    if not found:
-        raise FileNotFoundError(f"no such file, folder or glob: {path}")
-    files = sorted(name for entry in found for name in (fs.find(entry) if fs.isdir(entry) else [entry]))
-    if not files:
-        raise FileNotFoundError(f"no files in {path}")
-    if len(files) == 1 and not fs.isdir(found[0]):
-        return _hash_stream(fs, files[0])
-    root = os.path.commonpath([os.path.dirname(name) for name in files])
-    total = hashlib.blake2b(digest_size=12)
-    for name in files:
-        total.update(f"{os.path.relpath(name, root)}\0{_hash_stream(fs, name)}\0".encode("utf-8", "surrogateescape"))
-    return total.hexdigest()
-
-
-def _hash_stream(fs: fsspec.AbstractFileSystem, name: str) -> str:
-    digest = hashlib.blake2b(digest_size=12)
-    with fs.open(name, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 # --- the store --------------------------------------------------------------------------------------------------------
 
 
@@ -236,11 +170,11 @@ class Store:
         """
         kept = significant(settings)
         given = {role: value.as_input() for role, value in inputs.items()}
-        print_ = fingerprint(stage, version, kept, given)
+        print_ = fingerprint(stage, version, kept, {role: source.fingerprint for role, source in given.items()})
         if not force and (found := self.find(stage, print_)):
             return found, True
         asked = time.time()
-        with self._lock(f"{stage}-{print_}"):
+        with self.lock(f"{stage}-{print_}"):
             found = self.find(stage, print_)
             if found and (not force or self.manifest(found).ended.timestamp() > asked):
                 return found, True
@@ -270,6 +204,19 @@ class Store:
         if made is None:
             raise OSError(f"{stage}: the artifact {print_} was published but cannot be read back from {self.url}")
         return made, False
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """Every whole artifact of the store, by stage and fingerprint."""
+        for manifest in sorted(self.fs.glob(f"{self.root}/*/*/{MANIFEST}")):
+            stage, print_ = str(manifest).split("/")[-3:-1]
+            if not stage.startswith("."):
+                yield Artifact(stage=stage, fingerprint=print_, url=f"{self.url}/{stage}/{print_}")
+
+    def remove(self, artifact: Artifact) -> None:
+        """The manifest goes first: what is half removed is no artifact."""
+        folder = f"{self.root}/{artifact.stage}/{artifact.fingerprint}"
+        self.fs.rm(f"{folder}/{MANIFEST}")
+        self.fs.rm(folder, recursive=True)
 
     def lineage(self, artifact: Artifact) -> dict[str, Manifest]:
         """Every manifest from `artifact` back to the crawl, by `<stage>/<fingerprint>`."""
@@ -302,8 +249,28 @@ class Store:
             self.fs.put_file(str(out / file), f"{self.root}/{name}/{file}")
         self.fs.pipe_file(f"{self.root}/{name}/{MANIFEST}", text.encode())
 
+    def read_note(self, name: str) -> Any:
+        """A small JSON value that is no artifact (what is published, what a run made); None where there is none."""
+        try:
+            with self.fs.open(f"{self.root}/{name}.json", "rb") as stream:
+                return json.loads(stream.read())
+        except FileNotFoundError:
+            return None
+
+    def write_note(self, name: str, value: Any) -> None:
+        """Write a note whole: readers see the old one or the new one."""
+        text = json.dumps(value, ensure_ascii=False, indent=1).encode()
+        target = f"{self.root}/{name}.json"
+        self.fs.makedirs(os.path.dirname(target), exist_ok=True)
+        if not self.is_local:
+            self.fs.pipe_file(target, text)
+            return
+        arriving = f"{target}.{uuid.uuid4().hex}"
+        Path(arriving).write_bytes(text)
+        os.replace(arriving, target)
+
     @contextlib.contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
+    def lock(self, name: str) -> Iterator[None]:
         """Held by one process of this machine at a time; the kernel lets go when that process dies."""
         folder = self.workroot / "locks"
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,10 +19,8 @@ from tasks.artifacts import (
     Files,
     Result,
     Store,
-    fingerprint,
-    hash_files,
-    significant,
 )
+from tasks.fingerprints import fingerprint, hash_files, significant
 
 
 class Inner(BaseModel):
