@@ -80,7 +80,8 @@ def start(launch: Launch) -> Ranks:
         )
     local_rank, world = int(os.environ["LOCAL_RANK"]), int(os.environ["WORLD_SIZE"])
     if not cuda:
-        local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+        # LOCAL_SIZE is what DeepSpeed's launcher calls it.
+        local_world = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or world)
         torch.set_num_threads(launch.threads or max(1, (len(os.sched_getaffinity(0)) // local_world)))
     deepspeed = _deepspeed()
     if cuda:

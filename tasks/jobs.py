@@ -1,8 +1,8 @@
 """Launch a training job and own it: progress while it runs, the reason when it fails, no process left behind.
 
 The job runs in a process group of its own. It gets a SIGTERM from the kernel when the thread that waits for it dies
-(PR_SET_PDEATHSIG), every rank watches its owner (OWNER), and whatever ends the wait (success, failure,
-cancel, timeout) also ends every process below the job.
+(PR_SET_PDEATHSIG; forked jobs: when their launcher dies, whose input is ours), every rank watches its owner (OWNER),
+and whatever ends the wait (success, failure, cancel, timeout) also ends every process below the job.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tasks.launching import Forked, Process, prepare, start_forked
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
@@ -74,8 +76,21 @@ def environment(ranks: int, threads: int | None) -> dict[str, str]:
     return kept
 
 
+def job_command(module: str, job_file: Path, ranks: int, hostfile: str | None) -> list[str] | Forked:
+    """On this machine's CPUs a fork of a launcher that has imported everything, else the `deepspeed` command."""
+    if hostfile or has_gpu():
+        return deepspeed_command(module, job_file, ranks, hostfile)
+    return Forked(module, job_file, ranks)
+
+
+def prepare_jobs() -> None:
+    """Let the imports of the first job begin now, beside other work."""
+    if not has_gpu():
+        prepare(environment(1, None))
+
+
 def run_job(
-    command: list[str],
+    command: list[str] | Forked,
     log: Path,
     metrics: Path,
     env: dict[str, str],
@@ -88,12 +103,9 @@ def run_job(
     are passed to `on_metrics` while the job runs.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    begins_at = log.stat().st_size if log.exists() else 0
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            command, stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, process_group=0,
-            preexec_fn=_die_with_parent,
-        )
+    log.touch()
+    begins_at = log.stat().st_size
+    process = start_forked(command, log, env) if isinstance(command, Forked) else _start(command, log, env)
     try:
         _wait(process, log, _Follower(metrics, on_metrics), limits)
     except JobFailed as failure:
@@ -103,7 +115,15 @@ def run_job(
         _end(process)
 
 
-def _wait(process: subprocess.Popen[bytes], log: Path, follower: _Follower, limits: Limits) -> None:
+def _start(command: list[str], log: Path, env: dict[str, str]) -> Process:
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, process_group=0,
+            preexec_fn=_die_with_parent,
+        )
+
+
+def _wait(process: Process, log: Path, follower: _Follower, limits: Limits) -> None:
     started = heard = time.monotonic()
     size = -1
     while True:
@@ -175,7 +195,7 @@ def _die_with_parent() -> None:
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: Process) -> None:
     """End the job's whole process tree and group: SIGTERM, a moment's grace, SIGKILL."""
     alive = list(_family(process.pid))
     for member in alive:
