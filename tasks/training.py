@@ -15,7 +15,7 @@ from prefect.client.schemas import State
 from rlhf_core.settings import EvaluationSettings, Job, Launch, TokenizerSettings, TrainingStage
 from tasks import show
 from tasks.artifacts import Draft, Files, Result
-from tasks.jobs import Limits, deepspeed_command, environment, plain_command, run_job
+from tasks.jobs import Limits, environment, job_command, prepare_jobs, run_job
 from tasks.stage import Made, Run, make
 
 TOKENIZER_VERSION = 1
@@ -28,6 +28,7 @@ def train_tokenizer(run: Run, corpus: Made, settings: TokenizerSettings) -> Stat
     def build(draft: Draft) -> Result:
         from rlhf_core import vocabulary
 
+        prepare_jobs()  # training follows
         documents = run.local(corpus.artifact) / "documents"
         summary = vocabulary.train_tokenizer(sorted(documents.glob("part-*.parquet")), settings, draft.out / "tokenizer")
         return Result(counts={}, metrics=summary)
@@ -78,11 +79,8 @@ def _launch(
     job = Job(stage=settings, inputs=inputs, output=str(output), work=str(draft.work))
     job_file = draft.work / "job.json"
     job_file.write_text(job.model_dump_json(indent=1), encoding="utf-8")
-    command = (
-        deepspeed_command(module, job_file, launch.ranks, launch.hostfile)
-        if isinstance(settings, TrainingStage)
-        else plain_command(module, job_file)
-    )
+    ranks = launch.ranks if isinstance(settings, TrainingStage) else 1  # evaluation is one process
+    command = job_command(module, job_file, ranks, launch.hostfile)
     run_job(
         command,
         output / "job.log",
