@@ -11,6 +11,7 @@ from prefect import flow
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
 from tasks import corpus as task
+from tasks.ingest import ingest
 from tasks.stage import Made, Run
 
 GATES = ("ingest", "urls", "rough_language", "extraction", "lines")
@@ -19,12 +20,12 @@ LABELS = ("lines", "language", "quality", "duplicates", "perplexity", "sensitive
 
 @flow(name="corpus")
 def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
-    return walk(steps(recipe, run), made, until)
+    return walk(run, steps(recipe, run), made, until)
 
 
 def steps(recipe: Recipe, run: Run) -> Steps:
     return {
-        "ingest": lambda made: task.ingest(run, recipe.corpus, recipe.ingest),
+        "ingest": lambda made: ingest(run, recipe.corpus, recipe.ingest),
         "urls": lambda made: task.filter_urls(run, made["ingest"], recipe.urls),
         "rough_language": lambda made: task.check_language(run, made["urls"], recipe.language),
         "extraction": lambda made: task.extract(run, made["rough_language"], recipe.extraction),

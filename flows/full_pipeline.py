@@ -6,26 +6,45 @@ python -m flows.full_pipeline --recipe tiny
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled
 
-from flows import command_line, corpus, evaluation, instructions, local, training
+from flows import approval, command_line, corpus, evaluation, instructions, local, place, publish, training
 from flows.recipe import Recipe
 from tasks.jobs import JobFailed
 from tasks.report import closing_table, write_run_report
 from tasks.stage import Made, Run
 
 PARTS = (corpus, instructions, training, evaluation)
+REFUSED = "Refused"  # the state of a run that a person ended
 
 
-@flow(name="full_pipeline", flow_run_name="{recipe.name}")
-def full_pipeline(recipe: Recipe, run: Run, until: str | None = None) -> dict[str, Made]:
+@flow(name="full_pipeline", flow_run_name="{recipe.name}", on_cancellation=[place.cancel_children])
+def full_pipeline(recipe: Recipe, run: Run, until: str | None = None) -> dict[str, Made] | State[Any]:
     """From a raw crawl to an aligned chat model. Every stage leaves an artifact in the store; what is there is reused."""
+    try:
+        return crawl_to_model(recipe, run, until)
+    except approval.Refused as refusal:
+        return Cancelled(name=REFUSED, message=str(refusal))
+
+
+def crawl_to_model(recipe: Recipe, run: Run, until: str | None) -> dict[str, Made]:
+    """The parts in order, each where `run.deployments` says; a person is asked where the recipe says so."""
     made: dict[str, Made] = {}
     for part in PARTS:
-        made = part.pipeline(recipe, run, made, until)
-        if until in made:
-            break
+        names = list(part.steps(recipe, run))
+        for approve, last in approval.segments(names, recipe.approve_before):
+            if approve:
+                approval.ask(approve, made)
+            made = place.run_part(part, recipe, run, made, until if until in names else last)
+            if until in made:
+                return made
+    write_run_report(recipe.name, run, made)
+    if recipe.publish:
+        publish.publish(recipe, run, made)
     return made
 
 
@@ -36,11 +55,14 @@ def stage_names(recipe: Recipe, run: Run) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     options = command_line.parse(sys.argv[1:] if arguments is None else arguments)
     recipe, run, until = options.checked(stage_names)
-    pipeline = full_pipeline.with_options(task_runner=local.task_runner(recipe.runner))
     try:
         with local.local_run():
-            made = pipeline(recipe, run, until)
-    except (JobFailed, OSError, ValueError) as failure:
+            state: State[Any] = full_pipeline(recipe, run, until, return_state=True)
+        if state.name == REFUSED:
+            print(f"\nstopped: {state.message}", file=sys.stderr)
+            return 3
+        made: dict[str, Made] = state.result()
+    except (JobFailed, place.PartFailed, OSError, ValueError) as failure:
         print(f"\nerror: {failure}", file=sys.stderr)
         return 1
     print(closing_table(made))

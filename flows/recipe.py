@@ -29,6 +29,7 @@ from data.settings import (
     UrlSettings,
 )
 from rlhf_core.settings import AnyStage, EvaluationSettings, PpoStage, RewardStage, TokenizerSettings
+from tasks.publishing import PublishSettings
 
 RECIPES = Path(__file__).parent / "recipes"
 PATH_KEYS = ("corpus", "truth", "seed_tasks", "preferences", "questions")
@@ -56,7 +57,8 @@ class Recipe(BaseModel):
     runner: Runner = Runner()
 
     corpus: list[str] = Field(
-        min_length=1, description="The crawl: files, folders or globs of WARC, HTML, JSONL or Parquet; one may stand without a list."
+        min_length=1, description="The crawl: files, folders, globs or fsspec URLs of WARC, ARC, WET, HTML, JSONL or Parquet, or dataset:PATH?name=NAME&split=SPLIT "
+        "(Hugging Face); one may stand without a list."
     )
     truth: str | None = Field(None, description="Labels of the crawl's planted dirt, if it has some: the run scores its cleaning.")
     seed_tasks: str = Field(description="Seed tasks in Self-Instruct's format (JSONL).")
@@ -80,6 +82,11 @@ class Recipe(BaseModel):
     training: list[AnyStage] = Field(min_length=1, description="The training stages, in order.")
     evaluation: EvaluationSettings = EvaluationSettings()
 
+    approve_before: list[str] = Field(
+        default_factory=list, description="Training stages, or `publish`, before which the run waits for a person's approval."
+    )
+    publish: PublishSettings | None = Field(None, description="Put the model into service if it passes the gate; null = do not.")
+
     @field_validator("corpus", "preferences", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
@@ -102,6 +109,7 @@ class Recipe(BaseModel):
             if isinstance(stage, RewardStage) and stage.data != "splits/reward":
                 raise ValueError(f"{stage.name}.data: a reward stage needs preference pairs: splits/reward")
             earlier[stage.name] = stage.kind
+        _check_service(self, earlier)
         return self
 
 
@@ -116,6 +124,17 @@ def _check_reference(stage: str, key: str, value: str | None, earlier: Mapping[s
     if "/" not in value or value.startswith((".", "/")):
         fitting = {name: of for name, of in earlier.items() if kind in (None, of)}
         raise ValueError(f"{stage}.{key}: {value!r} is neither an earlier stage ({_choices(fitting)}), a folder, nor a hub name")
+
+
+def _check_service(recipe: Recipe, stages: Mapping[str, str]) -> None:
+    """What is approved and published are stages of this recipe."""
+    for name in recipe.approve_before:
+        if name not in (*stages, "publish"):
+            raise ValueError(f"approve_before: no training stage {name!r}; allowed: {_choices(stages)}, publish")
+    model = recipe.publish.model if recipe.publish else None
+    if model and stages.get(model, "reward") == "reward":
+        answering = {name: kind for name, kind in stages.items() if kind != "reward"}
+        raise ValueError(f"publish.model: {model!r} is no stage that leaves an answering model; allowed: {_choices(answering)}")
 
 
 def _choices(earlier: Mapping[str, str]) -> str:
@@ -176,7 +195,12 @@ def _anchor(raw: dict[str, Any], folder: Path) -> None:
     def anchored(value: Any) -> Any:
         if isinstance(value, list):
             return [anchored(item) for item in value]
-        return str((folder / value).resolve()) if isinstance(value, str) and "://" not in value else value
+        if not isinstance(value, str) or "://" in value:
+            return value
+        if value.startswith("dataset:"):  # a folder beside the recipe, else a name on the hub
+            path, mark, query = value.removeprefix("dataset:").partition("?")
+            return f"dataset:{(folder / path).resolve() if (folder / path).exists() else path}{mark}{query}"
+        return str((folder / value).resolve())
 
     for key in PATH_KEYS:
         if key in raw:
@@ -248,7 +272,7 @@ def _check_paths(recipe: Recipe) -> None:
     for key in PATH_KEYS:
         value = getattr(recipe, key)
         for path in value if isinstance(value, list) else [value]:
-            if path and "://" not in path and not _exists(path):
+            if path and "://" not in path and not path.startswith("dataset:") and not _exists(path):
                 raise RecipeError(f"{key}: no such file, folder or glob: {path}")
     for section, key in _file_fields():
         path = getattr(getattr(recipe, section), key)

@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tasks.stage import Made
+from prefect.runtime import deployment, flow_run
+
+from tasks import handover
+from tasks.stage import Made, Run
 
 Step = Callable[[dict[str, Made]], Any]
 Steps = Mapping[str, Step]
 
 
-def walk(steps: Steps, made: dict[str, Made], until: str | None) -> dict[str, Made]:
-    """Run the steps in order, each with what was made before it; stop after the one called `until`.
+def walk(run: Run, steps: Steps, made: Mapping[str, Made], until: str | None) -> dict[str, Made]:
+    """Run the steps that are not made yet, in order, each with what was made before it; stop after the one called `until`.
 
-    A failed step raises with the step's own reason, and nothing after it runs.
+    A failed step raises with the step's own reason, and nothing after it runs. In a run of a deployment, what was made is
+    also left in the store for the run that waits for this one.
     """
     made = dict(made)
     for name, step in steps.items():
-        made[name] = step(made).result()  # a task called directly hands back its final state
+        if name not in made:
+            made[name] = step(made).result()  # a task called directly hands back its final state
         if name == until:
             break
+    if deployment.id:
+        handover.leave(run, flow_run.id, made)
     return made

@@ -17,7 +17,7 @@ from tasks.training import train, train_tokenizer
 
 @flow(name="training")
 def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
-    return walk(steps(recipe, run), made, until)
+    return walk(run, steps(recipe, run), made, until)
 
 
 def steps(recipe: Recipe, run: Run) -> Steps:

@@ -22,6 +22,11 @@ class Run(BaseModel):
     store: str = Field(description="Folder or fsspec URL of the artifact store.")
     force: frozenset[str] = Field(frozenset(), description="Stages that are made again even if their artifact is there.")
     workers: int = Field(1, ge=1, description="Shard groups at the same time.")
+    deployments: dict[str, str] = Field(
+        default_factory=dict,
+        description="Part of the pipeline (corpus, instructions, training, evaluation) -> deployment that runs it, as in "
+        "training/gpu; a part that is not named runs in the flow's own process.",
+    )
 
     def open_store(self) -> Store:
         return Store(self.store)

@@ -1,0 +1,73 @@
+"""Where a part of the pipeline runs: in this process, or as a run of its own in another work pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from prefect import Flow, get_client, get_run_logger
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.deployments import run_deployment
+from prefect.states import Cancelling
+
+from flows import local
+from flows.recipe import Recipe
+from tasks import handover
+from tasks.stage import Made, Run
+
+LOST_WORKERS = 1  # a run whose worker was lost is started again so often; a run that failed by itself is not
+POLL_SECONDS = 1.0
+LIVING = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
+
+
+class PartFailed(RuntimeError):
+    """A part that ran elsewhere ended badly; the message is its own reason."""
+
+
+def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made], until: str | None) -> dict[str, Made]:
+    """Run `part.pipeline` where `run.deployments` says, and return what is made after it.
+
+    Raises what the part raised, or PartFailed with its state's message where it ran elsewhere.
+    """
+    name = part.__name__.rsplit(".", 1)[-1]
+    if name not in run.deployments:
+        pipeline = part.pipeline.with_options(task_runner=local.task_runner(recipe.runner))
+        return dict(pipeline(recipe, run, dict(made), until))
+    parameters = {
+        "recipe": recipe.model_dump(mode="json"),
+        "run": run.model_dump(mode="json"),
+        "made": {stage: one.model_dump(mode="json") for stage, one in made.items()},
+        "until": until,
+    }
+    for _ in range(1 + LOST_WORKERS):
+        get_run_logger().info(f"{name}: waiting for a worker of deployment {run.deployments[name]}")
+        child: Any = run_deployment(run.deployments[name], parameters=parameters, as_subflow=True, poll_interval=POLL_SECONDS)
+        if child.state is not None and child.state.is_completed():
+            return handover.take(run, str(child.id))
+        if child.state is None or not child.state.is_crashed():
+            break
+    raise PartFailed(f"{name} ({run.deployments[name]}, flow run {child.name}): {_reason(child.state)}")
+
+
+def _reason(state: State[Any] | None) -> str:
+    if state is None:
+        return "no state"
+    return f"{state.name}: {state.message}" if state.message else str(state.name)
+
+
+def cancel_children(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Cancellation hook: what this run started in other pools ends with it."""
+    living = FlowRunFilter(
+        parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=LIVING)),
+    )
+    with get_client(sync_client=True) as client:
+        for child in client.read_flow_runs(flow_run_filter=living):
+            client.set_flow_run_state(child.id, Cancelling(message=f"{flow_run.name}, which waits for this run, was cancelled"))

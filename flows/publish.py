@@ -1,0 +1,73 @@
+"""Put a model into service, behind a gate; bring the one before back.
+
+python -m flows.publish --store artifacts                     what is in service
+python -m flows.publish --store artifacts --restore chat      the model before it, back in service
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
+
+from flows import approval
+from flows.recipe import Recipe
+from tasks import publishing, show
+from tasks.artifacts import Store
+from tasks.stage import Made, Run
+
+
+def publish(recipe: Recipe, run: Run, made: Mapping[str, Made]) -> publishing.Entry | None:
+    """The run's model into service, if a person (where asked) and the gate agree; says so in the run either way."""
+    settings = recipe.publish
+    if settings is None:
+        return None
+    if approval.PUBLISH in recipe.approve_before:
+        approval.ask(approval.PUBLISH, made)
+    answering = [stage.name for stage in recipe.training if stage.kind != "reward"]
+    model = made[settings.model or answering[-1]].artifact
+    entry, verdicts = publishing.publish(run.open_store(), settings, recipe.name, model, made["report"].artifact)
+    outcome = f"{model.url} is in service as {settings.name}" if entry else f"{model.url} stays out of service"
+    show.say(" · ".join([outcome, *map(str, verdicts)]))
+    lines = [f"# {settings.name}: {'published' if entry else 'not published'}", "", outcome, "", *(f"- {verdict}" for verdict in verdicts)]
+    create_markdown_artifact("\n".join(lines), key="publish", description=outcome)
+    emit_event(
+        "model.published" if entry else "model.refused",
+        resource={"prefect.resource.id": f"crawl2chat.service.{settings.name}", "prefect.resource.name": settings.name},
+        payload={"model": model.url, "verdicts": [verdict.model_dump() for verdict in verdicts]},
+    )
+    return entry
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m flows.publish", description="What is in service, and the way back.")
+    parser.add_argument("--store", default="artifacts", metavar="URL", help="the artifact store (default: artifacts)")
+    parser.add_argument("--restore", metavar="SERVICE", help="put the model before the one in service back")
+    given = parser.parse_args(arguments)
+    store = Store(given.store)
+    try:
+        if given.restore:
+            entry = publishing.restore(store, given.restore)
+            print(f"{given.restore}: {entry.folder} is in service again")
+            return 0
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    names = publishing.services(store)
+    for name in names:
+        current = publishing.in_service(store, name)
+        if current:
+            figures = ", ".join(f"{figure} {value:.4g}" for figure, value in current.figures.items())
+            print(f"{name}: {current.folder} · recipe {current.recipe} · since {current.published:%Y-%m-%d %H:%M} UTC · {figures}")
+        for earlier in reversed(publishing.history(store, name)):
+            print(f"  before: {earlier.folder} · {earlier.published:%Y-%m-%d %H:%M} UTC")
+    if not names:
+        print("nothing is in service")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
