@@ -25,6 +25,10 @@ class Settings(BaseModel):
 class IngestSettings(Settings):
     shard_megabytes: int = Field(64, ge=1, le=2048, description="Payload bytes of one shard, in MiB.", json_schema_extra=WHERE)
     shard_documents: int = Field(5000, ge=1, description="Records of one shard at most.", json_schema_extra=WHERE)
+    split_megabytes: int = Field(
+        256, ge=1, json_schema_extra=WHERE,
+        description="Larger files are read in parts of this size by several workers, where their format allows it, in MiB.",
+    )
     max_record_megabytes: int = Field(
         32, ge=1, le=1024, description="A payload larger than this after decompression is dropped as `too_large`, in MiB."
     )
@@ -92,28 +96,73 @@ class SensitiveSettings(Settings):
     use_bundled_terms: bool = Field(True, description="Also use the small list that comes with the project.")
 
 
-class Rule(Settings):
-    """One threshold over one label. A document whose label is outside [min, max] is dropped with `reason`.
+PersonalDataAction = Literal["redact", "drop", "keep"]
+PersonalDataKind = Literal["emails", "phones", "ip_addresses", "id_numbers", "bank_cards"]
 
-    A document without the label (null) passes.
+
+class Rule(Settings):
+    """One condition on one label. A document whose label is outside is dropped with `reason`.
+
+    A document without the label (null) passes. Labels are the columns of the label tables, and of each document its
+    `source`, `host`, `date` and `year`.
     """
 
     reason: str = Field(pattern=r"^[a-z0-9_]+$", description="Name of the drop; several rules may share one.")
-    label: str = Field(description="Column of any label table.")
+    label: str = Field(description="Column of any label table, or source, host, date, year.")
     min: float | None = Field(None, description="Smallest value kept, in the label's unit.")
     max: float | None = Field(None, description="Largest value kept, in the label's unit.")
     max_mads: float | None = Field(
         None, gt=0,
         description="Upper bound in robust deviations: median + this * 1.4826 * MAD of the label within the language's documents that no bound of the other rules drops.",
     )
+    min_mads: float | None = Field(None, gt=0, description="Lower bound in robust deviations: median - this * 1.4826 * MAD, as max_mads.")
     min_spread: float = Field(0.0, ge=0, description="1.4826 * MAD is taken as at least this, in the label's unit: a uniform crawl has a tiny MAD.")
+    any_of: list[str] | None = Field(None, min_length=1, description="Of a text label: patterns (fnmatch), one of which it must match.")
+    none_of: list[str] | None = Field(None, min_length=1, description="Of a text label: patterns (fnmatch), none of which it may match.")
     languages: list[str] | None = Field(None, description="Applies to these languages alone; null = all.")
+    if_measured: bool = Field(False, description="Where no stage of this run measures the label, the rule is passed over instead of refused.")
     source: str = Field("", description="Where the threshold comes from.")
+
+    @property
+    def is_text(self) -> bool:
+        return self.any_of is not None or self.none_of is not None
+
+    @property
+    def is_robust(self) -> bool:
+        return self.min_mads is not None or self.max_mads is not None
 
     @model_validator(mode="after")
     def _has_a_bound(self) -> Rule:
-        if self.min is None and self.max is None and self.max_mads is None:
-            raise ValueError(f"rule {self.reason!r} needs min, max or max_mads")
+        numeric = self.min is not None or self.max is not None or self.is_robust
+        if not numeric and not self.is_text:
+            raise ValueError(f"rule {self.reason!r} needs min, max or max_mads, min_mads, any_of or none_of")
+        if numeric and self.is_text:
+            raise ValueError(f"rule {self.reason!r}: a label is a number (min, max, ...) or text (any_of, none_of), not both")
+        return self
+
+
+class Balance(Settings):
+    """One sampling over the distribution of one label, among the documents that every rule keeps.
+
+    Which documents of a value stay is decided by a hash of their ids: by neither order, shards nor the other documents.
+    A document without the label (null) stays.
+    """
+
+    label: str = Field(description="As in a rule. A number is sampled by the ranges between `edges`.")
+    edges: list[float] | None = Field(None, min_length=1, description="Of a number: rising borders; its values are named <1, 1-5, >=5 for edges 1 and 5.")
+    shares: dict[str, float] | None = Field(
+        None, description="Value -> weight; the largest sample in these proportions is kept. A value not named is left out, unless '*' gives each of them a weight."
+    )
+    max_documents: int | None = Field(None, ge=1, description="Documents of one value at most.")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Balance:
+        if (self.shares is None) == (self.max_documents is None):
+            raise ValueError(f"balance over {self.label!r} needs shares or max_documents, one of the two")
+        if self.edges is not None and sorted(set(self.edges)) != self.edges:
+            raise ValueError(f"balance over {self.label!r}: edges must rise")
+        if self.shares is not None and (min(self.shares.values(), default=0.0) < 0 or not any(self.shares.values())):
+            raise ValueError(f"balance over {self.label!r}: shares are at least 0, and one is above 0")
         return self
 
 
@@ -161,7 +210,8 @@ def _default_rules() -> list[Rule]:
         Rule(reason="short_lines", label="short_lines_share", max=0.67, source=fineweb),
         Rule(reason="list_of_words", label="newlines_per_word", max=0.3, source=fineweb),
         Rule(reason="sensitive_content", label="sensitive_terms_per_1000_words", max=5, source=own),
-        Rule(reason="perplexity", label="bits_per_character", max_mads=8, min_spread=0.3, source=own),
+        Rule(reason="perplexity", label="bits_per_character", max_mads=8, min_mads=8, min_spread=0.3, source=own),
+        Rule(reason="contaminated", label="contaminated_ngrams", max=0, if_measured=True, source="GPT-3, appendix C: one 13-gram"),
     ]
 
 
@@ -175,5 +225,11 @@ class SelectionSettings(Settings):
         description="Patterns of `source` (fnmatch), best first: of a cluster the copy from the best source stays; null or no match comes last.",
     )
     prefer: str | None = Field("words", description="Of copies of equal priority the one with most of this label stays, then the smallest id.")
-    personal_data: Literal["redact", "drop", "keep"] = Field("redact", description="E-mail, phone, IP, Chinese ID, bank card.")
+    personal_data: PersonalDataAction | dict[PersonalDataKind, PersonalDataAction] = Field(
+        "redact",
+        description="E-mail, phone, IP, Chinese ID, bank card: one answer for all, or one for each kind (redact where none is given): emails, phones, ip_addresses, id_numbers, bank_cards.",
+    )
+    max_characters: int | None = Field(None, ge=100, description="Longer texts are cut at the last sentence end before this; null = never.")
+    balance: list[Balance] = Field(default_factory=list, description="Samplings over labels, one after the other, once rules and duplicates are decided.")
+    seed: int = Field(1, ge=0, description="Another seed balances with other documents.")
     shard_documents: int = Field(5000, ge=1, description="Documents of one shard of the corpus.")

@@ -211,6 +211,21 @@ def sentences(text: str) -> list[str]:
     return [part for part in (line.strip() for line in _SENTENCE_END.sub(r"\1\n", text).split("\n")) if part]
 
 
+def cut_at_sentence(text: str, limit: int) -> str:
+    """The longest beginning of `text` of at most `limit` characters that ends with a sentence or a line.
+
+    Where that would throw away more than half of it, it ends with a word; where there is none, at the limit.
+    """
+    if len(text) <= limit:
+        return text
+    head = text[: limit + 1]  # one more, so that the space after a full stop is seen
+    ends = [match.end() for match in _SENTENCE_END.finditer(head) if match.end() <= limit]
+    end = max(head.rfind("\n"), ends[-1] if ends else 0)
+    if end < limit // 2:
+        end = max(head.rfind(" "), end)
+    return head[: end if end >= limit // 2 else limit].rstrip()
+
+
 def count_sentences(text: str) -> int:
     """`len(sentences(text))`, several times faster."""
     lines = sum(not line.isspace() for line in text.split("\n") if line)

@@ -28,7 +28,7 @@ def write_sorted(
     total_bytes: int,
     part_bytes: int = _PART_BYTES,
 ) -> None:
-    """Write each output's rows sorted by id, then source, `shard_rows` to a shard; at least one shard each.
+    """Write each output's rows sorted by id, then source where they have one, `shard_rows` to a shard; at least one each.
 
     `read(i)` gives input shard i's rows, one table per output.
     """
@@ -52,7 +52,8 @@ def write_sorted(
         written = 0
         for part in range(len(border) + 1):
             tables = [read_shard(path) for path in list_shards(_spilled(folder, part))] if spill else held[part]
-            rows = pa.concat_tables([schema.empty_table(), *tables]).sort_by([("id", "ascending"), ("source", "ascending")])
+            rows = pa.concat_tables([schema.empty_table(), *tables])
+            rows = rows.sort_by([(name, "ascending") for name in ("id", "source") if name in schema.names])
             held[part] = []
             for at in range(0, rows.num_rows, shard_rows):
                 write_shard(folder / shard_name(written), rows.slice(at, shard_rows).combine_chunks())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import date
 from typing import NamedTuple
 
@@ -131,11 +131,15 @@ def find_personal_data(text: str) -> list[Found]:
     return sorted(found)
 
 
-def redact(text: str) -> str:
-    """`text` with personal data replaced by MARKS."""
+def redact(text: str, kinds: Collection[str] = tuple(MARKS)) -> str:
+    """`text` with personal data of these kinds replaced by MARKS."""
+    if not kinds:
+        return text
     parts: list[str] = []
     at = 0
     for item in find_personal_data(text):
+        if item.kind not in kinds:
+            continue
         parts += [text[at : item.start], MARKS[item.kind]]
         at = item.end
     return "".join([*parts, text[at:]])

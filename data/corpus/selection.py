@@ -1,4 +1,4 @@
-"""The one place where labels become decisions: rules, duplicates, personal data; the corpus in canonical order.
+"""The one place where labels become decisions: rules, duplicates, sampling, personal data; the corpus in canonical order.
 
 What lies in memory is one row of numbers per document (about 150 bytes), never the texts.
 """
@@ -7,165 +7,178 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.corpus.canonical import write_sorted
+from data.corpus.copies import Copies
 from data.corpus.labels import read_labels
-from data.corpus.personal_data import redact
-from data.corpus.rules import Broken, RuleBook, numbers
-from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts, values
-from data.settings import Rule, SelectionSettings
+from data.corpus.personal_data import MARKS, redact
+from data.corpus.rules import Broken, RuleBook
+from data.corpus.sampling import groups_of, sampled_out
+from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts, Verdict, decide, values
+from data.settings import PersonalDataAction, Rule, SelectionSettings
 from data.shards import read_shard
+from data.text import cut_at_sentence
 
-_DUPLICATE_COLUMNS = ("exact_cluster", "duplicate_cluster")
+_OF_DOCUMENTS = {"source": "source", "host": "url", "date": "date", "year": "date"}  # labels that no stage measures
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What a selection did: documents counted, and how many of the kept texts were changed."""
+
+    counts: Counts
+    redacted: int
+    cut: int
 
 
 def select(
-    documents: Sequence[Path], labels: Mapping[str, Sequence[Path]], out: Path, settings: SelectionSettings
-) -> Counts:
-    """Write out/documents/ and out/dropped/, both sorted by id in shards of `shard_documents`.
-
-    `labels` holds, by any name, the label shards of each measuring stage, in the order of `documents`. A rule over a
-    label that nobody measured raises ValueError. Reasons: those of the rules, personal_data, exact_duplicate and
-    near_duplicate (value: id of the copy that stays). The bytes written depend on neither order nor shards.
-    """
-    for name, shards in labels.items():
-        if len(shards) != len(documents):
-            raise ValueError(f"labels {name!r} have {len(shards)} shards, the documents {len(documents)}")
-    rules = list(settings.rules)
-    if settings.personal_data == "drop":
-        rules.append(Rule(reason="personal_data", label="personal_data", max=0))
-    book = RuleBook(rules)
-    clusters = _Clusters(settings)
-    sizes: list[int] = []
-    for index, shard in enumerate(documents):
-        measured = _measured(shard, [shards[index] for shards in labels.values()])
-        book.add(measured)
-        clusters.add(measured)
-        sizes.append(measured.num_rows)
-    broken = book.decide()
-    copies = {} if settings.keep_duplicates else clusters.copies(broken.rule < 0)
-    return _write(documents, labels, out, settings, broken, copies, book.rules, sizes)
-
-
-def _measured(shard: Path, label_shards: Sequence[Path]) -> pa.Table:
-    """Documents without their text, and all their labels."""
-    table = read_shard(shard, ["id", "source"])
-    for path in label_shards:
-        found = read_labels(path, table["id"])
-        for name in found.schema.names:
-            if name == "id":
-                continue
-            if name in table.schema.names:
-                raise ValueError(f"two stages measure {name!r}")
-            table = table.append_column(name, found[name])
-    return table
-
-
-class _Clusters:
-    """Which copy of a cluster stays: best source, most of the preferred label, smallest id."""
-
-    def __init__(self, settings: SelectionSettings) -> None:
-        self._settings = settings
-        self._names = {pattern: rank for rank, pattern in enumerate(settings.source_priority)}
-        self._columns: dict[str, list[NDArray]] = {name: [] for name in ("id", "priority", "liked", *_DUPLICATE_COLUMNS)}
-
-    def add(self, measured: pa.Table) -> None:
-        if _DUPLICATE_COLUMNS[1] not in measured.schema.names:
-            return
-        liked = np.zeros(measured.num_rows)
-        if self._settings.prefer and self._settings.prefer in measured.schema.names:
-            liked = np.nan_to_num(numbers(measured, self._settings.prefer))
-        priority = np.array([self._priority(source) for source in values(measured, "source")], dtype=np.int32)
-        for name, column in (("priority", priority), ("liked", -liked)):
-            self._columns[name].append(column)
-        for name in ("id", *_DUPLICATE_COLUMNS):
-            self._columns[name].append(np.array(measured[name].to_pylist(), dtype="S32"))
-
-    def _priority(self, source: str) -> int:
-        ranks = [rank for pattern, rank in self._names.items() if fnmatchcase(source, pattern)]
-        return min(ranks, default=len(self._names))
-
-    def copies(self, survives: NDArray[np.bool_]) -> dict[int, tuple[str, str]]:
-        """Row -> reason and the id that stays, for the copies among the rows that survive."""
-        if not self._columns["id"]:
-            return {}
-        every = {name: np.concatenate(parts) for name, parts in self._columns.items()}
-        rows = np.flatnonzero(survives)
-        cluster = every["duplicate_cluster"][rows]
-        keys = (rows, every["id"][rows], every["liked"][rows], every["priority"][rows], cluster)
-        rows = rows[np.lexsort(keys)]
-        cluster = every["duplicate_cluster"][rows]
-        first = np.concatenate([[True], cluster[1:] != cluster[:-1]]) if len(rows) else np.zeros(0, np.bool_)
-        head = rows[np.maximum.accumulate(np.where(first, np.arange(len(rows)), 0))] if len(rows) else rows
-        copies: dict[int, tuple[str, str]] = {}
-        for row, keeper in zip(rows[~first].tolist(), head[~first].tolist(), strict=True):
-            exact = every["exact_cluster"][row] == every["exact_cluster"][keeper]
-            copies[row] = ("exact_duplicate" if exact else "near_duplicate", every["id"][keeper].decode("ascii"))
-        return copies
-
-
-def _write(
     documents: Sequence[Path],
     labels: Mapping[str, Sequence[Path]],
     out: Path,
     settings: SelectionSettings,
-    broken: Broken,
-    copies: Mapping[int, tuple[str, str]],
-    rules: Sequence[Rule],
-    sizes: Sequence[int],
-) -> Counts:
-    reasons: Counter[str] = Counter()
-    starts = np.cumsum([0, *sizes]).tolist()
+    signatures: Sequence[Path] | None = None,
+) -> Selected:
+    """Write out/documents/ and out/dropped/, both sorted by id in shards of `shard_documents`.
 
-    def split(index: int) -> tuple[pa.Table, pa.Table]:
-        """Kept and dropped rows of one shard, as they will be written."""
-        table = read_shard(documents[index])
-        table = _with_language(table, [shards[index] for shards in labels.values()])
-        span = range(starts[index], starts[index + 1])
-        verdicts: list[tuple[str, str | None] | None] = []
-        for row in span:
-            rule = int(broken.rule[row])
-            if rule >= 0:
-                verdicts.append((rules[rule].reason, f"{broken.value[row]:.6g}"))
-            else:
-                verdicts.append(copies.get(row))
-        kept = pa.array([verdict is None for verdict in verdicts], pa.bool_())
-        given = [verdict for verdict in verdicts if verdict is not None]
-        dropped = table.filter(pc.invert(kept))
-        dropped = dropped.append_column("reason", pa.array([reason for reason, _ in given], pa.string()))
-        dropped = dropped.append_column("value", pa.array([value for _, value in given], pa.string()))
-        stays = table.filter(kept)
-        if settings.personal_data == "redact":
-            texts = pa.array([redact(text) for text in values(stays, "text")], pa.string())
-            stays = stays.set_column(stays.schema.get_field_index("text"), DOCUMENT_SCHEMA.field("text"), texts)
-        return stays.cast(DOCUMENT_SCHEMA), dropped.cast(DROPPED_SCHEMA)
-
-    kept_ids: list[bytes] = []
-    dropped_ids: list[bytes] = []
+    `labels` holds, by any name, the label shards of each measuring stage, in the order of `documents`. A rule over a
+    label that nobody measured raises ValueError. Reasons: those of the rules, personal_data, earlier_duplicate,
+    exact_duplicate and near_duplicate (value: id of the copy that stays), balance (value: the label's). With
+    `signatures`, the shards that duplicates were found by, out/index/ keeps those of the kept documents.
+    The bytes written depend on neither order nor shards.
+    """
+    for name, shards in labels.items():
+        if len(shards) != len(documents):
+            raise ValueError(f"labels {name!r} have {len(shards)} shards, the documents {len(documents)}")
+    actions = _actions(settings)
+    rules = [*settings.rules, *_personal_data_rules(actions)]
+    book, copies = RuleBook(rules), Copies(settings)
+    wanted = {rule.label for rule in rules} | {balance.label for balance in settings.balance} | copies.columns | {"lang"}
+    groups: list[list[str | None]] = [[] for _ in settings.balance]
+    ids: list[NDArray[np.bytes_]] = []
     for index, shard in enumerate(documents):
-        for row, document_id in enumerate(values(read_shard(shard, ["id"]), "id"), starts[index]):
-            gone = int(broken.rule[row]) >= 0 or row in copies
-            (dropped_ids if gone else kept_ids).append(document_id.encode())
-            if gone:
-                rule = int(broken.rule[row])
-                reasons[rules[rule].reason if rule >= 0 else copies[row][0]] += 1
-    weight = sum(shard.stat().st_size for shard in documents)
-    outputs = [
-        (out / "documents", DOCUMENT_SCHEMA, np.array(kept_ids, dtype="S32")),
-        (out / "dropped", DROPPED_SCHEMA, np.array(dropped_ids, dtype="S32")),
-    ]
-    write_sorted(len(documents), split, outputs, settings.shard_documents, weight)
-    counts = Counts(starts[-1], len(kept_ids), dict(sorted(reasons.items())))
-    counts.check()
-    return counts
+        measured = _measured(shard, [shards[index] for shards in labels.values()], wanted)
+        book.add(measured)
+        copies.add(measured)
+        ids.append(np.array(values(measured, "id"), dtype="S32"))
+        for group, balance in zip(groups, settings.balance, strict=True):
+            group += groups_of(measured, balance)
+    broken = book.decide()
+    others = {} if settings.keep_duplicates else copies.verdicts(broken.rule < 0)
+    every_id = np.concatenate(ids) if ids else np.zeros(0, "S32")
+    left = broken.rule < 0
+    left[list(others)] = False
+    for group, balance in zip(groups, settings.balance, strict=True):
+        rows = np.flatnonzero(left)
+        gone = rows[sampled_out(np.array(group, dtype=object)[rows], every_id[rows], balance, settings.seed)]
+        left[gone] = False
+        others |= {row: ("balance", f"{balance.label} {group[row]}") for row in gone.tolist()}
+    writing = _Writing(documents, labels, signatures, settings, actions, broken, others, [len(part) for part in ids])
+    return writing.write(out, every_id, left)
+
+
+def _measured(shard: Path, label_shards: Sequence[Path], wanted: set[str]) -> pa.Table:
+    """The ids of a shard's documents and their labels, of which only the wanted ones are read."""
+    derived = [name for name in _OF_DOCUMENTS if name in wanted]
+    own = read_shard(shard, ["id", *dict.fromkeys(_OF_DOCUMENTS[name] for name in derived)])
+    table = own.select(["id"])
+    for path in label_shards:
+        names = [name for name in pq.read_schema(path).names if name in wanted]
+        if doubled := [name for name in names if name in table.schema.names]:
+            raise ValueError(f"two stages measure {doubled[0]!r}")
+        if names:
+            found = read_labels(path, table["id"], names)
+            for name in names:
+                table = table.append_column(name, found[name])
+    for name in derived:
+        if name not in table.schema.names:
+            table = table.append_column(name, _of_documents(name, values(own, _OF_DOCUMENTS[name])))
+    return table
+
+
+def _of_documents(name: str, column: list[str | None]) -> pa.Array:
+    if name == "year":
+        return pa.array([int(date[:4]) if date and date[:4].isdigit() else None for date in column], pa.int32())
+    if name == "host":
+        return pa.array([host_of(url) for url in column], pa.string())
+    return pa.array(column, pa.string())
+
+
+def host_of(url: str | None) -> str | None:
+    """Host of a URL; None where there is none."""
+    try:
+        return (urlsplit(url).hostname if url else None) or None
+    except ValueError:
+        return None
+
+
+def _actions(settings: SelectionSettings) -> dict[str, PersonalDataAction]:
+    """What is done with each kind of personal data."""
+    given = settings.personal_data
+    return {kind: given if isinstance(given, str) else given.get(kind, "redact") for kind in MARKS}  # type: ignore[call-overload]
+
+
+def _personal_data_rules(actions: Mapping[str, PersonalDataAction]) -> list[Rule]:
+    return [Rule(reason="personal_data", label=kind, max=0) for kind, action in actions.items() if action == "drop"]
+
+
+@dataclass
+class _Writing:
+    """One pass over the documents that writes what was decided."""
+
+    documents: Sequence[Path]
+    labels: Mapping[str, Sequence[Path]]
+    signatures: Sequence[Path] | None
+    settings: SelectionSettings
+    actions: Mapping[str, PersonalDataAction]
+    broken: Broken
+    others: Mapping[int, Verdict]  # of documents that break no rule
+    sizes: Sequence[int]
+    redacted: int = 0
+    cut: int = 0
+
+    def write(self, out: Path, ids: NDArray[np.bytes_], stays: NDArray[np.bool_]) -> Selected:
+        outputs = [(out / "documents", DOCUMENT_SCHEMA, ids[stays]), (out / "dropped", DROPPED_SCHEMA, ids[~stays])]
+        if self.signatures:
+            outputs.append((out / "index", pq.read_schema(self.signatures[0]), ids[stays]))
+        weight = sum(shard.stat().st_size for shard in self.documents)
+        self._starts = np.cumsum([0, *self.sizes]).tolist()
+        write_sorted(len(self.documents), self._split, outputs, self.settings.shard_documents, weight)
+        reasons = Counter(reason for reason, _ in self.others.values())
+        for rule in self.broken.rule[self.broken.rule >= 0].tolist():
+            reasons[self.broken.rules[rule].reason] += 1
+        counts = Counts(len(ids), int(stays.sum()), dict(sorted(reasons.items())))
+        counts.check()
+        return Selected(counts, self.redacted, self.cut)
+
+    def _split(self, index: int) -> list[pa.Table]:
+        """Kept and dropped rows of one shard, and signatures of the kept, as they will be written."""
+        table = _with_language(read_shard(self.documents[index]), [shards[index] for shards in self.labels.values()])
+        verdicts = [self.broken.verdict(row) or self.others.get(row) for row in range(self._starts[index], self._starts[index + 1])]
+        decided = decide(table, verdicts)
+        texts = pa.array([self._finished(text) for text in values(decided.kept, "text")], pa.string())
+        kept = decided.kept.set_column(table.schema.get_field_index("text"), DOCUMENT_SCHEMA.field("text"), texts)
+        found = [kept.cast(DOCUMENT_SCHEMA), decided.dropped]
+        if self.signatures:
+            signed = read_shard(self.signatures[index])
+            found.append(signed.filter(pa.array([verdict is None for verdict in verdicts], pa.bool_())))
+        return found
+
+    def _finished(self, text: str) -> str:
+        finished = redact(text, [kind for kind, action in self.actions.items() if action == "redact"])
+        self.redacted += finished != text
+        limit = self.settings.max_characters
+        if limit is not None and len(finished) > limit:
+            finished = cut_at_sentence(finished, limit)
+            self.cut += 1
+        return finished
 
 
 def _with_language(table: pa.Table, label_shards: Sequence[Path]) -> pa.Table:

@@ -18,6 +18,7 @@ from data.shards import read_shard, shard_name, write_shard
 
 Filter = Callable[..., Decided]  # (table, settings, **inputs)
 Label = Callable[..., pa.Table]  # (table, settings, **inputs): one row per document, same order
+Door = Callable[[Callable[..., Any], Path, Path, int, Settings, Mapping[str, Any] | None], Counts]  # run_filter, run_label
 
 
 def run_filter(

@@ -3,16 +3,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.corpus.canonical import write_sorted
+from data.corpus.copies import Copies
 from data.corpus.labels import read_labels
-from data.corpus.selection import select
+from data.corpus.selection import Selected, select
 from data.document import DOCUMENT_SCHEMA, Counts
-from data.settings import Rule, SelectionSettings
+from data.settings import Balance, Rule, SelectionSettings
 from data.shards import write_shard
 from tests.data.corpus.helpers import read_all
 
@@ -31,11 +33,18 @@ ROWS: list[tuple[Any, ...]] = [
 
 
 def _run(folder: Path, rows: list[tuple[Any, ...]], cuts: list[int], config: SelectionSettings) -> Counts:
-    shards, measures, duplicates = [], [], []
+    return _select(folder, rows, cuts, config).counts
+
+
+def _select(folder: Path, rows: list[tuple[Any, ...]], cuts: list[int], config: SelectionSettings) -> Selected:
+    shards, measures, duplicates, signed = [], [], [], []
     for number, (start, stop) in enumerate(zip([0, *cuts], [*cuts, len(rows)], strict=True)):
         part = rows[start:stop]
         ids = [row[0] * 32 for row in part]
-        table = [{"id": i, "source": f"{r[0]}.jsonl#0", "text": r[1]} for i, r in zip(ids, part, strict=True)]
+        table = [
+            {"id": i, "source": f"{r[0]}.jsonl#0", "text": r[1], "url": f"http://{r[0]}.example/", "date": f"202{len(r[1]) % 3}-05-01"}
+            for i, r in zip(ids, part, strict=True)
+        ]
         name = f"part-{number:05d}.parquet"
         write_shard(folder / "d" / name, pa.Table.from_pylist(table, DOCUMENT_SCHEMA))
         lang, words, bits, score = ([row[at] for row in part] for at in range(2, 6))
@@ -43,9 +52,10 @@ def _run(folder: Path, rows: list[tuple[Any, ...]], cuts: list[int], config: Sel
         write_shard(folder / "m" / name, pa.table({**labels, "score": pa.array(score, pa.float32())}))
         clusters = [pa.array([row[at] * 32 for row in part], pa.string()) for at in (6, 7)]
         write_shard(folder / "c" / name, pa.table({"id": ids, "exact_cluster": clusters[0], "duplicate_cluster": clusters[1]}))
-        for found, kind in ((shards, "d"), (measures, "m"), (duplicates, "c")):
+        write_shard(folder / "s" / name, pa.table({"id": pa.array(ids, pa.string()), "band_0": pa.array(words, pa.uint64())}))
+        for found, kind in ((shards, "d"), (measures, "m"), (duplicates, "c"), (signed, "s")):
             found.append(folder / kind / name)
-    return select(shards, {"measures": measures, "duplicates": duplicates}, folder / "out", config)
+    return select(shards, {"measures": measures, "duplicates": duplicates}, folder / "out", config, signed)
 
 
 def _reasons(folder: Path) -> dict[str, tuple[str, str]]:
@@ -80,13 +90,100 @@ def test_which_copy_stays(tmp_path: Path) -> None:
 def test_the_same_bytes_whatever_the_shards(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], cuts: list[int]
 ) -> None:
-    config = SelectionSettings(rules=RULES, shard_documents=3)
+    balance = [Balance(label="words", edges=[6.5], shares={"<6.5": 1, ">=6.5": 1})]
+    config = SelectionSettings(rules=RULES, balance=balance, shard_documents=3)
     one, other = (tmp_path_factory.mktemp("selection") for _ in range(2))
     assert _run(one, ROWS, [], config) == _run(other, [ROWS[at] for at in order], cuts, config)
-    for kind in ("documents", "dropped"):
+    for kind in ("documents", "dropped", "index"):
         files = sorted((one / "out" / kind).iterdir())
         assert [path.name for path in files] == [path.name for path in sorted((other / "out" / kind).iterdir())]
         assert all(path.read_bytes() == (other / "out" / kind / path.name).read_bytes() for path in files)
+
+
+def test_index_keeps_what_the_kept_were_compared_by(tmp_path: Path) -> None:
+    _run(tmp_path, ROWS, [3], SelectionSettings(rules=RULES))
+    assert [(row["id"][0], row["band_0"]) for row in read_all(tmp_path / "out/index")] == [("b", 9), ("e", 7), ("h", 6), ("j", 4)]
+
+
+def test_rules_over_text_and_over_the_documents_own_columns(tmp_path: Path) -> None:
+    rules = [
+        Rule(reason="host", label="host", none_of=["a.*", "x.*"]),
+        Rule(reason="other_language", label="lang", any_of=["en", "fr"]),
+        Rule(reason="old", label="year", min=2021),
+        Rule(reason="low", label="words", min_mads=1, min_spread=0.5),
+        Rule(reason="unmeasured", label="nobody", max=0, if_measured=True),
+        Rule(reason="unmeasured", label="nobody", max_mads=1, if_measured=True),
+    ]
+    _run(tmp_path, ROWS, [2, 5], SelectionSettings(rules=rules, keep_duplicates=True))
+    # left for the median of English: c 8, d 7, f 5, g 5, h 6, i 2; so the lower bound is 5.5 - 1.48
+    assert _reasons(tmp_path) == {
+        "a": ("host", "a.example"), "b": ("old", "2020"), "e": ("other_language", "zh"), "i": ("low", "2"),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="'lang' is text"):
+        _run(tmp_path / "text", ROWS, [], SelectionSettings(rules=[Rule(reason="x", label="lang", max=1)]))
+    with pytest.raises(ValueError, match="'words' is a number"):
+        _run(tmp_path / "number", ROWS, [], SelectionSettings(rules=[Rule(reason="x", label="words", any_of=["1"])]))
+    with pytest.raises(ValueError, match="not both"):
+        Rule(reason="x", label="words", max=1, any_of=["1"])
+
+
+def test_a_cleaner_rule_before_a_robust_one_names_the_drop(tmp_path: Path) -> None:
+    rules = [Rule(reason="odd", label="bits", max_mads=3, min_spread=0.1), Rule(reason="host", label="host", none_of=["c.*"])]
+    _run(tmp_path, ROWS, [4], SelectionSettings(rules=rules, keep_duplicates=True))
+    assert _reasons(tmp_path)["c"] == ("odd", "9")
+
+
+def test_balance(tmp_path: Path) -> None:
+    """Among all ten: en 8, zh 1, null 1. Shares en 3, zh 1: three of eight stay, and whatever has no language."""
+    every = SelectionSettings(rules=[], keep_duplicates=True, balance=[Balance(label="lang", shares={"en": 3, "zh": 1})])
+    counts = _run(tmp_path / "shares", ROWS, [5], every)
+    kept = {row["id"][0] for row in read_all(tmp_path / "shares/out/documents")}
+    assert counts.dropped == {"balance": 5} and kept >= {"e", "j"}
+    assert set(_reasons(tmp_path / "shares").values()) == {("balance", "lang en")}
+    capped = every.model_copy(update={"balance": [Balance(label="words", edges=[5, 8], max_documents=1)]})
+    assert _run(tmp_path / "cap", ROWS, [5], capped).kept == 3
+    only = every.model_copy(update={"balance": [Balance(label="lang", shares={"zh": 1})]})
+    assert {row["id"][0] for row in (_run(tmp_path / "only", ROWS, [], only), read_all(tmp_path / "only/out/documents"))[1]} == {"e", "j"}
+    # a value keeps the same documents whatever else is there, and others with another seed
+    fewer = _run(tmp_path / "fewer", [row for row in ROWS if row[0] != "e"], [], every.model_copy(update={"balance": [Balance(label="lang", max_documents=3)]}))
+    assert fewer.kept == 4 and {row["id"][0] for row in read_all(tmp_path / "fewer/out/documents")} == kept - {"e"}
+    seeds = set()
+    for seed in range(4):
+        _run(tmp_path / str(seed), ROWS, [], every.model_copy(update={"seed": seed}))
+        seeds.add("".join(row["id"][0] for row in read_all(tmp_path / str(seed) / "out/documents")))
+    assert len(seeds) > 1
+
+
+@pytest.mark.parametrize(
+    ("balance", "message"),
+    [
+        ({"label": "lang"}, "needs shares or max_documents"), ({"label": "words", "edges": [2, 1], "max_documents": 1}, "edges must rise"),
+        ({"label": "lang", "shares": {"en": 0}}, "one is above 0"), ({"label": "words", "max_documents": 1}, "give the edges"),
+        ({"label": "lang", "edges": [1], "max_documents": 1}, "has no edges"), ({"label": "none", "max_documents": 1}, "no stage measures"),
+    ],
+)  # fmt: skip
+def test_a_senseless_balance_is_refused(tmp_path: Path, balance: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _run(tmp_path, ROWS, [], SelectionSettings(rules=[], balance=[Balance(**balance)]))
+
+
+def test_long_texts_are_cut_at_a_sentence_and_personal_data_by_kind(tmp_path: Path) -> None:
+    long = "The first sentence is here. " * 5
+    rows = [("a", long, *ROWS[0][2:]), ("b", "mail a@b.example or 13812345678", *ROWS[1][2:6], "b", "b")]
+    done = _select(tmp_path, rows, [], SelectionSettings(rules=[], max_characters=100, personal_data={"phones": "keep"}))
+    kept = [row["text"] for row in read_all(tmp_path / "out/documents")]
+    assert kept == ["The first sentence is here. " * 2 + "The first sentence is here.", "mail <EMAIL> or 13812345678"]
+    assert (done.redacted, done.cut) == (1, 1)
+
+
+def test_earlier_copies_go_first(tmp_path: Path) -> None:
+    table = pa.table({"id": ["x" * 32, "y" * 32], "source": ["1", "2"], "exact_cluster": ["x" * 32] * 2, "duplicate_cluster": ["x" * 32] * 2, "words": [1, 2]})
+    copies = Copies(SelectionSettings())
+    copies.add(table.append_column("earlier_duplicate", pa.array([None, "e" * 32], pa.string())))
+    assert copies.verdicts(np.array([True, True])) == {1: ("earlier_duplicate", "e" * 32)}
+    assert copies.verdicts(np.array([True, False])) == {}
+    with pytest.raises(ValueError, match=r"selection\.prefer: no stage measures the label 'stars'"):
+        Copies(SelectionSettings(prefer="stars")).add(table)
 
 
 def test_unknown_and_doubled_labels_are_refused(tmp_path: Path) -> None:
@@ -105,8 +202,6 @@ def test_labels_are_joined_by_id(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("parts", [1, 3, 50])
 def test_sorting_in_parts_changes_nothing(tmp_path: Path, parts: int) -> None:
-    import numpy as np
-
     ids = [f"{(n * 37) % 100:032d}" for n in range(100)]
     schema = pa.schema([("id", pa.string()), ("source", pa.string())])
     table = pa.table({"id": ids, "source": ids}, schema=schema)
