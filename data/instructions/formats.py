@@ -9,88 +9,145 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from data.instructions.language import script_language
-from data.instructions.lines import Rejected, Value, excerpt, read_values, write_jsonl
+from data.instructions.lines import Rejected, excerpt, read_values, write_jsonl
 from data.instructions.records import Conversation, Preference, Turn, record_id
 from data.instructions.shapes import ALIASES, CONVERSATIONS, PREFERENCES, Draft, Object, Table, Unfit
 
-__all__ = ["Reading", "Rejected", "read_conversations", "read_preferences", "write_jsonl"]
+__all__ = [
+    "Reading", "Rejected", "Tally", "read_conversations", "read_preferences", "stream_conversations", "stream_preferences", "write_jsonl",
+]  # fmt: skip
 
 R = TypeVar("R", Conversation, Preference)
 
 
 @dataclass
+class Tally:
+    """What a stream has met so far. Every JSON value gave records (one value may give several) or a rejected line."""
+
+    values: int = 0  # JSON values and broken lines; an LMFlow file's instances one by one
+    records: int = 0
+    formats: Counter[str] = field(default_factory=Counter)  # values by detected format
+    merged: Counter[str] = field(default_factory=Counter)  # responses left out of a ranking: equal_response, empty_response
+    rejected: Counter[str] = field(default_factory=Counter)  # lines by reason
+
+    def reasons(self) -> dict[str, int]:
+        """Rejected lines by reason, in the order of names."""
+        return dict(sorted(self.rejected.items()))
+
+
+@dataclass
 class Reading(Generic[R]):
-    """What a file held. Every JSON value is either in `records` (one value may give several) or in `rejected`."""
+    """What a small file held, all at once."""
 
     records: list[R] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    values: int = 0  # JSON values and broken lines met; LMFlow's `instances` counted one by one
-    formats: dict[str, int] = field(default_factory=dict)  # values by detected format
-    merged: dict[str, int] = field(default_factory=dict)  # responses left out of a ranking: equal_response, empty_response
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def values(self) -> int:
+        return self.tally.values
+
+    @property
+    def formats(self) -> dict[str, int]:
+        return dict(sorted(self.tally.formats.items()))
+
+    @property
+    def merged(self) -> dict[str, int]:
+        return dict(sorted(self.tally.merged.items()))
 
     def reasons(self) -> dict[str, int]:
         """Rejected lines by reason."""
-        return dict(sorted(Counter(line.reason for line in self.rejected).items()))
+        return self.tally.reasons()
 
 
-def read_conversations(path: Path, format: str | None = None, source: str | None = None) -> Reading[Conversation]:
-    """Conversations (and prompts, which end with the user) of a JSON-lines file or JSON array, gzipped or not.
+def stream_conversations(
+    path: Path, tally: Tally | None = None, format: str | None = None, source: str | None = None
+) -> Iterator[Conversation | Rejected]:
+    """Conversations (and prompts, which end with the user) of a file of any size, one by one, rejected lines among them.
 
     Args:
-        format: a name of `shapes.CONVERSATIONS` (or an alias: belle, openai, lmflow, ...); null = detected line by line.
+        path: JSON lines, a JSON array, or LMFlow's object with `instances`; gzipped or not.
+        tally: counts along.
+        format: a name of `shapes.CONVERSATIONS` (or an alias: belle, openai, lmflow, ...); null = detected value by value.
         source: what `Conversation.source` says; the file's name where null.
 
     Raises:
         ValueError: the format is not known.
         FileNotFoundError: as `open` does.
     """
-    return _read(path, CONVERSATIONS, PREFERENCES, format, source or path.name, _conversation)
+    return _stream(path, CONVERSATIONS, PREFERENCES, tally, format, source, _conversation)
+
+
+def stream_preferences(
+    path: Path, tally: Tally | None = None, format: str | None = None, source: str | None = None
+) -> Iterator[Preference | Rejected]:
+    """Prompts with their responses, best first; equal and empty responses of one prompt are left out and counted.
+
+    Arguments and errors as `stream_conversations`; names of formats in `shapes.PREFERENCES`.
+    """
+    return _stream(path, PREFERENCES, CONVERSATIONS, tally, format, source, _preference)
+
+
+def read_conversations(path: Path, format: str | None = None, source: str | None = None) -> Reading[Conversation]:
+    """All of `stream_conversations` in memory."""
+    tally = Tally()
+    return _collect(stream_conversations(path, tally, format, source), tally)
 
 
 def read_preferences(path: Path, format: str | None = None, source: str | None = None) -> Reading[Preference]:
-    """Prompts with their responses, best first; equal and empty responses of one prompt are left out and counted.
-
-    Arguments and errors as `read_conversations`; names of formats in `shapes.PREFERENCES`.
-    """
-    return _read(path, PREFERENCES, CONVERSATIONS, format, source or path.name, _preference)
+    """All of `stream_preferences` in memory."""
+    tally = Tally()
+    return _collect(stream_preferences(path, tally, format, source), tally)
 
 
-def _read(path: Path, table: Table, other: Table, format: str | None, source: str, build: Any) -> Reading[R]:
-    name = ALIASES.get(format or "", format) or None
-    if name is not None and name not in table:
-        raise ValueError(f"format {format!r} is not known; choose from {', '.join([*table, *ALIASES])}")
-    reading: Reading[R] = Reading()
-    formats: Counter[str] = Counter()
-    merged: Counter[str] = Counter()
-    for item in _expanded(path):
-        reading.values += 1
+def _collect(stream: Iterator[R | Rejected], tally: Tally) -> Reading[R]:
+    reading: Reading[R] = Reading(tally=tally)
+    for item in stream:
         if isinstance(item, Rejected):
             reading.rejected.append(item)
-            continue
-        try:
-            found = _detect(item.value, table, other, name)
-            records = [build(draft, item.value, source, merged) for draft in table[found][1](item.value)]
-        except Unfit as unfit:
-            reading.rejected.append(Rejected(item.line, unfit.reason, excerpt(str(item.value))))
         else:
-            formats[found] += 1
-            reading.records.extend(records)
-    reading.formats, reading.merged = dict(sorted(formats.items())), dict(sorted(merged.items()))
+            reading.records.append(item)
     return reading
 
 
-def _expanded(path: Path) -> Iterator[Value | Rejected]:
-    """Values of the file; an LMFlow file, one object with `type` and `instances`, gives its instances."""
+def _stream(
+    path: Path, table: Table, other: Table, tally: Tally | None, format: str | None, source: str | None, build: Any
+) -> Iterator[Any]:
+    name = ALIASES.get(format or "", format) or None
+    if name is not None and name not in table:
+        raise ValueError(f"format {format!r} is not known; choose from {', '.join([*table, *ALIASES])}")
+    return _records(path, table, other, tally or Tally(), name, source or path.name, build)
+
+
+def _records(path: Path, table: Table, other: Table, tally: Tally, name: str | None, source: str, build: Any) -> Iterator[Any]:
     for item in read_values(path):
-        value = item.value if isinstance(item, Value) else None
-        if isinstance(value, dict) and isinstance(value.get("instances"), list) and "instruction" not in value:
-            for instance in value["instances"]:
-                yield Value(item.line, instance)
-        else:
+        if isinstance(item, Rejected):
+            tally.values += 1
+            tally.rejected[item.reason] += 1
             yield item
+            continue
+        for value in _instances(item.value):
+            tally.values += 1
+            try:
+                found = _detect(value, table, other, name)
+                records = [build(draft, value, source, tally.merged) for draft in table[found][1](value)]
+            except Unfit as unfit:
+                tally.rejected[unfit.reason] += 1
+                yield Rejected(item.line, unfit.reason, excerpt(str(value)))
+            else:
+                tally.formats[found] += 1
+                tally.records += len(records)
+                yield from records
 
 
-def _detect(value: object, table: Table, other: Table, name: str | None) -> str:
+def _instances(value: Any) -> list[Any]:
+    """An LMFlow object that stands on one line gives its instances; any other value is itself."""
+    if isinstance(value, dict) and isinstance(value.get("instances"), list) and "instruction" not in value:
+        return value["instances"]
+    return [value]
+
+
+def _detect(value: Any, table: Table, other: Table, name: str | None) -> str:
     if not isinstance(value, dict):
         raise Unfit("not_an_object")
     if name is not None:

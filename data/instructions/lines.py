@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import os
@@ -44,23 +45,61 @@ def excerpt(text: str) -> str:
 def read_values(path: Path) -> Iterator[Value | Rejected]:
     """Every JSON value of `path`, in order; what is not JSON comes as Rejected (`broken_json`, `broken_gzip`).
 
-    Bytes that are not UTF-8 arrive as lone surrogates inside the strings, for the reader of records to refuse.
+    One value is held at a time, whatever the file's size. An LMFlow file, one object with `type` and `instances`, gives its
+    instances. Bytes that are not UTF-8 arrive as lone surrogates inside the strings, for the reader of records to refuse.
 
     Raises:
         FileNotFoundError, IsADirectoryError: as `open` does.
     """
-    first = _first_character(path)
-    if first == "[":
-        return _array(path)
-    if first == "{" and _spans_lines(path):
-        return _object(path)
+    head = _head(path)
+    start = head.lstrip("\ufeff \t\r\n")
+    if start.startswith("["):
+        return _array(path, len(head) - len(start) + 1)
+    if start.startswith("{"):
+        opening, newline, _ = start.partition("\n")
+        instances = _INSTANCES.match(start)
+        if instances and not (newline and _is_json(opening)):
+            return _array(path, len(head) - len(start) + instances.end(), within=True)
+        if newline and not _is_json(opening) and _is_json(start):
+            return iter([Value(1 + head[: len(head) - len(start)].count("\n"), _parse(start))])
     return _lines(path)
+
+
+_HEAD = 1 << 20  # characters: what the layout is told by; an object over several lines is read up to this size
+_CHUNK = 1 << 18  # bytes
+_LOOK_AHEAD = 1 << 22  # characters after which an element that does not parse is broken, if another begins below it
+_INSTANCES = re.compile(r'\{\s*(?:"type"\s*:\s*"[^"]*"\s*,\s*)?"instances"\s*:\s*\[')
+_GAP = re.compile(r"[\s,\]]*")  # what follows an array's end is read on, as an element or a broken one
+_GAP_WITHIN = re.compile(r"[\s,]*")
+_REST_OF_OBJECT = re.compile(r'\](?:\s*,\s*"[^"]*"\s*:\s*(?:"[^"]*"|[^\s{}\[\]",]+))*\s*\}\s*')
 
 
 def _open(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     return cast(IO[bytes], gzip.open(path, "rb")) if zipped else path.open("rb")
+
+
+def _head(path: Path) -> str:
+    texts, size = [], 0
+    for text in _chunks(path):
+        if isinstance(text, Rejected) or size >= _HEAD:
+            break
+        texts.append(text)
+        size += len(text)
+    return "".join(texts)
+
+
+def _chunks(path: Path) -> Iterator[str | Rejected]:
+    """The file's text piece by piece; a gzip file that was cut off ends with a Rejected (its line is not known here)."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    with _open(path) as file:
+        try:
+            while block := file.read(_CHUNK):
+                yield decoder.decode(block)
+            yield decoder.decode(b"", final=True)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            yield Rejected(0, "broken_gzip", str(error))
 
 
 def _raw_lines(path: Path) -> Iterator[tuple[int, str] | Rejected]:
@@ -74,13 +113,6 @@ def _raw_lines(path: Path) -> Iterator[tuple[int, str] | Rejected]:
             yield Rejected(number + 1, "broken_gzip", str(error))
 
 
-def _first_character(path: Path) -> str:
-    for raw in _raw_lines(path):
-        if isinstance(raw, tuple) and raw[1].strip():
-            return raw[1].lstrip()[0]
-    return ""
-
-
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
@@ -88,30 +120,12 @@ def _parse(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def _spans_lines(path: Path) -> bool:
-    """True where the first line is not JSON by itself but the whole file is."""
-    for raw in _raw_lines(path):
-        if isinstance(raw, tuple) and raw[1].strip():
-            try:
-                _parse(raw[1])
-            except ValueError:
-                break
-            return False
+def _is_json(text: str) -> bool:
     try:
-        _parse(_whole(path)[0])
+        _parse(text)
     except ValueError:
         return False
     return True
-
-
-def _whole(path: Path) -> tuple[str, list[Rejected]]:
-    texts, rejected = [], []
-    for raw in _raw_lines(path):
-        if isinstance(raw, Rejected):
-            rejected.append(raw)
-        else:
-            texts.append(raw[1])
-    return "".join(texts), rejected
 
 
 def _lines(path: Path) -> Iterator[Value | Rejected]:
@@ -130,45 +144,94 @@ def _lines(path: Path) -> Iterator[Value | Rejected]:
             yield Value(number, value)
 
 
-def _object(path: Path) -> Iterator[Value | Rejected]:
-    yield Value(1, _parse(_whole(path)[0]))
+class _Window:
+    """The part of a file's text that is in memory, and a place in it with its line."""
+
+    def __init__(self, path: Path) -> None:
+        self._chunks = _chunks(path)
+        self._counted = 0
+        self.text, self.position, self.line, self.ended = "", 0, 1, False
+        self.broken: Rejected | None = None
+
+    def more(self, characters: int = 1) -> bool:
+        """Read on at least so many characters; False at the file's end. What lies before the position is let go."""
+        self.line_here()
+        pieces, size = [self.text[self.position :]], 0
+        self.position = self._counted = 0
+        while size < characters and not self.ended:
+            chunk = next(self._chunks, None)
+            if chunk is None or isinstance(chunk, Rejected):
+                self.ended, self.broken = True, chunk
+            else:
+                pieces.append(chunk)
+                size += len(chunk)
+        self.text = "".join(pieces)
+        return size > 0
+
+    def line_here(self) -> int:
+        self.line += self.text.count("\n", self._counted, self.position)
+        self._counted = self.position
+        return self.line
+
+    def skip(self, pattern: re.Pattern[str]) -> bool:
+        """Move behind what `pattern` matches; False where the file ends there."""
+        while (end := _after(pattern, self.text, self.position)) >= len(self.text):
+            self.position = end
+            if not self.more():
+                return False
+        self.position = end
+        return True
 
 
-def _array(path: Path) -> Iterator[Value | Rejected]:
-    """Elements one by one; after a broken one the reading goes on at the next line that begins as the first did."""
-    text, rejected = _whole(path)
-    decoder = json.JSONDecoder()
-    position = text.index("[") + 1
-    counted, line = 0, 1
+def _array(path: Path, start: int, within: bool = False) -> Iterator[Value | Rejected]:
+    """Elements one by one; after a broken one the reading goes on at the next line that begins as the first did.
+
+    Args:
+        start: characters before the first element, the opening bracket included.
+        within: the array is a value of an object, whose other values are passed over.
+    """
+    window, decoder = _Window(path), json.JSONDecoder()
+    while len(window.text) < start and window.more():
+        pass
+    window.position = start
     resume: re.Pattern[str] | None = None
-    while True:
-        position = _skip(text, position)
-        if position >= len(text):
+    while window.skip(_GAP_WITHIN if within else _GAP):
+        if within and window.text[window.position] == "]":
+            while window.more():  # the rest of the object: small
+                pass
+            if tail := window.text[_after(_REST_OF_OBJECT, window.text, window.position) :].strip():
+                yield Rejected(window.line_here(), "broken_json", excerpt(tail))
             break
-        line += text.count("\n", counted, position)
-        counted = position
         if resume is None:
-            indent = text[text.rfind("\n", 0, position) + 1 : position]
+            indent = window.text[: window.position].rpartition("\n")[2]
             resume = re.compile("\n" + (re.escape(indent) if not indent.strip() else "[ \t]*") + r"(?=\{)")
+        line = window.line_here()
+        found, end = _element(window, decoder, resume)
+        yield Rejected(line, "broken_json", excerpt(window.text[window.position : end].strip())) if found is None else Value(line, found[0])
+        window.position = end
+    if window.broken:
+        yield Rejected(window.line_here(), window.broken.reason, window.broken.text)
+
+
+def _element(window: _Window, decoder: json.JSONDecoder, resume: re.Pattern[str]) -> tuple[tuple[Any] | None, int]:
+    """((value,), its end), or (None, where the reading goes on). Reads on while the element may only be cut off."""
+    wanted = _CHUNK
+    while True:
         try:
-            value, position = decoder.raw_decode(text, position)
+            value, end = decoder.raw_decode(window.text, window.position)
+            if end < len(window.text) or window.ended:  # else a number may go on
+                return (value,), end
         except (ValueError, RecursionError):
-            following = resume.search(text, position)
-            end = following.start() if following else len(text)
-            yield Rejected(line, "broken_json", excerpt(text[position:end].strip()))
-            position = end
-        else:
-            yield Value(line, value)
-    yield from rejected
+            following = resume.search(window.text, window.position)
+            if window.ended or (following and len(window.text) - window.position >= _LOOK_AHEAD):
+                return None, following.start() if following else len(window.text)
+        window.more(wanted)
+        wanted *= 2  # so that a long element is not parsed from its start too often
 
 
-_GAP = re.compile(r"[\s,\]]*")  # what follows the array's end is read on, as an element or a broken one
-
-
-def _skip(text: str, position: int) -> int:
-    match = _GAP.match(text, position)
-    assert match is not None  # the pattern matches the empty string
-    return match.end()
+def _after(pattern: re.Pattern[str], text: str, position: int) -> int:
+    match = pattern.match(text, position)
+    return match.end() if match else position
 
 
 class _Line(Protocol):

@@ -244,14 +244,15 @@ def ranked(value: Object) -> list[Draft]:
 def pair(value: Object) -> list[Draft]:
     """`chosen` and `rejected` (or LMFlow's `positive`, `negative`): whole transcripts, or answers to `prompt`.
 
-    Either side is a string, plain or with HH's or LMFlow's markup, or a list of messages (the whole or its end).
+    Either side is a string, plain or with HH's or LMFlow's markup, a list of messages (the whole or its end), an object
+    that holds such a list (LMFlow's `paired_conversation`), or one message. ShareGPT's `conversations` may be the prompt.
     """
     sides = []
     for names in (("chosen", "positive"), ("rejected", "negative")):
         if value.get(names[0]) is None and value.get(names[1]) is None:
             raise Unfit("unpaired")
         sides.append(next(value[name] for name in names if value.get(name) is not None))
-    prompt = _prompt(value.get("prompt"))
+    prompt = sharegpt(value)[0] if "conversations" in value else _prompt(value.get("prompt"))
     (first, best), (second, worst) = (_side(side, prompt) for side in sides)
     if (first.system, first.turns) != (second.system, second.turns):
         raise Unfit("different_prompts")
@@ -276,7 +277,12 @@ def _prompt(value: object) -> Draft | None:
 
 def _side(value: object, prompt: Draft | None) -> tuple[Draft, str]:
     """The prompt that this side answers, and its answer."""
-    if isinstance(value, list):
+    if isinstance(value, dict) and "messages" in value:
+        whole = messages(value)[0]
+    elif isinstance(value, dict):
+        value = [value]
+        whole = chat(value, "from", "value") if "value" in value[0] else chat(value, "role", "content")
+    elif isinstance(value, list):
         whole = chat(value, "role", "content")
     elif has_markup(value):
         whole = transcript(str(value))
@@ -322,4 +328,7 @@ CONVERSATIONS: Table = {
     "completed": (lambda value: "prompt" in value and ("response" in value or "completion" in value), completed),
     "question": (lambda value: "prompt" in value or "question" in value, question),
 }
-ALIASES = {"belle": "alpaca", "belle_conversations": "sharegpt", "openai": "messages", "hh": "pair", "lmflow": ""}
+# Names that people know a layout by. "" = detected value by value.
+ALIASES = {
+    "belle": "alpaca", "belle_conversations": "sharegpt", "openai": "messages", "hh": "pair", "hh_pair": "pair", "lmflow_pair": "pair", "lmflow": "",
+}  # fmt: skip
