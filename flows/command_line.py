@@ -49,6 +49,14 @@ def parse(arguments: Sequence[str]) -> Options:
         description=HELP.format(recipes=", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_recipe_options(parser)
+    parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
+    parser.add_argument("--force", action="append", default=[], metavar="STAGE", help="make this stage again; repeatable")
+    return options(parser.parse_args(arguments))
+
+
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """What every command that takes a recipe understands."""
     parser.add_argument("--recipe", default="tiny", metavar="NAME|FILE.yaml", help="a bundled recipe or a file (default: tiny)")
     parser.add_argument("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change one setting; typed and checked; repeatable")
     parser.add_argument("--store", default="artifacts", metavar="URL", help="where artifacts lie: a folder or any fsspec URL (default: artifacts)")
@@ -56,15 +64,16 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--seed-tasks", metavar="FILE", help="seed tasks in Self-Instruct's format (JSONL)")
     parser.add_argument("--preferences", action="append", metavar="FILE", help="pairs or rankings (JSONL); repeatable")
     parser.add_argument("--questions", metavar="FILE", help="held-out questions with answers (JSONL); with --corpus the recipe's own are left out")
-    parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
-    parser.add_argument("--force", action="append", default=[], metavar="STAGE", help="make this stage again; repeatable")
-    given = parser.parse_args(arguments)
+
+
+def options(given: argparse.Namespace) -> Options:
+    """Exits with status 2 where the recipe is wrong."""
     paths = {"corpus": given.corpus, "seed_tasks": given.seed_tasks, "preferences": given.preferences, "questions": given.questions}
     try:
         recipe = load(given.recipe, given.set, paths)
     except RecipeError as error:
         refuse(str(error))
-    return Options(recipe, given.store, given.until, tuple(given.force))
+    return Options(recipe, given.store, getattr(given, "until", None), tuple(getattr(given, "force", ())))
 
 
 def refuse(message: str) -> NoReturn:

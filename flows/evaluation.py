@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows import corpus, instructions, training
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
 from tasks.artifacts import Files
@@ -14,7 +15,9 @@ from tasks.training import evaluate
 
 @flow(name="evaluation")
 def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
-    return walk(run, steps(recipe, run), made, until)
+    """Run alone, it starts with what comes before it, which is mostly there."""
+    before = dict(corpus.steps(recipe, run)) | dict(instructions.steps(recipe, run)) | dict(training.steps(recipe, run))
+    return walk(run, before | dict(steps(recipe, run)), made, until)
 
 
 def steps(recipe: Recipe, run: Run) -> Steps:

@@ -6,6 +6,7 @@ python -m flows.full_pipeline --recipe tiny
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from prefect import flow
@@ -53,18 +54,28 @@ def stage_names(recipe: Recipe, run: Run) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    return run_from_command_line(lambda recipe, run, until: full_pipeline(recipe, run, until, return_state=True), arguments)
+
+
+def run_from_command_line(
+    call: Callable[[Recipe, Run, str | None], State[Any]], arguments: list[str] | None = None
+) -> int:
+    """Run a flow that goes the whole way in this process; returns the exit status: 0, 1 failed, 3 refused by a person."""
     options = command_line.parse(sys.argv[1:] if arguments is None else arguments)
     recipe, run, until = options.checked(stage_names)
     try:
         with local.local_run():
-            state: State[Any] = full_pipeline(recipe, run, until, return_state=True)
+            state = call(recipe, run, until)
         if state.name == REFUSED:
             print(f"\nstopped: {state.message}", file=sys.stderr)
             return 3
-        made: dict[str, Made] = state.result()
+        made = state.result()
     except (JobFailed, place.PartFailed, OSError, ValueError) as failure:
         print(f"\nerror: {failure}", file=sys.stderr)
         return 1
+    if not made:
+        print(f"\n{state.message}")
+        return 0
     print(closing_table(made))
     if until is None:
         for name, path in write_run_report(recipe.name, run, made).items():

@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect import flow
 
+from flows import corpus, instructions
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
 from rlhf_core.settings import PpoStage, PretrainStage, TrainingStage
@@ -17,7 +18,9 @@ from tasks.training import train, train_tokenizer
 
 @flow(name="training")
 def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
-    return walk(run, steps(recipe, run), made, until)
+    """Run alone, it starts with what comes before it, which is mostly there."""
+    before = dict(corpus.steps(recipe, run)) | dict(instructions.steps(recipe, run))
+    return walk(run, before | dict(steps(recipe, run)), made, until)
 
 
 def steps(recipe: Recipe, run: Run) -> Steps:

@@ -1,0 +1,57 @@
+"""The server's memory: old flow runs leave its database, so that it does not grow for ever.
+
+python -m flows.housekeeping --keep-days 90
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime, timedelta
+
+from prefect import flow, get_client, get_run_logger
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
+
+FINAL = [StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED]
+PAGE = 200  # the API's own limit
+
+
+@flow(name="housekeeping", flow_run_name="keep {keep_days} days")
+def housekeeping(keep_days: int = 90) -> int:
+    """Delete flow runs that ended more than `keep_days` days ago, with their task runs, states and logs. Returns how many.
+
+    Artifacts of the store are not touched; `python -m flows.prune` is for them.
+    """
+    before = datetime.now(UTC) - timedelta(days=keep_days)
+    ended = FlowRunFilter(
+        end_time=FlowRunFilterEndTime(before_=before), state=FlowRunFilterState(type=FlowRunFilterStateType(any_=FINAL))
+    )
+    gone = 0
+    with get_client(sync_client=True) as client:
+        while page := client.read_flow_runs(flow_run_filter=ended, limit=PAGE):
+            for old in page:
+                try:
+                    client.delete_flow_run(old.id)
+                except ObjectNotFound:  # went with its parent
+                    continue
+            gone += len(page)
+    get_run_logger().info(f"{gone} flow runs that ended before {before:%Y-%m-%d} are gone")
+    return gone
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m flows.housekeeping", description=housekeeping.__doc__)
+    parser.add_argument("--keep-days", type=int, default=90, help="flow runs that ended longer ago go (default: 90)")
+    housekeeping(parser.parse_args(arguments).keep_days)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
