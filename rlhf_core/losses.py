@@ -38,6 +38,18 @@ def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return -(logprobs.exp() * logprobs).sum(-1)
 
 
+def logprobs_and_entropy(
+    logits: Tensor, labels: Tensor, temperature: float = 1.0, with_grad: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`token_logprobs` and `entropy` from one softmax: (N,) and (N,) float32.
+
+    The entropy has a gradient only where it is asked for: it would keep two more (N, V) tensors alive.
+    """
+    logprobs = F.log_softmax(_tempered(logits, temperature), dim=-1)
+    kept = logprobs if with_grad else logprobs.detach()
+    return logprobs.gather(1, labels.unsqueeze(1)).squeeze(1), -(kept.exp() * kept).sum(-1)
+
+
 def _tempered(logits: Tensor, temperature: float) -> Tensor:
     """Float32; no copy where there is nothing to divide (logits are the largest tensors of a small model)."""
     return logits.float() if temperature == 1.0 else logits.float() / temperature
@@ -46,18 +58,22 @@ def _tempered(logits: Tensor, temperature: float) -> Tensor:
 # Supervised
 
 
-def ranking_loss(scores: Tensor, pair_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum over pairs of -log sigmoid(better - worse), with pairs right and pairs counted.
+def ranking_loss(
+    scores: Tensor, pair_mask: Tensor, margins: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum over pairs of -log sigmoid(better - worse - margin), with pairs right and pairs counted.
 
     InstructGPT (Ouyang et al. 2022, eq. 1): the mean over all C(K,2) pairs of a prompt, then over prompts; each
-    pair here has the weight 1 / (pairs of its prompt), and the caller divides by the number of prompts.
-    scores (B, K), best first; pair_mask (B, K, K) bool, True at [b, i, j] where i < j counts.
+    pair here has the weight 1 / (pairs of its prompt), and the caller divides by the number of prompts. Margins as
+    in Llama 2 (Touvron et al. 2023, eq. 2).
+    scores (B, K), best first; pair_mask (B, K, K) bool, True at [b, i, j] where i < j counts; margins (B, K, K).
     Returns (sum of the prompts' mean losses, pairs with better > worse, pairs), scalars. Loss starts at B * ln 2
-    where all scores are equal.
+    where all scores are equal and no margin is asked for.
     """
     difference = scores.unsqueeze(2) - scores.unsqueeze(1)
     pairs = pair_mask.sum(dim=(1, 2))
-    losses = torch.where(pair_mask, -F.logsigmoid(difference), 0.0).sum(dim=(1, 2))
+    wanted = difference if margins is None else difference - margins
+    losses = torch.where(pair_mask, -F.logsigmoid(wanted), 0.0).sum(dim=(1, 2))
     right = (pair_mask & (difference > 0)).sum()
     return (losses / pairs.clamp(min=1)).sum(), right, pairs.sum()
 
@@ -70,6 +86,25 @@ def centring_loss(scores: Tensor, pair_mask: Tensor) -> Tensor:
     total = scores.unsqueeze(2) + scores.unsqueeze(1)
     pairs = pair_mask.sum(dim=(1, 2)).clamp(min=1)
     return (torch.where(pair_mask, total.square(), 0.0).sum(dim=(1, 2)) / pairs).sum()
+
+
+def dpo_loss(
+    chosen: Tensor, rejected: Tensor, beta: float, kind: str = "sigmoid", label_smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Sum over pairs of the preference loss of two implicit rewards, with the pairs in the right order.
+
+    chosen, rejected (B,): log p/ref of the whole answer, in nats (reference-free: log p alone). sigmoid: Rafailov et
+    al. 2023, eq. 7, with label smoothing as in Mitchell 2023 (cDPO), ln 2 a pair at the start; hinge: Zhao et al.
+    2023 (SLiC-HF), 1 a pair at the start.
+    """
+    logits = beta * (chosen - rejected)
+    if kind == "sigmoid":
+        losses = -(1 - label_smoothing) * F.logsigmoid(logits) - label_smoothing * F.logsigmoid(-logits)
+    elif kind == "hinge":
+        losses = F.relu(1 - logits)
+    else:
+        raise ValueError(f"unknown DPO loss {kind!r}")
+    return losses.sum(), (logits > 0).sum()
 
 
 # Reinforcement
@@ -120,6 +155,30 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
         next_value = values[:, t]
         advantages[:, t] = next_advantage
     return advantages, torch.where(mask, advantages + values, 0.0)
+
+
+def leave_one_out(scores: Tensor) -> Tensor:
+    """RLOO's advantages (Ahmadian et al. 2024, eq. 6): each score less the mean of its prompt's *other* scores.
+
+    scores (P, K), K >= 2 answers a prompt -> (P, K).
+    """
+    return (scores - scores.mean(1, keepdim=True)) * (scores.shape[1] / (scores.shape[1] - 1))
+
+
+def group_relative(scores: Tensor, scale: bool, eps: float = 1e-4) -> Tensor:
+    """GRPO's advantages (Shao et al. 2024, section 4.1.2): each score less its prompt's mean, over the deviation.
+
+    scores (P, K) -> (P, K). The deviation is the sample's (divided by K-1), as in TRL; a group of equal scores has
+    advantage 0. scale=False leaves the division out (Liu et al. 2025, Dr. GRPO).
+    """
+    centred = scores - scores.mean(1, keepdim=True)
+    return centred / (scores.std(1, keepdim=True) + eps) if scale else centred
+
+
+def adapted_kl_coef(kl_coef: float, kl: float, target: float, horizon: float, answers: int) -> float:
+    """The next KL coefficient (Ziegler et al. 2019, eq. 3): up where `kl` is above `target` (nats a response)."""
+    error = min(max(kl / target - 1, -0.2), 0.2)
+    return kl_coef * (1 + error * answers / horizon)
 
 
 def whiten(values: Tensor, mask: Tensor, reduce: Reduce = alone, eps: float = 1e-8) -> Tensor:

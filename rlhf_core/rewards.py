@@ -1,73 +1,75 @@
-"""Scores of answers: from a reward model, normalised, clipped, with a penalty for answers that do not end."""
+"""Who scores answers: a reward model of ours, any sequence classifier of Hugging Face, or a Python function."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlhf_core.batches import TokenBatch, pad_right
-from rlhf_core.chat import Chat, Tokens
-from rlhf_core.models import ScalarModel, score_at
+from rlhf_core.chat import Chat, Tokens, load_chat
+from rlhf_core.errors import BadInput
+from rlhf_core.models import DTYPES, ScalarModel, load_scalar, score_at
+from rlhf_core.options import RewardSource
 from rlhf_core.records import Record
 from rlhf_core.rollout import Rollout
 
 _ROWS = 64
 
-
-@dataclass(frozen=True)
-class Normalisation:
-    """score -> (score - mean) / std. The references' scores become mean 0 and deviation 1."""
-
-    mean: float = 0.0
-    std: float = 1.0
+RewardFunction = Callable[[list[Record], list[str]], Sequence[float]]
 
 
-def normalisation(total: float, squares: float, count: float) -> Normalisation:
-    """From the sums of scores and of their squares over `count` references of all ranks."""
-    mean = total / max(count, 1)
-    variance = max(squares / max(count, 1) - mean * mean, 0.0)
-    return Normalisation(mean, max(variance**0.5, 1e-3))
+class Scorer(ABC):
+    """A frozen judge of answers to prompts."""
+
+    def __init__(self, policy_chat: Chat, device: torch.device) -> None:
+        self.policy_chat, self.device = policy_chat, device
+
+    @abstractmethod
+    def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
+        """Scores (B,) float32 of answers given as text; `finished` says which of them came to their end."""
+
+    def score_rollout(self, rollout: Rollout, prompts: list[Record]) -> Tensor:
+        """Scores (B,) float32 of the answers of a rollout."""
+        texts = [self.policy_chat.decode(ids) for ids in rollout.responses()]
+        return self.score_texts(prompts, texts, rollout.finished.tolist())
 
 
-def final_scores(
-    raw: Tensor, finished: Tensor, normal: Normalisation, reward_clip: float, missing_end_penalty: float
-) -> Tensor:
-    """What PPO is given: normalised, clipped to +- reward_clip, then the penalty where the answer did not end.
+class RewardModel(Scorer):
+    """A decoder with a linear score head. Where its vocabulary is not the policy's, answers are handed over as text.
 
-    raw (B,), finished (B,) bool -> (B,). The penalty comes after the clip, so that it is felt at its lower end too.
+    Its configuration may hold `score_pooling` ("last" or "mean": over the answer's tokens) and `score_shift`, which is
+    taken off every score (both written by the reward stage).
     """
-    scores = ((raw - normal.mean) / normal.std).clamp(-reward_clip, reward_clip)
-    return torch.where(finished, scores, scores - missing_end_penalty)
-
-
-class RewardModel:
-    """A frozen scorer. Where its vocabulary is not the policy's, answers are handed over as text."""
 
     def __init__(self, model: ScalarModel, chat: Chat, policy_chat: Chat, device: torch.device) -> None:
-        self.model, self.chat, self.device = model.to(device).eval().requires_grad_(False), chat, device
+        super().__init__(policy_chat, device)
+        self.model, self.chat = model.to(device).eval().requires_grad_(False), chat
         self.same_vocabulary = _same(chat, policy_chat)
-        self.policy_chat = policy_chat
+        self.pooling = getattr(model.model.config, "score_pooling", "last")
+        self.shift = float(getattr(model.model.config, "score_shift", 0.0))
 
     @torch.no_grad()
     def score(self, sequences: TokenBatch) -> Tensor:
-        """Score at the last real token of each row: (B,) float32 on the device."""
+        """Scores of whole sequences, the answer's tokens marked: (B,) float32 on the device."""
         parts = [
             sequences.rows(slice(i, i + _ROWS)).to(self.device)
             for i in range(0, len(sequences.lengths), _ROWS)
         ]
-        return torch.cat([score_at(self.model(part.input_ids), part.lengths) for part in parts])
+        return torch.cat([pooled(self.model(p.input_ids), p, self.pooling) for p in parts]) - self.shift
 
     def score_rollout(self, rollout: Rollout, prompts: list[Record]) -> Tensor:
         if self.same_vocabulary:
             return self.score(rollout.sequences(self.policy_chat.pad_id))
-        texts = [self.policy_chat.decode(ids) for ids in rollout.responses()]
-        return self.score_texts(prompts, texts, rollout.finished.tolist())
+        return super().score_rollout(rollout, prompts)
 
     def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
-        """Answers given as text; one that did not end is scored without its end token."""
+        """An answer that did not end is scored without its end token."""
         rows = []
         for prompt, answer, ended in zip(
             self.chat.prompts(prompts), self.chat.answers(texts), finished, strict=True
@@ -76,6 +78,125 @@ class RewardModel:
                 answer = answer[: answer.index(self.chat.end_id)]
             rows.append(Tokens(prompt + answer, [False] * len(prompt) + [True] * len(answer)))
         return self.score(pad_right(rows, self.chat.pad_id))
+
+
+def pooled(scores: Tensor, batch: TokenBatch, pooling: str) -> Tensor:
+    """One score a row from scores at every token (B, L): at the last token, or the mean over the answer's tokens.
+
+    An answer without tokens scores what its prompt's last token says.
+    """
+    last = score_at(scores, batch.lengths)
+    if pooling == "last":
+        return last
+    counted = batch.response_mask.sum(1)
+    mean = torch.where(batch.response_mask, scores, 0.0).sum(1) / counted.clamp(min=1)
+    return torch.where(counted > 0, mean, last)
+
+
+class TextClassifier(Scorer):
+    """Any sequence classifier of transformers: the prompt and the answer as a pair of texts.
+
+    The score is the only label's logit, or, where there are several, the log-odds of the one that is asked for.
+    """
+
+    def __init__(self, source: str, policy_chat: Chat, device: torch.device, label: int | None) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        super().__init__(policy_chat, device)
+        try:
+            model: Any = AutoModelForSequenceClassification.from_pretrained(source, trust_remote_code=False)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise BadInput(f"no classifier can be read from {source}: {error}") from error
+        labels = model.config.num_labels
+        if (label is None and labels > 1) or (label is not None and label >= labels):
+            names = ", ".join(f"{i} {name}" for i, name in sorted(model.config.id2label.items()))
+            raise BadInput(
+                f"{source} has the labels {names}: name one in the reward's `label` (given: {label})"
+            )
+        self.model, self.label = model.to(device).eval().requires_grad_(False), label
+        self.length = min(self.tokenizer.model_max_length, model.config.max_position_embeddings)
+
+    @torch.no_grad()
+    def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
+        asked = ["\n".join(turn.text for turn in prompt.turns) for prompt in prompts]
+        found = []
+        for start in range(0, len(texts), _ROWS):
+            rows = slice(start, start + _ROWS)
+            batch = self.tokenizer(
+                asked[rows], texts[rows], padding=True, truncation=True, max_length=self.length,
+                return_tensors="pt",
+            ).to(self.device)  # fmt: skip
+            found.append(self._scores(self.model(**batch).logits.float()))
+        return torch.cat(found)
+
+    def _scores(self, logits: Tensor) -> Tensor:
+        if self.label is None or logits.shape[1] == 1:
+            return logits[:, 0]
+        others = [i for i in range(logits.shape[1]) if i != self.label]
+        return logits[:, self.label] - logits[:, others].logsumexp(1)
+
+
+class FunctionReward(Scorer):
+    """A Python function `module:function` of prompts and answers."""
+
+    def __init__(self, name: str, policy_chat: Chat, device: torch.device) -> None:
+        super().__init__(policy_chat, device)
+        self.name, self.function = name, _imported(name)
+
+    def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
+        values = [float(value) for value in self.function(prompts, texts)]
+        if len(values) != len(texts) or not all(map(math.isfinite, values)):
+            raise BadInput(
+                f"reward {self.name}: {len(texts)} finite numbers were expected, one an answer; "
+                f"it returned {len(values)}: {values[:4]}"
+            )
+        return torch.tensor(values, dtype=torch.float32, device=self.device)
+
+
+def _imported(name: str) -> RewardFunction:
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise BadInput(
+            f"reward {name}: {error}; the module must be importable from the working directory"
+        ) from error
+    if not callable(found):
+        raise BadInput(f"reward {name} is no function")
+    function_found: RewardFunction = found
+    return function_found
+
+
+def load_scorer(
+    source: RewardSource, model: str | None, policy_chat: Chat, device: torch.device, precision: str
+) -> Scorer:
+    """The scorer of one reward of a recipe; `model` is its folder or hub name, where it is a model."""
+    if source.function is not None:
+        return FunctionReward(source.function, policy_chat, device)
+    assert model is not None
+    if source.label is not None or not _has_linear_score(model):
+        return TextClassifier(model, policy_chat, device, source.label)
+    chat = load_chat(model)
+    scalar = load_scalar(model, chat, "fp32", 0).to(dtype=DTYPES[precision])
+    return RewardModel(scalar, chat, policy_chat, device)
+
+
+def _has_linear_score(source: str) -> bool:
+    """Whether transformers' classifier of this kind of model is a decoder with one linear score."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    factory: Any = AutoModelForSequenceClassification
+    try:
+        config = AutoConfig.from_pretrained(source)
+        with torch.device("meta"):
+            model = factory.from_config(config)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"no model can be read from {source}: {error}") from error
+    classifier = any("SequenceClassification" in name for name in config.architectures or [])
+    return isinstance(getattr(model, "score", None), torch.nn.Linear) and not (
+        classifier and config.num_labels > 1
+    )
 
 
 def _same(a: Chat, b: Chat) -> bool:

@@ -3,6 +3,9 @@
 Randomness comes in as a table of uniform numbers, one per row and token, so that a row's answer does not depend on
 the batch it is in, on the number of ranks, or on which rows ended earlier. The response mask is made here, while the
 tokens are: True for every generated token, the end token included.
+
+An answer ends with the end token, and is cut where the model goes on with a role mark (it would write the next
+question itself): the mark counts, since choosing it was the policy's own doing, but the answer is not finished.
 """
 
 from __future__ import annotations
@@ -43,6 +46,18 @@ class Rollout:
         """Generated ids of each row, end token included."""
         rows, lengths = self.response_ids.tolist(), self.lengths.tolist()
         return [row[:length] for row, length in zip(rows, lengths, strict=True)]
+
+    def shortened(self, lengths: Tensor, pad_id: int) -> Rollout:
+        """At most lengths (B,) tokens of each row; what was cut did not finish."""
+        places = torch.arange(self.response_mask.shape[1], device=self.response_mask.device)
+        mask = self.response_mask & (places < lengths.unsqueeze(1))
+        return Rollout(
+            self.prompts,
+            torch.where(mask, self.response_ids, pad_id),
+            mask,
+            torch.where(mask, self.logprobs, 0.0),
+            self.finished & (lengths >= self.lengths),
+        )
 
     def sequences(self, pad_id: int) -> TokenBatch:
         """Prompt and answer of each row, right-padded on the CPU; the answer counts."""
@@ -85,6 +100,7 @@ def generate(
             batch.input_ids.to(device), batch.attention_mask.to(device), batch.position_ids.to(device)
         )
     )
+    stops = _stops(chat, logits.shape[1], device)
     for t in range(max_new_tokens):
         scaled = torch.log_softmax(logits.float() / temperature, dim=-1)
         drawn = scaled.argmax(dim=-1) if uniforms is None else draw(scaled, uniforms[rows, t])
@@ -93,7 +109,7 @@ def generate(
         logprobs[rows, t] = scaled.gather(1, drawn.unsqueeze(1)).squeeze(1)
         if t + 1 == max_new_tokens:
             break
-        going = drawn != chat.end_id
+        going = ~stops[drawn]
         # Dropping ended rows costs a copy of the cache; ending rows in bunches of an eighth pays for it.
         left = int(going.sum())
         if left == 0:
@@ -104,13 +120,49 @@ def generate(
             rows, drawn = rows[chosen], drawn[chosen]
             going = going[chosen]
         logits = decoder.advance(drawn)
-    ended = (ids == chat.end_id) & mask
-    first = torch.where(ended.any(1), ended.int().argmax(1), max_new_tokens - 1)
+    stopped = stops[ids] & mask
+    first = torch.where(stopped.any(1), stopped.int().argmax(1), max_new_tokens - 1)
     inside = torch.arange(max_new_tokens, device=device).unsqueeze(0) <= first.unsqueeze(1)
     mask &= inside
+    finished = ((ids == chat.end_id) & mask).any(1)
     ids = torch.where(mask, ids, chat.pad_id)
     logprobs = torch.where(mask, logprobs, 0.0)
-    return Rollout(prompts, ids, mask, logprobs, ended.any(1))
+    return Rollout(prompts, ids, mask, logprobs, finished)
+
+
+def _stops(chat: Chat, vocab_size: int, device: torch.device) -> Tensor:
+    """(V,) bool: the tokens after which nothing more is written, the end token and every role mark."""
+    stops = torch.zeros(max(vocab_size, chat.vocab_size), dtype=torch.bool)
+    special = set(chat.tokenizer.all_special_ids) - {chat.pad_id}
+    stops[[chat.end_id, *sorted(special)]] = True
+    return stops.to(device)
+
+
+def cut_at_marks(rollout: Rollout, chat: Chat, marks: list[str]) -> Rollout:
+    """Cut each answer behind the first token with which its text holds one of `marks` (role marks in plain text)."""
+    if not marks:
+        return rollout
+    lengths = rollout.lengths.tolist()
+    for row, ids in enumerate(rollout.responses()):
+        if _first_mark(chat, ids, marks):
+            # the shortest beginning that holds a mark: its length, found by halves
+            low, high = 1, len(ids)
+            while low < high:
+                middle = (low + high) // 2
+                low, high = (low, middle) if _first_mark(chat, ids[:middle], marks) else (middle + 1, high)
+            lengths[row] = low
+    return rollout.shortened(torch.tensor(lengths, device=rollout.response_mask.device), chat.pad_id)
+
+
+def without_marks(text: str, marks: list[str]) -> str:
+    """The text before the first of `marks`."""
+    found = [place for mark in marks if (place := text.find(mark)) >= 0]
+    return text[: min(found)].strip() if found else text
+
+
+def _first_mark(chat: Chat, ids: list[int], marks: list[str]) -> bool:
+    text = chat.tokenizer.decode(ids, skip_special_tokens=True)
+    return any(mark in text for mark in marks)
 
 
 def draw(logprobs: Tensor, uniforms: Tensor) -> Tensor:

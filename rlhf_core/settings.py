@@ -5,17 +5,19 @@ A field marked WHERE says where or how fast, never what comes out: it is left ou
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
-WHERE: Any = {"fingerprint": False}
-
-
-class Settings(BaseModel):
-    """Unknown keys are errors; values do not change after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from rlhf_core.options import (
+    WHERE,
+    CriticOptions,
+    GroupOptions,
+    PolicyGradientOptions,
+    RewardOptions,
+    SamplingOptions,
+    Settings,
+)
 
 
 class Launch(Settings):
@@ -98,7 +100,20 @@ class TrainingStage(Settings):
         50, ge=1, description="A resumable checkpoint every so many steps.", json_schema_extra=WHERE
     )
     eval_steps: int = Field(50, ge=1, description="Held-out figures every so many steps.")
+    tensorboard: bool = Field(
+        False,
+        description="Curves for TensorBoard beside metrics.jsonl; needs the extra `tensorboard`.",
+        json_schema_extra=WHERE,
+    )
     launch: Launch = Field(Launch(), json_schema_extra=WHERE)
+
+    def models(self) -> dict[str, str]:
+        """Role in the job's inputs -> the stage, folder or hub name that the model comes from."""
+        return {"init": self.init} if self.init else {}
+
+    def datasets(self) -> dict[str, str]:
+        """Role in the job's inputs -> the artifact that the data come from."""
+        return {"data": self.data}
 
 
 class PretrainStage(TrainingStage):
@@ -119,56 +134,138 @@ class RewardStage(TrainingStage):
     max_responses: int = Field(
         8, ge=2, description="K: responses of one prompt scored in one pass; all C(K,2) pairs count."
     )
+    pooling: Literal["last", "mean"] = Field(
+        "last", description="The score of an answer: at its last token, or the mean over its tokens."
+    )
+    margin: float = Field(
+        0.0,
+        ge=0,
+        description="How far better must be above worse, for each point between their labels.ratings, or each rank where "
+        "there are none (Touvron et al. 2023, Llama 2, eq. 2).",
+    )
     center_coef: float = Field(
         0.0, ge=0, description="Weight of the mean squared score sum, which keeps scores near 0."
     )
+    normalise: bool = Field(
+        True,
+        description="The finished model's scores are shifted so that the best answers of the training rankings average 0 "
+        "(Stiennon et al. 2020).",
+    )
 
 
-class PpoStage(TrainingStage):
-    kind: Literal["ppo"] = "ppo"
+class OnPolicyStage(RewardOptions, SamplingOptions, TrainingStage):
+    """A stage that learns from answers of its own."""
+
     data: str = "splits/ppo"
-    reward_model: str = Field(
-        description="The stage that leaves the reward model, or a model folder or hub name."
-    )
-    value_init: str | None = Field(
-        None, description="Starting weights of the value model; null = the reward model's."
-    )
     steps: int = Field(40, ge=1, description="Iterations: one rollout batch and its updates each.")
-    batch_size: int = Field(64, ge=1, description="Prompts of one rollout, over all ranks.")
-    ppo_epochs: int = Field(1, ge=1)
-    minibatches: int = Field(1, ge=1, description="Updates a PPO epoch.")
-    max_prompt_length: int = Field(64, ge=4, description="Tokens; longer prompts are dropped and counted.")
-    max_new_tokens: int = Field(32, ge=1)
-    temperature: float = Field(1.0, gt=0, description="Of sampling, and of every log-probability.")
+    batch_size: int = Field(64, ge=1, description="Answers of one rollout, over all ranks.")
+
+    def models(self) -> dict[str, str]:
+        return super().models() | self.reward_models
+
+
+class PolicyGradientStage(PolicyGradientOptions, OnPolicyStage):
+    """A stage that follows the gradient of the reward."""
+
+    def datasets(self) -> dict[str, str]:
+        return super().datasets() | ({"ptx": self.ptx_data} if self.ptx_data else {})
+
+
+class PpoStage(CriticOptions, PolicyGradientStage):
+    kind: Literal["ppo"] = "ppo"
+
+    def models(self) -> dict[str, str]:
+        return super().models() | ({"value_init": self.value_init} if self.value_init else {})
+
+
+class RlooStage(GroupOptions, PolicyGradientStage):
+    """REINFORCE with the other answers' mean as baseline (Ahmadian et al. 2024)."""
+
+    kind: Literal["rloo"] = "rloo"
+
+
+class GrpoStage(GroupOptions, PolicyGradientStage):
+    """Advantages relative to the prompt's other answers, the KL in the loss (Shao et al. 2024, DeepSeekMath)."""
+
+    kind: Literal["grpo"] = "grpo"
     kl_coef: float = Field(
-        0.1, ge=0, description="Weight of the per-token KL in the reward (DeepSpeed-Chat: 0.1)."
+        0.04, ge=0, description="Weight of the KL to the start in the loss (DeepSeekMath: 0.04)."
     )
-    clip_range: float = Field(0.2, gt=0)
-    value_clip_range: float = Field(0.2, gt=0)
-    value_coef: float = Field(
-        1.0, ge=0, description="Value loss weight; the value model has an optimizer of its own."
+    scale_advantages: bool = Field(
+        True, description="Divide by the deviation of the group (Dr. GRPO leaves it out: Liu et al. 2025)."
     )
-    gamma: float = Field(1.0, gt=0, le=1)
-    gae_lambda: float = Field(0.95, ge=0, le=1)
-    reward_clip: float = Field(5.0, gt=0, description="Scores are clipped to +- this (DeepSpeed-Chat: 5).")
-    missing_end_penalty: float = Field(
-        1.0, ge=0, description="Taken off the score of an answer that does not end."
-    )
-    value_learning_rate: float = Field(5e-4, gt=0)
-    reward_normalisation: Literal["none", "references"] = Field(
-        "references",
-        description="Scores are shifted and scaled so that the starting policy's answers have mean 0 and deviation 1 "
-        "(Ziegler et al. 2019, lm-human-preferences).",
-    )
-    whiten_advantages: bool = Field(
-        True, description="Over all response tokens of all ranks (OpenRLHF, TRL)."
-    )
-    eval_prompts: int = Field(
-        64, ge=1, description="Held-out prompts answered before, during and after training."
+    mean_over: Literal["response", "batch"] = Field(
+        "response",
+        description="A response weighs the same whatever its length (DeepSeekMath), or every token does (DAPO).",
     )
 
 
-AnyStage = Annotated[PretrainStage | SftStage | RewardStage | PpoStage, Field(discriminator="kind")]
+class RaftStage(GroupOptions, OnPolicyStage):
+    """Fine-tuning on one's own best answers (Dong et al. 2023; LMFlow)."""
+
+    kind: Literal["raft"] = "raft"
+    samples: int = Field(8, ge=2, description="Answers a prompt (K); divides batch_size.")
+    select: Literal["prompt", "top"] = Field(
+        "prompt", description="The best answer of every prompt, or the best 1/K of all answers."
+    )
+    passes: int = Field(1, ge=1, description="Updates on the answers that were kept.")
+
+
+class BestOfNStage(GroupOptions, OnPolicyStage):
+    """Fine-tuning on the best answers that this and all earlier policies gave (rejection sampling, Touvron et al. 2023)."""
+
+    kind: Literal["best_of_n"] = "best_of_n"
+    samples: int = Field(8, ge=2, description="Answers a prompt (N); divides batch_size.")
+    keep: int = Field(1, ge=1, description="Answers of a prompt that stay in the pool.")
+    passes: int = Field(1, ge=1, description="Updates on a rollout's prompts.")
+
+
+class DpoStage(RewardOptions, SamplingOptions, TrainingStage):
+    """Direct preference optimisation (Rafailov et al. 2023)."""
+
+    kind: Literal["dpo"] = "dpo"
+    data: str = "splits/reward"
+    pairs_from: Literal["data", "samples"] = Field(
+        "data", description="Rankings of the data, or the best and the worst of the start's own answers."
+    )
+    pairs: Literal["best_worst", "all"] = Field(
+        "best_worst", description="Of a ranking: best against worst, or every two answers."
+    )
+    samples: int = Field(8, ge=2, description="Answers a prompt, where pairs come from samples.")
+    loss: Literal["sigmoid", "hinge"] = Field("sigmoid", description="hinge: Zhao et al. 2023, SLiC-HF.")
+    beta: float = Field(0.1, gt=0, description="How dear it is to leave the reference (DeepSpeed-Chat: 0.1).")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="Share of pairs taken to be the wrong way round (sigmoid)."
+    )
+    reference_free: bool = Field(False, description="Leave the reference out, as if it found all answers alike.")
+
+    @property
+    def needs_reward(self) -> bool:
+        return self.pairs_from == "samples"
+
+    def models(self) -> dict[str, str]:
+        return super().models() | self.reward_models
+
+    @model_validator(mode="after")
+    def _data_fit(self) -> DpoStage:
+        wanted = "splits/ppo" if self.pairs_from == "samples" else "splits/reward"
+        if self.data in ("splits/sft", "splits/reward", "splits/ppo", "corpus") and self.data != wanted:
+            raise ValueError(f"data: with pairs_from: {self.pairs_from} the data must be {wanted}")
+        return self
+
+
+AnyStage = Annotated[
+    PretrainStage
+    | SftStage
+    | RewardStage
+    | PpoStage
+    | RlooStage
+    | GrpoStage
+    | RaftStage
+    | BestOfNStage
+    | DpoStage,
+    Field(discriminator="kind"),
+]
 
 
 class TokenizerSettings(Settings):
@@ -193,7 +290,8 @@ class Job(Settings):
     `inputs` maps a role to a local folder or file:
     pretrain: `tokenizer` (from nothing) or `init` (continued), `data` (a corpus: documents/part-*.parquet);
     sft, reward: `init`, `data` (a folder with train.jsonl and eval.jsonl);
-    ppo: `init`, `reward_model`, `data`, and `value_init` where it is not the reward model;
+    ppo, rloo, grpo, raft, best_of_n, dpo: `init`, `data`, the rewards' models (`reward_model`, or `reward_1`, ... in the
+    order of `rewards`), ppo's `value_init` where it is not the reward model, `ptx` (a corpus) where ptx_data names one;
     evaluation: `KIND:NAME` for every training stage in the recipe's order (`ppo:ppo`), `questions` (a JSONL file of
     prompts with labels.reference, or of {"prompt", "answer"}), `splits` (the folder of {reward,ppo}/eval.jsonl).
     For models and tokenizers an artifact folder may stand for its model/ or tokenizer/, and a hub name for a folder.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 
@@ -11,6 +12,14 @@ def distinct_n(answers: Sequence[Sequence[int]], n: int = 2) -> float:
     """Distinct n-grams / all n-grams over the answers together (Li et al. 2016); 0 where there is none."""
     grams = [tuple(answer[i : i + n]) for answer in answers for i in range(len(answer) - n + 1)]
     return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def commonest_share(answers: Sequence[Sequence[int]], n: int = 4) -> float:
+    """Share of answers that hold the n-gram found in most of them: 1 where all say the same; 0 where none is so long."""
+    found: Counter[tuple[int, ...]] = Counter()
+    for answer in answers:
+        found.update({tuple(answer[i : i + n]) for i in range(len(answer) - n + 1)})
+    return max(found.values()) / len(answers) if found else 0.0
 
 
 def repeats_itself(answer: Sequence[int], n: int = 3, times: int = 3) -> bool:

@@ -7,6 +7,7 @@ the job or its inputs cannot be used; 1 where training failed. The last line on 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,23 +71,23 @@ def train(job: Job) -> None:
     loop.run(job, job.stage, build(job.stage, Inputs(job.inputs), ranks), ranks)
 
 
+_STAGES = {
+    "pretrain": "pretrain:Pretrain",
+    "sft": "sft:Sft",
+    "reward": "reward:Reward",
+    "ppo": "ppo:Ppo",
+    "rloo": "group:Rloo",
+    "grpo": "group:Grpo",
+    "raft": "raft:Raft",
+    "best_of_n": "raft:BestOfN",
+    "dpo": "dpo:Dpo",
+}
+
+
 def build(stage: AnyStage, inputs: Any, ranks: Any) -> Any:
     """The stage of its kind; only its own module is imported."""
-    if stage.kind == "pretrain":
-        from rlhf_core.stages.pretrain import Pretrain
-
-        return Pretrain(stage, inputs, ranks)
-    if stage.kind == "sft":
-        from rlhf_core.stages.sft import Sft
-
-        return Sft(stage, inputs, ranks)
-    if stage.kind == "reward":
-        from rlhf_core.stages.reward import Reward
-
-        return Reward(stage, inputs, ranks)
-    from rlhf_core.stages.ppo import Ppo
-
-    return Ppo(stage, inputs, ranks)
+    module, _, name = _STAGES[stage.kind].partition(":")
+    return getattr(importlib.import_module(f"rlhf_core.stages.{module}"), name)(stage, inputs, ranks)
 
 
 if __name__ == "__main__":

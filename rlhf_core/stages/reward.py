@@ -16,8 +16,9 @@ from rlhf_core.engine import Ranks
 from rlhf_core.errors import BadInput
 from rlhf_core.inputs import Inputs, check_length
 from rlhf_core.losses import centring_loss, ranking_loss
-from rlhf_core.models import load_scalar, score_at
-from rlhf_core.records import read_records
+from rlhf_core.models import load_scalar
+from rlhf_core.records import Record, read_records
+from rlhf_core.rewards import pooled
 from rlhf_core.settings import RewardStage
 from rlhf_core.stages.supervised import Supervised
 
@@ -26,10 +27,12 @@ _EVAL_PROMPTS = 16
 
 @dataclass(frozen=True)
 class Ranked:
-    """A prompt's answers, best first, as whole sequences, and which pairs (i better than j) count."""
+    """A prompt's answers, best first, as whole sequences, which pairs (i better than j) count, and their ratings (the
+    labels' own where there are some, else falling by 1 a rank)."""
 
     answers: list[Tokens]
     pairs: list[list[bool]]
+    ratings: list[float]
 
 
 @dataclass
@@ -50,6 +53,7 @@ class Reward(Supervised):
         chat = load_chat(inputs.model("init"))
         module = load_scalar(inputs.model("init"), chat, "fp32", settings.seed)
         check_length(settings, module.model)
+        module.model.config.score_pooling = settings.pooling
         data = inputs.folder("data")
         self.train, self.counts = read_rankings(data / "train.jsonl", chat, settings)
         self.held_out, self.eval_counts = read_rankings(data / "eval.jsonl", chat, settings)
@@ -61,8 +65,9 @@ class Reward(Supervised):
         return len(indices)
 
     def micro_loss(self, indices: list[int]) -> tuple[Tensor, dict[str, Any]]:
-        scores, pairs = self._score([self.train[i] for i in indices])
-        loss, right, counted = ranking_loss(scores, pairs)
+        prompts = [self.train[i] for i in indices]
+        scores, pairs = self._score(prompts)
+        loss, right, counted = ranking_loss(scores, pairs, self._margins(prompts, pairs))
         if self.settings.center_coef:
             loss = loss + self.settings.center_coef * centring_loss(scores, pairs)
         return loss, {"right": right, "pairs": counted}
@@ -78,7 +83,7 @@ class Reward(Supervised):
         batch = pad_right(flat or [Tokens([self.chat.end_id], [False])], self.chat.pad_id).to(
             self.ranks.device
         )
-        found = score_at(self.engine(batch.input_ids), batch.lengths)
+        found = pooled(self.engine(batch.input_ids), batch, self.settings.pooling)
         present = torch.zeros(len(prompts), widest, dtype=torch.bool, device=found.device)
         pairs = torch.zeros(len(prompts), widest, widest, dtype=torch.bool, device=found.device)
         for row, prompt in enumerate(prompts):
@@ -89,6 +94,32 @@ class Reward(Supervised):
         if flat:
             return scores.masked_scatter(present, found), pairs
         return scores + 0.0 * found.sum(), pairs
+
+    def _margins(self, prompts: list[Ranked], pairs: Tensor) -> Tensor | None:
+        """What each pair's scores should differ by: (B, K, K)."""
+        if not self.settings.margin:
+            return None
+        ratings = torch.zeros(pairs.shape[:2], device=pairs.device)
+        for row, prompt in enumerate(prompts):
+            ratings[row, : len(prompt.ratings)] = torch.tensor(prompt.ratings)
+        return self.settings.margin * (ratings.unsqueeze(2) - ratings.unsqueeze(1))
+
+    def save(self, folder: Path) -> None:
+        """With the shift that makes the training rankings' best answers average 0, for whoever reads the scores."""
+        if self.settings.normalise:
+            self.engine.module.model.config.score_shift = self._mean_of_best()
+        super().save(folder)
+
+    def _mean_of_best(self) -> float:
+        best = [Ranked(prompt.answers[:1], [[False]], [0.0]) for prompt in self.train]
+        batches = [best[i : i + _EVAL_PROMPTS] for i in range(0, len(best), _EVAL_PROMPTS)]
+        total = 0.0
+        for index in range(0, len(batches), self.ranks.world):  # as many passes on every rank (ZeRO-3)
+            position = index + self.ranks.rank
+            with torch.no_grad():
+                scores, _ = self._score(batches[min(position, len(batches) - 1)])
+            total += float(scores.double().sum()) if position < len(batches) else 0.0
+        return self.ranks.sums({"total": total})["total"] / len(best)
 
     def evaluate(self) -> dict[str, float]:
         if not self.held_out:
@@ -157,7 +188,9 @@ def read_rankings(path: Path, chat: Chat, settings: RewardStage) -> tuple[list[R
         if not all(any(tokens.mask) for tokens in answers):
             counts.too_long_prompts += 1
             continue
-        answers = _choose(answers, settings.max_responses)
+        chosen = _choose(len(answers), settings.max_responses)
+        ratings = [_ratings(record)[i] for i in chosen]
+        answers = [answers[i] for i in chosen]
         k = len(answers)
         pairs = [[i < j and answers[i].ids != answers[j].ids for j in range(k)] for i in range(k)]
         counts.equal_pairs += k * (k - 1) // 2 - sum(map(sum, pairs))
@@ -166,12 +199,20 @@ def read_rankings(path: Path, chat: Chat, settings: RewardStage) -> tuple[list[R
             continue
         counts.prompts += 1
         counts.pairs += sum(map(sum, pairs))
-        ranked.append(Ranked(answers, pairs))
+        ranked.append(Ranked(answers, pairs, ratings))
     return ranked, counts
 
 
-def _choose(answers: list[Tokens], most: int) -> list[Tokens]:
-    """At most so many, evenly over the ranks, the best and the worst among them."""
-    if len(answers) <= most:
-        return answers
-    return [answers[i] for i in np.linspace(0, len(answers) - 1, most).round().astype(int)]
+def _choose(answers: int, most: int) -> list[int]:
+    """Places of at most so many answers, evenly over the ranks, the best and the worst among them."""
+    if answers <= most:
+        return list(range(answers))
+    return [int(place) for place in np.linspace(0, answers - 1, most).round()]
+
+
+def _ratings(record: Record) -> list[float]:
+    """One number an answer, best first: `labels.ratings` where it has one for each, else falling by 1 a rank."""
+    given = record.labels.get("ratings")
+    if isinstance(given, list) and len(given) == len(record.responses):
+        return [float(rating) for rating in given]
+    return [-float(rank) for rank in range(len(record.responses))]

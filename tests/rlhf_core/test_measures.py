@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from rlhf_core.rewards import Normalisation, final_scores, normalisation
 from rlhf_core.schedule import learning_rate_share
 from rlhf_core.settings import EvaluationSettings, Optimizer
 from rlhf_core.text_measures import distinct_n, exact_match, repeats_itself
@@ -34,21 +32,6 @@ def test_distinct_and_repetition() -> None:
     assert distinct_n([]) == 0.0
     assert repeats_itself([9, 1, 2, 3, 1, 2, 3, 1, 2, 3])
     assert not repeats_itself([9, 1, 2, 3, 1, 2, 3, 1, 2, 4])
-
-
-def test_scores_are_normalised_then_clipped_then_punished() -> None:
-    raw, finished = torch.tensor([3.0, 100.0, -100.0]), torch.tensor([True, True, False])
-    scores = final_scores(raw, finished, Normalisation(1.0, 2.0), 5.0, 1.0)
-    assert scores.tolist() == [1.0, 5.0, -6.0]
-
-
-def test_references_get_mean_0_and_deviation_1() -> None:
-    values = torch.tensor([1.0, 3.0, 8.0], dtype=torch.float64)
-    normal = normalisation(float(values.sum()), float(values.square().sum()), 3)
-    scaled = (values - normal.mean) / normal.std
-    assert float(scaled.mean()) == pytest.approx(0.0)
-    assert float(scaled.square().mean()) == pytest.approx(1.0)
-    assert normalisation(6.0, 12.0, 3).std == 1e-3  # all equal: no division by nothing
 
 
 def test_the_schedule_warms_up_and_falls_to_its_share() -> None:

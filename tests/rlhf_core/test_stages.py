@@ -177,7 +177,7 @@ def test_ppo_reports_everything_and_its_first_ratio_is_1(chain: Chain) -> None:
 def test_the_ratio_of_the_first_minibatch_of_the_first_epoch_is_exactly_1(
     chain: Chain, epochs: int, minibatches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rlhf_core.stages import ppo
+    from rlhf_core.stages import policy_gradient as ppo
 
     ratios: list[torch.Tensor] = []
     plain = ppo.policy_loss

@@ -101,6 +101,14 @@ STAGES: dict[str, dict[str, Any]] = {
         "optimizer": {"learning_rate": 1e-3},
     },
 }  # fmt: skip
+STAGES |= {
+    "rloo": STAGES["ppo"] | {"samples": 4},
+    "grpo": STAGES["ppo"] | {"samples": 4},
+    "raft": STAGES["ppo"] | {"samples": 4},
+    "best_of_n": STAGES["ppo"] | {"samples": 4},
+    "dpo": {"init": "sft", "steps": 20, "batch_size": 8, "optimizer": {"learning_rate": 1e-3}},
+}
+SPLITS = {"sft": "sft", "reward": "reward", "dpo": "reward"}  # every other kind takes prompts
 
 
 class Chain:
@@ -114,12 +122,12 @@ class Chain:
     ) -> dict[str, Any]:
         """The content of a job file; `settings` go over those of STAGES."""
         splits = self.world / "splits"
-        roles: dict[str, Any] = {"data": self.world / "corpus" if kind == "pretrain" else splits / kind}
+        roles: dict[str, Any] = {"data": self.world / "corpus" if kind == "pretrain" else splits / SPLITS.get(kind, "ppo")}
         if kind == "pretrain":
             roles["tokenizer"] = self.world / "tokenizer"
         else:
             roles["init"] = self.world / STAGES[kind]["init"] / "model"
-        if kind == "ppo":
+        if "reward_model" in STAGES[kind]:
             roles["reward_model"] = self.world / "reward" / "model"
         roles |= inputs or {}
         stage = {"kind": kind, "name": "stage", "launch": {"threads": 1}} | STAGES[kind] | settings

@@ -1,0 +1,119 @@
+"""The trained networks behind a policy gradient: a policy alone, or with a value model, apart or on its own backbone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlhf_core.batches import TokenBatch
+from rlhf_core.engine import Engine
+from rlhf_core.models import PolicyModel, selected_labels
+
+
+class Actor:
+    """A policy without a critic. `value` is None throughout."""
+
+    def __init__(self, policy: Engine) -> None:
+        self.policy = policy
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        return {"policy": self.policy}
+
+    def __call__(self, batch: TokenBatch) -> tuple[Tensor, Tensor | None]:
+        """(logits (N, V), values (N,) or None) of the response tokens, row by row."""
+        return self.policy(batch.input_ids, _select(batch)), None
+
+    def logits(self, input_ids: Tensor, select: Tensor) -> Tensor:
+        logits: Tensor = self.policy(input_ids, select)
+        return logits
+
+    def values(self, batch: TokenBatch) -> Tensor | None:
+        """(N,) float32, the value of the state before each response token."""
+        return None
+
+    def backward(self, policy_loss: Tensor, value_loss: Tensor | None) -> None:
+        """Of one micro-batch; the sum over ranks and micro-batches is the loss of the whole minibatch."""
+        self.policy.backward(policy_loss)
+
+    def step(self, rate_share: float) -> dict[str, float]:
+        """Update; gradient norms before clipping."""
+        return {"grad_norm": self.policy.step(self.rate * rate_share)}
+
+    rate: float = 0.0
+
+
+class SeparateCritic(Actor):
+    """A value model with weights and an optimizer of its own."""
+
+    def __init__(self, policy: Engine, value: Engine, value_rate: float) -> None:
+        super().__init__(policy)
+        self.value, self.value_rate = value, value_rate
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        return {"policy": self.policy, "value": self.value}
+
+    def __call__(self, batch: TokenBatch) -> tuple[Tensor, Tensor | None]:
+        return self.policy(batch.input_ids, _select(batch)), self.values(batch)
+
+    def values(self, batch: TokenBatch) -> Tensor | None:
+        values: Tensor = self.value(batch.input_ids)[_select(batch)]
+        return values
+
+    def backward(self, policy_loss: Tensor, value_loss: Tensor | None) -> None:
+        assert value_loss is not None
+        self.policy.backward(policy_loss)
+        self.value.backward(value_loss)
+
+    def step(self, rate_share: float) -> dict[str, float]:
+        return super().step(rate_share) | {"value_grad_norm": self.value.step(self.value_rate * rate_share)}
+
+
+class SharedCritic(Actor):
+    """A value head on the policy's last hidden state: one pass, one optimizer."""
+
+    def __call__(self, batch: TokenBatch) -> tuple[Tensor, Tensor | None]:
+        logits, values = self.policy(batch.input_ids, _select(batch))
+        return logits, values
+
+    def logits(self, input_ids: Tensor, select: Tensor) -> Tensor:
+        logits: Tensor = self.policy(input_ids, select)[0]
+        return logits
+
+    def values(self, batch: TokenBatch) -> Tensor | None:
+        values: Tensor = self.policy(batch.input_ids, _select(batch))[1]
+        return values
+
+    def backward(self, policy_loss: Tensor, value_loss: Tensor | None) -> None:
+        assert value_loss is not None
+        self.policy.backward(policy_loss + value_loss)
+
+
+class PolicyWithValue(PolicyModel):
+    """A causal language model with a value head on its last hidden state. Saved without the head."""
+
+    def __init__(self, model: Any, seed: int) -> None:
+        """The head's deviation is 1/sqrt(d+1) (Huang et al. 2024, summarize_from_feedback_details)."""
+        super().__init__(model)
+        width = model.get_output_embeddings().weight.shape[1]
+        self.value = nn.Linear(width, 1)
+        generator = torch.Generator().manual_seed(seed)
+        self.value.weight.data = torch.randn(1, width, generator=generator) / (width + 1) ** 0.5
+        nn.init.zeros_(self.value.bias)
+
+    def forward(self, input_ids: Tensor, select: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """(logits (N, V), values (N,) float32) at the selected positions, row by row."""
+        if self._split:
+            hidden = self.model.base_model(input_ids=input_ids, use_cache=False)[0][select]
+            logits = self.model.get_output_embeddings()(hidden)
+        else:
+            output = self.model(input_ids=input_ids, use_cache=False, output_hidden_states=True)
+            hidden, logits = output.hidden_states[-1][select], output.logits[select]
+        return logits, self.value(hidden).squeeze(-1).float()
+
+
+def _select(batch: TokenBatch) -> Tensor:
+    return selected_labels(batch.input_ids, batch.response_mask)[0]

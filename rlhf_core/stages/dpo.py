@@ -1,0 +1,251 @@
+"""Direct preference optimisation (Rafailov et al. 2023): pairs of answers, no rollout and no reward while it trains.
+
+The reference's log-probabilities never change: they are computed once, before the first step, and the reference is
+let go. Pairs come from rankings, or from the starting policy's own answers, best against worst by the rewards.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_core.batches import pad_right
+from rlhf_core.chat import Chat, Tokens, load_chat
+from rlhf_core.engine import Ranks
+from rlhf_core.errors import BadInput
+from rlhf_core.inputs import Inputs, check_length
+from rlhf_core.losses import dpo_loss, token_logprobs
+from rlhf_core.models import DTYPES, PolicyModel, load_policy, selected_labels
+from rlhf_core.records import Record, read_records
+from rlhf_core.rollout import cut_at_marks, generate, noise, without_marks
+from rlhf_core.scoring import Scoring
+from rlhf_core.settings import DpoStage
+from rlhf_core.stages.on_policy import read_prompts
+from rlhf_core.stages.supervised import Supervised
+
+_ROWS = 32
+
+
+@dataclass
+class Pair:
+    """A better and a worse answer, and what the reference gives them (log-probability of the whole, nats)."""
+
+    chosen: Tokens
+    rejected: Tokens
+    ref_chosen: float = 0.0
+    ref_rejected: float = 0.0
+
+
+class Dpo(Supervised):
+    """The loss is the mean over pairs."""
+
+    settings: DpoStage
+
+    def __init__(self, settings: DpoStage, inputs: Inputs, ranks: Ranks) -> None:
+        chat = load_chat(inputs.model("init"))
+        module = load_policy(inputs.model("init"), chat, "fp32")
+        own_length = settings.max_prompt_length + settings.max_new_tokens
+        check_length(settings, module.model, own_length if settings.pairs_from == "samples" else None)
+        data = inputs.folder("data")
+        reference = module.to(ranks.device).eval()
+        if settings.pairs_from == "samples":
+            source = OwnAnswers(settings, inputs, chat, ranks, reference)
+            self.train, self.dropped = source.pairs(data / "train.jsonl", settings.max_prompt_length)
+            self.held_out, _ = source.pairs(data / "eval.jsonl", settings.max_prompt_length)
+        else:
+            self.train, self.dropped = read_pairs(data / "train.jsonl", chat, settings)
+            self.held_out, _ = read_pairs(data / "eval.jsonl", chat, settings)
+        if not self.train:
+            raise BadInput(
+                f"{data / 'train.jsonl'}: no two answers of a prompt differ (dropped: {self.dropped})"
+            )
+        if not settings.reference_free:
+            remember(reference, self.train + self.held_out, chat, ranks, settings.precision)
+        super().__init__(settings, ranks, chat, module, len(self.train))
+
+    def weigh(self, indices: list[int]) -> int:
+        return len(indices)
+
+    def micro_loss(self, indices: list[int]) -> tuple[Tensor, dict[str, Any]]:
+        return self._loss([self.train[i] for i in indices])
+
+    def figures(self, sums: dict[str, float]) -> dict[str, float]:
+        return _means(sums, sums["weight"], "")
+
+    def _loss(self, pairs: list[Pair]) -> tuple[Tensor, dict[str, Any]]:
+        """Summed loss and sums to report; both answers of all pairs in one pass."""
+        settings = self.settings
+        rows = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+        found = answer_logprobs(self.engine, rows, self.chat, self.ranks.device)
+        ref = [pair.ref_chosen for pair in pairs] + [pair.ref_rejected for pair in pairs]
+        ratios = found[: len(rows)] - torch.tensor(ref, dtype=torch.float32, device=found.device)
+        chosen, rejected = ratios[: len(pairs)], ratios[len(pairs) :]
+        loss, right = dpo_loss(chosen, rejected, settings.beta, settings.loss, settings.label_smoothing)
+        with torch.no_grad():
+            sums = {
+                "right": right,
+                "chosen": settings.beta * chosen.sum(),
+                "rejected": settings.beta * rejected.sum(),
+            }
+        return loss + 0.0 * found.sum(), sums
+
+    def evaluate(self) -> dict[str, float]:
+        if not self.held_out:
+            return {}
+        names = ("loss", "right", "chosen", "rejected")
+        totals: dict[str, Any] = dict.fromkeys(names, 0.0)
+        batches = [self.held_out[i : i + _ROWS] for i in range(0, len(self.held_out), _ROWS)]
+        for index in range(0, len(batches), self.ranks.world):
+            position = index + self.ranks.rank
+            with torch.no_grad():
+                loss, sums = self._loss(batches[min(position, len(batches) - 1)])
+            if position < len(batches):
+                for name, value in {"loss": loss, **sums}.items():
+                    totals[name] += float(value)
+        return _means(self.ranks.sums(totals), len(self.held_out), "eval_")
+
+    def summary(self, last: dict[str, float]) -> dict[str, Any]:
+        held_out = {
+            name.removeprefix("eval_"): value for name, value in last.items() if name.startswith("eval_")
+        }
+        return {
+            **held_out,
+            "train_loss": last["loss"],
+            "train_accuracy": last["accuracy"],
+            "pairs": len(self.train),
+            "eval_pairs": len(self.held_out),
+            **{f"dropped_{name}": count for name, count in self.dropped.items()},
+        }
+
+
+def _means(sums: dict[str, float], pairs: float, prefix: str) -> dict[str, float]:
+    """`reward` is DPO's implicit one: beta times the log-ratio to the reference."""
+    return {
+        f"{prefix}loss": sums["loss"] / pairs,
+        f"{prefix}accuracy": sums["right"] / pairs,
+        f"{prefix}chosen_reward": sums["chosen"] / pairs,
+        f"{prefix}rejected_reward": sums["rejected"] / pairs,
+        f"{prefix}reward_margin": (sums["chosen"] - sums["rejected"]) / pairs,
+    }
+
+
+def answer_logprobs(policy: Any, rows: list[Tokens], chat: Chat, device: torch.device) -> Tensor:
+    """Log-probability of each row's answer, its tokens summed: (B,) float32 in nats; one row of 0 where there is none.
+
+    A rank without rows still runs the model, or the others would wait for it.
+    """
+    batch = pad_right(rows or [Tokens([chat.end_id] * 2, [False, True])], chat.pad_id).to(device)
+    select, labels = selected_labels(batch.input_ids, batch.response_mask)
+    logprobs = token_logprobs(policy(batch.input_ids, select), labels)
+    owner = torch.nonzero(select)[:, 0]
+    return torch.zeros(len(batch.lengths), device=device).index_add(0, owner, logprobs)
+
+
+@torch.no_grad()
+def remember(
+    reference: PolicyModel, pairs: list[Pair], chat: Chat, ranks: Ranks, precision: str
+) -> None:
+    """Give every pair its reference log-probabilities; each rank computes its share."""
+    own = pairs[ranks.rank :: ranks.world]
+    plain = reference if precision == "fp32" else copy.deepcopy(reference).to(DTYPES[precision])
+    found: list[tuple[float, float]] = []
+    for start in range(0, len(own), _ROWS):
+        part = own[start : start + _ROWS]
+        rows = [pair.chosen for pair in part] + [pair.rejected for pair in part]
+        values = answer_logprobs(plain, rows, chat, ranks.device).tolist()
+        found += list(zip(values[: len(part)], values[len(part) :], strict=True))
+    for rank, values_of_rank in enumerate(ranks.gather(found)):
+        for pair, (chosen, rejected) in zip(pairs[rank :: ranks.world], values_of_rank, strict=True):
+            pair.ref_chosen, pair.ref_rejected = chosen, rejected
+
+
+def read_pairs(path: Path, chat: Chat, settings: DpoStage) -> tuple[list[Pair], dict[str, int]]:
+    """Pairs of the rankings in a JSON-lines file; prompts that leave no room for an answer and pairs that are equal
+    after cutting are dropped and counted."""
+    dropped = {"too_long_prompts": 0, "equal_pairs": 0}
+    pairs: list[Pair] = []
+    records = read_records(path) if path.exists() else []
+    whole = iter(
+        chat.conversations([record.answered(text) for record in records for text in record.responses])
+    )
+    for record in records:
+        answers = [next(whole).cut(settings.max_length) for _ in record.responses]
+        if not all(any(tokens.mask) for tokens in answers):
+            dropped["too_long_prompts"] += 1
+            continue
+        for better, worse in _chosen(answers, settings.pairs):
+            if better.ids == worse.ids:
+                dropped["equal_pairs"] += 1
+            else:
+                pairs.append(Pair(better, worse))
+    return pairs, dropped
+
+
+def _chosen(answers: list[Tokens], pairs: str) -> Iterator[tuple[Tokens, Tokens]]:
+    if len(answers) < 2:
+        return
+    if pairs == "best_worst":
+        yield answers[0], answers[-1]
+        return
+    for i, better in enumerate(answers):
+        for worse in answers[i + 1 :]:
+            yield better, worse
+
+
+class OwnAnswers:
+    """Pairs from the starting policy: of `samples` answers a prompt the best and the worst."""
+
+    def __init__(
+        self, settings: DpoStage, inputs: Inputs, chat: Chat, ranks: Ranks, policy: PolicyModel
+    ) -> None:
+        self.settings, self.chat, self.ranks, self.policy = settings, chat, ranks, policy
+        self.scoring = Scoring(settings, inputs, chat, ranks, settings.precision)
+
+    def pairs(self, path: Path, longest: int) -> tuple[list[Pair], dict[str, int]]:
+        """Pairs in the prompts' order, on all ranks the same; prompts whose answers all score alike have none."""
+        prompts, too_long = read_prompts(path, self.chat, longest)
+        own = list(range(self.ranks.rank, len(prompts), self.ranks.world))
+        found: dict[int, list[tuple[list[int], float]]] = {}
+        rows = max(1, _ROWS // self.settings.samples)
+        batches = [own[i : i + rows] for i in range(0, len(own), rows)]
+        for batch in batches:
+            found |= self._answers(prompts, batch)
+        everyone = {place: known for part in self.ranks.gather(found) for place, known in part.items()}
+        pairs, alike = [], 0
+        for place, (_, ids) in enumerate(prompts):
+            ranked = sorted(everyone[place], key=lambda answer: -answer[1])
+            if ranked[0][1] == ranked[-1][1]:
+                alike += 1
+                continue
+            best, worst = (
+                Tokens(ids + answer, [False] * len(ids) + [True] * len(answer))
+                for answer in (ranked[0][0], ranked[-1][0])
+            )
+            pairs.append(Pair(best, worst))
+        return pairs, {"too_long_prompts": too_long, "equal_pairs": alike}
+
+    def _answers(
+        self, prompts: list[tuple[Record, list[int]]], places: list[int]
+    ) -> dict[int, list[tuple[list[int], float]]]:
+        """(token ids, score) of every answer to the prompts at `places`."""
+        settings, k = self.settings, self.settings.samples
+        rows = [place for place in places for _ in range(k)]
+        uniforms = torch.cat(
+            [noise(settings.seed, place + 1, k, settings.max_new_tokens) for place in places]
+        )
+        rollout = generate(
+            self.policy.model, self.chat, [prompts[place][1] for place in rows],
+            settings.max_new_tokens, settings.temperature, uniforms,
+        )  # fmt: skip
+        rollout = cut_at_marks(rollout, self.chat, settings.cut_marks)
+        texts = [without_marks(self.chat.decode(ids), settings.cut_marks) for ids in rollout.responses()]
+        raw = self.scoring.raw(rollout, [prompts[place][0] for place in rows])
+        scores = self.scoring.final(raw, rollout.finished, texts).tolist()
+        answers = list(zip(rollout.responses(), scores, strict=True))
+        return {place: answers[i * k : (i + 1) * k] for i, place in enumerate(places)}

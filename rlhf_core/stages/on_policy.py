@@ -1,0 +1,315 @@
+"""What every stage shares that learns from answers of its own: prompts, rollouts, rewards, held-out figures, saving."""
+
+from __future__ import annotations
+
+import copy
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlhf_core.batches import Order, TokenBatch
+from rlhf_core.chat import Chat, load_chat
+from rlhf_core.engine import Engine, Ranks
+from rlhf_core.errors import BadInput
+from rlhf_core.inputs import Inputs, check_length
+from rlhf_core.losses import kl_estimate, token_logprobs
+from rlhf_core.models import DTYPES, load_policy, selected_labels
+from rlhf_core.records import Record, read_records
+from rlhf_core.rollout import Rollout, cut_at_marks, generate, noise, without_marks
+from rlhf_core.scoring import Scoring
+from rlhf_core.settings import OnPolicyStage
+from rlhf_core.text_measures import commonest_share, distinct_n
+
+_SAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One rank's part of a rollout, rows of one prompt together.
+
+    records  the prompts, one a row
+    places   (B,) their places in the stage's list of prompts
+    rollout  the answers
+    texts    their texts, up to a role mark
+    raw      (B, rewards) float32
+    scores   (B,) float32, what training is given
+    """
+
+    records: list[Record]
+    places: list[int]
+    rollout: Rollout
+    texts: list[str]
+    raw: Tensor
+    scores: Tensor
+
+
+class OnPolicy(ABC):
+    """Subclasses: `step`, and what their settings add."""
+
+    def __init__(self, settings: OnPolicyStage, inputs: Inputs, ranks: Ranks) -> None:
+        self.settings, self.ranks, self.steps = settings, ranks, settings.steps
+        self.samples_a_prompt = getattr(settings, "samples", 1)
+        self._check_sizes()
+        self.chat = load_chat(inputs.model("init"))
+        policy = load_policy(inputs.model("init"), self.chat, "fp32")
+        check_length(settings, policy.model, settings.max_prompt_length + settings.max_new_tokens)
+        self.reference = self.frozen(copy.deepcopy(policy))
+        self.scoring = Scoring(settings, inputs, self.chat, ranks, settings.precision)
+        data = inputs.folder("data")
+        self.prompts, self.dropped = read_prompts(data / "train.jsonl", self.chat, settings.max_prompt_length)
+        held_out, _ = read_prompts(data / "eval.jsonl", self.chat, settings.max_prompt_length)
+        self.eval_prompts = held_out[: settings.eval_prompts]
+        if not self.prompts:
+            raise BadInput(
+                f"{data / 'train.jsonl'}: no prompt of at most {settings.max_prompt_length} tokens"
+            )
+        self.order = Order(len(self.prompts), settings.batch_size // self.samples_a_prompt, settings.seed)
+        policy = self.trained(policy)
+        # Under ZeRO-3 the policy's weights lie in pieces: answers are written by a whole copy.
+        self.writer = self.frozen(copy.deepcopy(policy)) if settings.launch.zero_stage == 3 else None
+        self.policy = Engine(
+            policy, settings.optimizer, settings.launch, settings.precision, self.accumulation, ranks
+        )
+        self.before: dict[str, float] = {}
+        self._last: Answers | None = None
+
+    # What subclasses say
+
+    updates_a_pass = 1  # minibatches
+
+    def trained(self, policy: Any) -> Any:
+        """The module that is trained, made from the loaded policy."""
+        return policy
+
+    @abstractmethod
+    def step(self, step: int, rate_share: float) -> dict[str, float]: ...
+
+    # What the loop asks for
+
+    @property
+    def engines(self) -> dict[str, Any]:
+        return {"policy": self.policy}
+
+    def begin(self, state: dict[str, Any]) -> None:
+        if state:
+            self.scoring.load(state["scoring"])
+            self.before = state["before"]
+            return
+        if self.settings.reward_normalisation != "none":
+            records, rollout, _ = self._write(1, 2**31, self.settings.max_new_tokens)
+            self.scoring.begin(self.scoring.raw(rollout, records))
+        self.before = self.evaluate()
+
+    def state(self) -> dict[str, Any]:
+        return {"scoring": self.scoring.state(), "before": self.before}
+
+    def evaluate(self) -> dict[str, float]:
+        """Answers to the held-out prompts, sampled with the same random numbers each time, scored by the yardstick of
+        the start, without clip and penalties."""
+        if not self.eval_prompts:
+            return {}
+        settings, world = self.settings, self.ranks.world
+        # as many on every rank; the repeats are not counted
+        count = -(-len(self.eval_prompts) // world) * world
+        uniforms = noise(settings.seed, 0, count, settings.max_new_tokens)[self.ranks.rank :: world]
+        places = list(range(self.ranks.rank, count, world))
+        prompts = [self.eval_prompts[place % len(self.eval_prompts)] for place in places]
+        real = torch.tensor([place < len(self.eval_prompts) for place in places], device=self.ranks.device)
+        rollout = self.answer(prompts, uniforms, settings.max_new_tokens)
+        raw = self.scoring.raw(rollout, [record for record, _ in prompts])
+        sums = {
+            "count": real.sum(),
+            "reward": self.scoring.combined(raw, at_start=True)[real].sum(),
+            "raw": raw.sum(1)[real].sum(),
+            "kl": self.kl(rollout).sum(1)[real].sum(),
+            "finished": rollout.finished[real].sum(),
+            "length": rollout.lengths[real].sum(),
+        }
+        totals = self.ranks.sums(sums)
+        count = int(totals["count"])
+        return {
+            "eval_reward": totals["reward"] / count,
+            "eval_score": totals["raw"] / count,
+            "eval_kl": totals["kl"] / count,
+            "eval_finished_share": totals["finished"] / count,
+            "eval_length": totals["length"] / count,
+        }
+
+    def samples(self) -> list[dict[str, Any]]:
+        if self._last is None:
+            return []
+        last, scores = self._last, self._last.scores.tolist()
+        return [
+            {
+                "id": last.records[i].id,
+                "prompt": last.records[i].turns[-1].text,
+                "response": last.texts[i],
+                "reward": round(scores[i], 4),
+            }
+            for i in range(min(_SAMPLES, len(scores)))
+        ]
+
+    def save(self, folder: Path) -> None:
+        state = self.policy.full_state()
+        if self.ranks.is_main:
+            self.policy.module.save(folder, self.chat, state)
+
+    def summary(self, last: dict[str, float]) -> dict[str, Any]:
+        summary: dict[str, Any] = {"prompts": len(self.prompts), "dropped_too_long_prompts": self.dropped}
+        for name, value in self.before.items():
+            short = name.removeprefix("eval_")
+            summary |= {f"{short}_before": value, f"{short}_after": last.get(name, value)}
+        summary |= {
+            "kl": last.get("eval_kl", last["kl"]),
+            "finished_share": last.get("eval_finished_share", last["finished_share"]),
+        }
+        kept = ("reward", "kl", "entropy", "length", "distinct_2")
+        summary |= {f"train_{name}": last[name] for name in kept if name in last}
+        first = next(iter(self.scoring.start.values()))
+        return {**summary, "reward_mean": first.mean, "reward_std": first.std}
+
+    # A rollout
+
+    def roll(self, step: int) -> Answers:
+        """The answers of iteration `step`, scored."""
+        settings = self.settings
+        limit = settings.max_new_tokens
+        if settings.min_new_tokens and settings.min_new_tokens < limit:
+            drawn = np.random.default_rng([settings.seed, step, 0x1E7]).integers(settings.min_new_tokens, limit + 1)
+            limit = int(drawn)
+        records, rollout, places = self._write(step, step, limit)
+        texts = [self.text(ids) for ids in rollout.responses()]
+        raw = self.scoring.raw(rollout, records)
+        self.scoring.observe(raw)
+        scores = self.scoring.final(raw, rollout.finished, texts)
+        self._last = Answers(records, places, rollout, texts, raw, scores)
+        return self._last
+
+    def _write(self, step: int, seed_step: int, limit: int) -> tuple[list[Record], Rollout, list[int]]:
+        """This rank's answers to the prompts of a step, every prompt `samples_a_prompt` times."""
+        settings, k = self.settings, self.samples_a_prompt
+        batch = self.order.batch(step)
+        own = self.own(list(range(len(batch))))
+        rows = [place * k + copy_ for place in own for copy_ in range(k)]
+        uniforms = noise(settings.seed, seed_step, settings.batch_size, settings.max_new_tokens)[rows, :limit]
+        places = [batch[row // k] for row in rows]
+        prompts = [self.prompts[place] for place in places]
+        return [record for record, _ in prompts], self.answer(prompts, uniforms, limit), places
+
+    def answer(self, prompts: list[tuple[Record, list[int]]], uniforms: Tensor, limit: int) -> Rollout:
+        if self.writer is not None:
+            self.policy.copy_to(self.writer)
+        rollout = generate(
+            (self.writer or self.policy.module).model,
+            self.chat,
+            [ids for _, ids in prompts],
+            limit,
+            self.settings.temperature,
+            uniforms,
+        )
+        return cut_at_marks(rollout, self.chat, self.settings.cut_marks)
+
+    def text(self, ids: list[int]) -> str:
+        return without_marks(self.chat.decode(ids), self.settings.cut_marks)
+
+    def figures(self, answers: Answers, kl: Tensor | None = None) -> dict[str, float]:
+        """What every kind reports of a rollout, over all ranks. Lengths are in tokens, KL in nats a response."""
+        rollout, settings = answers.rollout, self.settings
+        kl = self.kl(rollout) if kl is None else kl
+        sums: dict[str, Any] = {
+            "rows": len(answers.scores),
+            "tokens": rollout.response_mask.sum(),
+            "reward": answers.scores.sum(),
+            "raw": self.scoring.combined(answers.raw).sum(),
+            "kl": kl.sum(),
+            "negative": ((kl < -_NOISE) & rollout.response_mask).sum(),
+            "finished": rollout.finished.sum(),
+        }
+        for number, pattern in enumerate(settings.watched_patterns):
+            sums[f"watched_{number}"] = sum(bool(re.search(pattern, text)) for text in answers.texts)
+        totals = self.ranks.sums(sums)
+        rows, tokens = totals["rows"], max(totals["tokens"], 1)
+        ids = [answer for part in self.ranks.gather(rollout.responses()) for answer in part]
+        watched = [totals[f"watched_{number}"] / rows for number in range(len(settings.watched_patterns))]
+        return {
+            "reward": totals["reward"] / rows,
+            "reward_unclipped": totals["raw"] / rows,
+            "kl": totals["kl"] / rows,
+            "negative_kl_share": totals["negative"] / tokens,
+            "length": totals["tokens"] / rows,
+            "finished_share": totals["finished"] / rows,
+            "distinct_2": distinct_n(ids),
+            "phrase_share": commonest_share(ids),
+            **({"watched_share": max(watched)} if watched else {}),
+        }
+
+    # Passes over the models, in micro-batches
+
+    @torch.no_grad()
+    def kl(self, rollout: Rollout) -> Tensor:
+        """Log-ratio of policy to reference at each sampled token: (B, T), 0 outside the mask."""
+        ref = self.logprobs(self.reference, self.sequences(rollout), rollout.response_mask)
+        return torch.where(rollout.response_mask, kl_estimate(rollout.logprobs, ref), 0.0)
+
+    def sequences(self, rollout: Rollout) -> TokenBatch:
+        return rollout.sequences(self.chat.pad_id).to(self.ranks.device)
+
+    def logprobs(self, logits_of: Any, sequences: TokenBatch, mask: Tensor) -> Tensor:
+        """Log-probabilities of the response tokens at the sampling temperature: (B, T)."""
+        found = []
+        for part in self.parts(len(mask)):
+            rows = sequences.rows(part)
+            select, labels = selected_labels(rows.input_ids, rows.response_mask)
+            found.append(token_logprobs(logits_of(rows.input_ids, select), labels, self.settings.temperature))
+        return spread(torch.cat(found), mask)
+
+    def parts(self, rows: int) -> list[slice]:
+        size = min(self.micro, rows)
+        return [slice(i, min(i + size, rows)) for i in range(0, rows, size)]
+
+    # Preparation
+
+    def _check_sizes(self) -> None:
+        settings, world, k = self.settings, self.ranks.world, self.samples_a_prompt
+        unit = world * self.updates_a_pass * k
+        if settings.batch_size % unit:
+            factors = [f"ranks {world}", f"minibatches {self.updates_a_pass}", f"samples {k}"]
+            raise BadInput(
+                f"stage {settings.name}: batch_size {settings.batch_size} must be a multiple of {unit} "
+                f"({' x '.join(factors)}), so that every rank makes the same number of updates"
+            )
+        rows = settings.batch_size // (world * self.updates_a_pass)
+        self.micro = min(settings.launch.micro_batch_size or rows, rows)
+        self.accumulation = -(-rows // self.micro)
+
+    def frozen(self, module: Any) -> Any:
+        return module.to(self.ranks.device, DTYPES[self.settings.precision]).eval().requires_grad_(False)
+
+    def own(self, items: list[int]) -> list[int]:
+        """This rank's part of a batch: of every minibatch, its share. So minibatches hold the same rows on any
+        number of ranks."""
+        size = len(items) // self.updates_a_pass
+        parts = [items[i * size : (i + 1) * size] for i in range(self.updates_a_pass)]
+        return [item for part in parts for item in part[self.ranks.rank :: self.ranks.world]]
+
+
+_NOISE = 1e-5  # nats; a policy that is still its reference has estimates of either sign below this
+
+
+def spread(values: Tensor, mask: Tensor) -> Tensor:
+    """Values (N,) of the tokens that count, row by row, into (B, T) float32 with 0 elsewhere."""
+    return torch.zeros(mask.shape, dtype=torch.float32, device=mask.device).masked_scatter(mask, values.float())
+
+
+def read_prompts(path: Path, chat: Chat, longest: int) -> tuple[list[tuple[Record, list[int]]], int]:
+    """(prompts with their token ids, dropped as longer than `longest` tokens)."""
+    records = [record.prompt() for record in read_records(path)] if path.exists() else []
+    encoded = list(zip(records, chat.prompts(records), strict=True))
+    kept = [(record, ids) for record, ids in encoded if len(ids) <= longest]
+    return kept, len(encoded) - len(kept)

@@ -1,0 +1,241 @@
+"""The policy gradient behind PPO, RLOO and GRPO (Schulman et al. 2017): a rollout, advantages, clipped updates.
+
+With a single update (one epoch, one minibatch) nothing is computed twice: the sampling log-probabilities serve the
+KL, and the update's own pass gives the old log-probabilities and, where its graph fits one micro-batch, the values.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_core.batches import TokenBatch, micro_slices
+from rlhf_core.ema import Ema
+from rlhf_core.engine import Ranks
+from rlhf_core.inputs import Inputs
+from rlhf_core.losses import (
+    adapted_kl_coef,
+    kl_estimate,
+    logprobs_and_entropy,
+    policy_loss,
+    value_loss,
+)
+from rlhf_core.models import selected_labels
+from rlhf_core.settings import PolicyGradientStage
+from rlhf_core.stages.actors import Actor
+from rlhf_core.stages.on_policy import Answers, OnPolicy
+from rlhf_core.stages.ptx import Ptx
+
+Pass = tuple[Tensor, Tensor | None]  # logits (N, V), values (N,) or None
+
+
+@dataclass(frozen=True)
+class Experience:
+    """One rank's rollout, ready for updates. (B, T) tensors are over response tokens, 0 outside the mask.
+
+    sequences      prompts and answers, right-padded
+    mask           (B, T) bool
+    old_logprobs   (B, T) of the policy that wrote the tokens
+    ref_logprobs   (B, T) of the policy that training began with
+    advantages     (B, T), divided by nothing: the loss is their sum over tokens, divided by the batch's weight
+    by_rows        the batch's weight is its number of answers, not of tokens
+    old_values     (B, T) value of the state before each token, or None without a critic
+    returns        (B, T), or None
+    """
+
+    sequences: TokenBatch
+    mask: Tensor
+    old_logprobs: Tensor
+    ref_logprobs: Tensor
+    advantages: Tensor
+    by_rows: bool = False
+    old_values: Tensor | None = None
+    returns: Tensor | None = None
+
+
+class PolicyGradient(OnPolicy):
+    """Subclasses: `advantages`, and the actor where it has a critic."""
+
+    settings: PolicyGradientStage
+
+    def __init__(self, settings: PolicyGradientStage, inputs: Inputs, ranks: Ranks) -> None:
+        self.updates_a_pass = settings.minibatches
+        super().__init__(settings, inputs, ranks)
+        self.actor = self.make_actor(inputs)
+        self.actor.rate = settings.optimizer.learning_rate
+        self.kl_coef = settings.kl_coef
+        self.ema = None
+        if settings.ema_decay is not None:
+            self.ema = Ema(copy.deepcopy(self.reference.model), settings.ema_decay, ranks)
+        self.ptx = None
+        if settings.ptx_data is not None:
+            corpus, rows = inputs.folder("ptx"), settings.batch_size
+            self.ptx = Ptx(corpus, self.chat, settings.max_length, rows, settings.seed, ranks.device)
+
+    def make_actor(self, inputs: Inputs) -> Actor:
+        return Actor(self.policy)
+
+    @abstractmethod
+    def experience(self, answers: Answers, live: Pass | None) -> tuple[Experience, Tensor]:
+        """What to learn from a rollout, and its (B, T) log-ratios to the reference. `live` is the pass of the coming
+        update, where its values serve as the old ones."""
+
+    @property
+    def single(self) -> bool:
+        """One update a rollout: its ratio is 1, and its own pass gives the old log-probabilities."""
+        return self.settings.ppo_epochs * self.settings.minibatches == 1
+
+    # What the loop asks for
+
+    @property
+    def engines(self) -> dict[str, Any]:
+        return self.actor.engines | ({"ema": self.ema} if self.ema else {})
+
+    def begin(self, state: dict[str, Any]) -> None:
+        super().begin(state)
+        self.kl_coef = state.get("kl_coef", self.kl_coef)
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"kl_coef": self.kl_coef}
+
+    def save(self, folder: Path) -> None:
+        state = self.policy.full_state() if self.ema is None else self.ema.state()
+        if self.ranks.is_main:
+            self.policy.module.save(folder, self.chat, state)
+
+    def step(self, step: int, rate_share: float) -> dict[str, float]:
+        settings = self.settings
+        answers = self.roll(step)
+        live = self._live(answers)
+        data, kl = self.experience(answers, live)
+        sums: dict[str, Any] = {}
+        norms: dict[str, float] = {}
+        updates = 0
+        for number in range(settings.ppo_epochs * settings.minibatches):
+            more, norms = self._update(data, number % settings.minibatches, step, rate_share, live)
+            updates += 1
+            for name, value in more.items():
+                sums[name] = sums.get(name, 0.0) + value
+            if settings.kl_stop and self._moved(more) > settings.kl_stop:
+                break
+        if self.ema is not None:
+            self.ema.update(self._whole_policy())
+        totals = {name: value / updates for name, value in self.ranks.sums(sums).items()}
+        figures = {"loss": totals.pop("loss"), **self.figures(answers, kl), **totals, **norms}
+        figures |= self._critic_figures(data)
+        figures |= {"learning_rate": settings.optimizer.learning_rate * rate_share}
+        if settings.kl_target is not None:
+            figures["kl_coef"] = self.kl_coef
+            self.kl_coef = adapted_kl_coef(
+                self.kl_coef, figures["kl"], settings.kl_target, settings.kl_horizon, settings.batch_size
+            )
+        if settings.kl_stop is not None:
+            figures["updates"] = float(updates)
+        return figures
+
+    # An iteration
+
+    def _live(self, answers: Answers) -> Pass | None:
+        """The pass of the only update, made before the advantages are known."""
+        if not (self.single and self.accumulation == 1):
+            return None
+        return self.actor(self.sequences(answers.rollout))
+
+    def reference_logprobs(self, answers: Answers, sequences: TokenBatch) -> tuple[Tensor, Tensor]:
+        """(old, ref) log-probabilities of the response tokens, (B, T) each."""
+        mask = answers.rollout.response_mask
+        with torch.no_grad():
+            ref = self.logprobs(self.reference, sequences, mask)
+            old = answers.rollout.logprobs
+            if not self.single:
+                old = self.logprobs(self.actor.logits, sequences, mask)
+        return old, ref
+
+    def kl_in_loss(self) -> float:
+        """Weight of the KL that is part of the loss (GRPO), not of the reward."""
+        return 0.0
+
+    def _update(
+        self, data: Experience, minibatch: int, step: int, rate_share: float, live: Pass | None
+    ) -> tuple[dict[str, Any], dict[str, float]]:
+        settings, size = self.settings, len(data.mask) // self.settings.minibatches
+        first = minibatch * size
+        tokens = float(self.ranks.reduce(data.mask[first : first + size].sum()))
+        weight = float(size * self.ranks.world) if data.by_rows else tokens
+        sums: dict[str, Any] = {}
+        for part in micro_slices(size, self.micro, self.accumulation):
+            rows = slice(first + part.start, first + part.stop)
+            mask, sequences = data.mask[rows], data.sequences.rows(rows)
+            _, labels = selected_labels(sequences.input_ids, sequences.response_mask)
+            logits, values = live if live is not None else self.actor(sequences)
+            logprobs, entropy = logprobs_and_entropy(
+                logits, labels, settings.temperature, with_grad=bool(settings.entropy_coef)
+            )
+            # The only update of a rollout starts from the policy that wrote it: the ratio is 1, its gradient is not.
+            old = logprobs.detach() if self.single else data.old_logprobs[rows][mask]
+            surrogate, clipped = policy_loss(logprobs, old, data.advantages[rows][mask], settings.clip_range)
+            loss = surrogate / weight
+            if settings.entropy_coef:
+                loss = loss - settings.entropy_coef * entropy.sum() / tokens
+            if self.kl_in_loss():
+                away = kl_estimate(logprobs, data.ref_logprobs[rows][mask], "k3")
+                loss = loss + self.kl_in_loss() * (away * self.token_weights(mask)).sum() / weight
+            if self.ptx is not None:
+                pretraining = self.ptx.loss(self.actor.logits, step, self.own, rows, settings.minibatches)
+                loss = loss + settings.ptx_coef * pretraining
+                _add(sums, "ptx_loss", pretraining.detach())
+            error = None
+            if values is not None and data.old_values is not None and data.returns is not None:
+                half, value_clipped = value_loss(
+                    values, data.old_values[rows][mask], data.returns[rows][mask], self.value_clip_range
+                )
+                error = self.value_coef * half / tokens
+                _add(sums, "value_loss", half.detach() / tokens)
+                _add(sums, "value_clip_share", value_clipped / tokens)
+            self.actor.backward(loss, error)
+            with torch.no_grad():
+                log_ratio = logprobs - old
+                _add(sums, "loss", surrogate.detach() / weight)
+                _add(sums, "clip_share", clipped / tokens)
+                _add(sums, "entropy", entropy.sum() / tokens)
+                _add(sums, "ratio", log_ratio.exp().sum() / tokens)
+                zeros = torch.zeros_like(log_ratio)
+                _add(sums, "approx_kl", kl_estimate(-log_ratio, zeros, "k3").sum() / tokens)
+        return sums, self.actor.step(rate_share)
+
+    value_clip_range = 0.0
+    value_coef = 0.0
+
+    def token_weights(self, mask: Tensor) -> Tensor:
+        """(N,) of the response tokens that count, row by row."""
+        return torch.ones(int(mask.sum()), device=mask.device)
+
+    def _critic_figures(self, data: Experience) -> dict[str, float]:
+        if data.old_values is None or data.returns is None:
+            return {}
+        error = torch.where(data.mask, (data.old_values - data.returns).square(), 0.0)
+        totals = self.ranks.sums(
+            {"error": error.sum(), "returns": data.returns.sum(), "tokens": data.mask.sum()}
+        )
+        return {
+            "value_error": totals["error"] / totals["tokens"],
+            "return": totals["returns"] / totals["tokens"],
+        }
+
+    def _moved(self, sums: dict[str, Any]) -> float:
+        return self.ranks.sums({"approx_kl": sums["approx_kl"]})["approx_kl"]
+
+    def _whole_policy(self) -> Any:
+        if self.writer is not None:
+            self.policy.copy_to(self.writer)
+        return (self.writer or self.policy.module).model
+
+
+def _add(sums: dict[str, Any], name: str, value: Any) -> None:
+    sums[name] = sums.get(name, 0.0) + value
