@@ -1,127 +1,286 @@
 """Bytes of one input file, decompressed as they are asked for, so that memory is bounded by what is asked.
 
-A broken gzip member ends the stream with `BrokenStream`; `resync` goes on at the next member, as WARC and ARC files
-compress each record into a member of its own.
+Every byte has a place. WARC and ARC files compress each record into a gzip member of its own, so the place of a record
+is the offset of its member: reading can start there, which is how one big file is split among workers, and how reading
+goes on after a broken member (`resync`).
 """
 
 from __future__ import annotations
 
+import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from io import IOBase
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, cast
+from typing import BinaryIO, Literal, NamedTuple, Protocol, cast
 
 import pyarrow as pa
 
 _CHUNK = 1 << 18  # bytes read and, at most, decompressed at once
-_GZIP_MAGIC = b"\x1f\x8b\x08"
+_GZIP_MAGIC = b"\x1f\x8b"
+_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04][\x00-\x0d\xff]", re.DOTALL)  # RFC 1952, 2.3
+_MEMBER_HEAD = 10  # bytes
+_PIECE = 1 << 14  # bytes of a member fed to zlib at once; also enough of one to see how its content starts
+_XZ_MEMORY = 256 << 20  # bytes; `xz -9` needs 65 MiB to decompress
+_MAX_REREAD = 64 << 20  # bytes read twice in search of the next member, in one file: a hostile file costs no more
+_RECORD_HEAD = re.compile(rb"WARC/\d|filedesc:|[a-zA-Z][a-zA-Z0-9+.-]{1,20}://")  # WARC, or ARC's first two kinds of line
 Codec = Literal["bz2", "brotli", "gzip", "lz4", "zstd"]
-_COMPRESSIONS: dict[str, Codec] = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+_COMPRESSIONS: dict[str, Codec | Literal["xz"]] = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": "xz"}
+COMPRESSION_ENDINGS = tuple(_COMPRESSIONS)
 
 
 class BrokenStream(Exception):
     """The compressed bytes are damaged or end too early."""
 
 
+class Place(NamedTuple):
+    """Where a byte lies in a file: `within` counts in the gzip member that starts at `member`, or in the whole file
+    as it stands decompressed where `member` is None."""
+
+    member: int | None
+    within: int
+
+    def __str__(self) -> str:
+        if self.member is None:
+            return str(self.within)
+        return f"{self.member}+{self.within}" if self.within else str(self.member)
+
+    @property
+    def start(self) -> int | None:
+        """The offset at which reading of the file can start to find this byte first; None where there is none."""
+        if self.member is None:
+            return self.within
+        return None if self.within else self.member
+
+
 class Chunks(Protocol):
+    place: Place  # of the first byte that `next` returned last
+
     def next(self) -> bytes:
-        """The next bytes; b"" at the end. Raises BrokenStream."""
+        """The next bytes, of one member; b"" at the end. Raises BrokenStream."""
+
+    def damage(self) -> Place:
+        """After BrokenStream: of the member that is damaged."""
 
     def resync(self) -> bool:
-        """After BrokenStream: skip the damage. False where nothing can be read any more."""
+        """After BrokenStream: go to the next member that starts with a record. False where there is none."""
 
 
 class PlainChunks:
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, start: int = 0) -> None:
+        file.seek(start)
         self._file = file
+        self._next = start
+        self.place = Place(None, start)
 
     def next(self) -> bytes:
-        return self._file.read(_CHUNK)
+        chunk = self._file.read(_CHUNK)
+        self.place = Place(None, self._next)
+        self._next += len(chunk)
+        return chunk
+
+    def damage(self) -> Place:
+        return Place(None, self._next)
 
     def resync(self) -> bool:
         return False
 
 
-class CompressedChunks:
-    """Zstandard, bzip2 and LZ4 frames, by Arrow's codecs."""
+class _XzFile:
+    """What `CompressedChunks` needs of a file: xz streams one after the other, with bounded memory."""
 
-    def __init__(self, file: BinaryIO, compression: Codec) -> None:
-        self._stream = pa.CompressedInputStream(pa.PythonFile(cast(IOBase, file)), compression)
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+
+    def read(self, size: int) -> bytes:
+        try:
+            while True:
+                given = b""
+                if self._stream.eof:
+                    given = self._stream.unused_data.lstrip(b"\0") or self._file.read(_CHUNK).lstrip(b"\0")
+                    if not given:
+                        return b""
+                    self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+                elif self._stream.needs_input:
+                    given = self._file.read(_CHUNK)
+                    if not given:
+                        raise OSError("the file ends inside an xz stream")
+                if out := self._stream.decompress(given, size):
+                    return out
+        except lzma.LZMAError as error:
+            raise OSError(str(error)) from None
+
+
+class CompressedChunks:
+    """Zstandard, bzip2 and LZ4 frames by Arrow's codecs, xz by Python's own."""
+
+    def __init__(self, file: BinaryIO, compression: Codec | Literal["xz"]) -> None:
+        file.seek(0)
+        self._stream: pa.CompressedInputStream | _XzFile
+        if compression == "xz":
+            self._stream = _XzFile(file)
+        else:
+            self._stream = pa.CompressedInputStream(pa.PythonFile(cast(IOBase, file)), compression)
+        self._next = 0
+        self.place = Place(None, 0)
 
     def next(self) -> bytes:
         try:
-            return self._stream.read(_CHUNK)
+            chunk = self._stream.read(_CHUNK)
         except OSError as error:
             raise BrokenStream(str(error)) from None
+        self.place = Place(None, self._next)
+        self._next += len(chunk)
+        return chunk
+
+    def damage(self) -> Place:
+        return Place(None, self._next)
 
     def resync(self) -> bool:
         return False
 
 
 class GzipChunks:
-    """Gzip members one after the other."""
+    """Gzip members one after the other, from the one that starts at `start`.
 
-    def __init__(self, file: BinaryIO) -> None:
+    A member is fed to zlib in pieces that are counted from its own start: what comes out of a damaged member does not
+    depend on where in the file reading began.
+    """
+
+    def __init__(self, file: BinaryIO, start: int = 0) -> None:
         self._file = file
-        self._waiting = b""
+        self._waiting, self._at = b"", 0  # what was read of the file, and how much of it is done with
+        self._read = start  # offset in the file after `_waiting`
+        self._seek(start)
         self._member = zlib.decompressobj(31)
+        self._member_at = start
+        self._within = 0  # bytes that the member has given so far
         self._inside = False
+        self._rest = b""  # given to zlib, but its output was not asked for yet
+        self._may_reread = _MAX_REREAD
+        self.place = Place(start, 0)
 
     def next(self) -> bytes:
         while True:
-            if not self._waiting:
-                self._waiting = self._file.read(_CHUNK)
-                if not self._waiting:
-                    if self._inside:
-                        self._inside = False
-                        raise BrokenStream("the file ends inside a gzip member")
-                    return b""
+            while len(self._waiting) - self._at < _PIECE and self._append():
+                pass
             if not self._inside:
-                if not self._waiting.strip(b"\0"):  # padding after the last member
-                    self._waiting = b""
-                    continue
+                while self._at < len(self._waiting) and not self._waiting[self._at]:  # padding after the last member
+                    self._at += 1
+                if self._at == len(self._waiting):
+                    if self._append():
+                        continue
+                    return b""
                 self._member = zlib.decompressobj(31)
+                self._member_at = self._offset()
+                self._within = 0
                 self._inside = True
+            piece = self._rest
+            if not piece:
+                piece = self._waiting[self._at : self._at + _PIECE]
+                self._at += len(piece)
             try:
-                out = self._member.decompress(self._waiting, _CHUNK)
+                out = self._member.decompress(piece, _CHUNK)  # without a piece too: zlib may hold output back
             except zlib.error as error:
-                self._inside = False
-                self._waiting = self._waiting[1:]
+                self._inside, self._rest = False, b""
                 raise BrokenStream(str(error)) from None
-            if self._member.eof:
-                self._waiting = self._member.unused_data
+            if not piece and not out and not self._member.eof:
                 self._inside = False
-            else:
-                self._waiting = self._member.unconsumed_tail
+                raise BrokenStream("the file ends inside a gzip member")
+            self._rest = self._member.unconsumed_tail
+            if self._member.eof:
+                self._untake(self._member.unused_data)
+                self._inside, self._rest = False, b""
             if out:
+                self.place = Place(self._member_at, self._within)
+                self._within += len(out)
                 return out
 
+    def damage(self) -> Place:
+        return Place(self._member_at, 0)
+
     def resync(self) -> bool:
+        """What was read since the broken member began may hold whole members: it is looked through again."""
+        again = self._offset() - (self._member_at + 1)
+        if again <= self._may_reread:
+            self._may_reread -= again
+            self._seek(self._member_at + 1)
+        return self.find_record() is not None
+
+    def find_record(self, end: int | None = None) -> int | None:
+        """Go to the first member from here on that starts with a record; its offset, or None where there is none.
+
+        Members that start at `end` or later are not looked at.
+        """
         while True:
-            at = self._waiting.find(_GZIP_MAGIC)
-            if at >= 0:
-                self._waiting = self._waiting[at:]
-                return True
-            more = self._file.read(_CHUNK)
-            if not more:
-                self._waiting = b""
-                return False
-            self._waiting = self._waiting[-2:] + more
+            found = _MEMBER.search(self._waiting, self._at)
+            if found and len(self._waiting) - found.start() < _PIECE and self._append():
+                continue
+            self._at = found.start() if found else max(self._at, len(self._waiting) - _MEMBER_HEAD + 1)
+            if end is not None and self._offset() >= end:
+                return None
+            if found is None:
+                if not self._append():
+                    return None
+            elif _RECORD_HEAD.match(_first_bytes(self._waiting[self._at : self._at + _PIECE])):
+                return self._offset()
+            else:
+                self._at += 1
+
+    def _offset(self) -> int:
+        return self._read - len(self._waiting) + self._at
+
+    def _seek(self, offset: int) -> None:
+        self._file.seek(offset)
+        self._waiting, self._at, self._read = b"", 0, offset
+
+    def _untake(self, taken: bytes) -> None:
+        if self._at >= len(taken):
+            self._at -= len(taken)
+        else:
+            self._waiting, self._at = taken + self._waiting[self._at :], 0
+
+    def _append(self) -> bool:
+        more = self._file.read(_CHUNK)
+        self._read += len(more)
+        self._waiting = self._waiting[self._at :] + more
+        self._at = 0
+        return bool(more)
 
 
-def open_chunks(file: BinaryIO, name: str) -> Chunks:
-    """Chunks of `file` by its first bytes or, failing that, by the ending of `name`."""
-    head = file.read(4)
+def _first_bytes(member: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(31).decompress(member, 64)
+    except zlib.error:
+        return b""
+
+
+def codec_of(file: BinaryIO, name: str) -> Codec | Literal["xz"] | None:
+    """How `file` is compressed, by its first bytes or, failing that, by the ending of `name`; None = not at all."""
     file.seek(0)
-    if head.startswith(_GZIP_MAGIC[:2]):
-        return GzipChunks(file)
-    if head == b"\x28\xb5\x2f\xfd":
-        return CompressedChunks(file, "zstd")
-    compression = _COMPRESSIONS.get(Path(name).suffix.lower())
-    if compression == "gzip" and head:
-        return GzipChunks(file)
-    return CompressedChunks(file, compression) if compression and head else PlainChunks(file)
+    head = file.read(6)
+    file.seek(0)
+    if head.startswith(_GZIP_MAGIC):
+        return "gzip"
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return "zstd"
+    if head == b"\xfd7zXZ\0":
+        return "xz"
+    return _COMPRESSIONS.get(Path(name).suffix.lower()) if head else None
+
+
+def open_chunks(file: BinaryIO, name: str, start: int = 0) -> Chunks:
+    """Chunks of `file`, see `codec_of`. Raises ValueError for a `start` in a file that can be read from its beginning only."""
+    codec = codec_of(file, name)
+    if codec is None:
+        return PlainChunks(file, start)
+    if codec == "gzip":
+        return GzipChunks(file, start)
+    if start:
+        raise ValueError(f"{name}: {codec} can be read from its beginning only")
+    return CompressedChunks(file, codec)
 
 
 class ByteReader:
@@ -131,12 +290,34 @@ class ByteReader:
         self._chunks = chunks
         self._buffer = b""
         self._at = 0
+        self._marks: list[tuple[int, Place]] = [(0, chunks.place)]  # where in the buffer each chunk begins
 
     def _more(self) -> bool:
         chunk = self._chunks.next()
+        if not chunk:
+            return False
+        self._forget()
+        self._marks.append((len(self._buffer) - self._at, self._chunks.place))
         self._buffer = self._buffer[self._at :] + chunk
         self._at = 0
-        return bool(chunk)
+        return True
+
+    def _forget(self) -> None:
+        """Move the marks along with the buffer that loses what was taken."""
+        moved = [(index - self._at, place) for index, place in self._marks]
+        first = max((n for n, (index, _) in enumerate(moved) if index <= 0), default=0)
+        self._marks = moved[first:]
+
+    def here(self) -> Place:
+        """Of the byte after the last one taken, as far as is known without reading on."""
+        index, place = next(mark for mark in reversed(self._marks) if mark[0] <= self._at)
+        return Place(place.member, place.within + self._at - index)
+
+    def place(self) -> Place:
+        """Of the next byte; at the end, of the byte after the last. Raises BrokenStream."""
+        if self._at == len(self._buffer):
+            self._more()
+        return self.here()
 
     def peek(self, size: int) -> bytes:
         """Up to `size` bytes that come next, not taken; fewer at the end alone."""
@@ -179,7 +360,13 @@ class ByteReader:
         while (line := self.line(limit)) is not None:
             yield line
 
+    def damage(self, since: Place) -> Place:
+        """After BrokenStream: the place that names the damage. `since`: where the last record that could be read ended."""
+        member = self._chunks.damage()
+        return since if since.member == member.member else member
+
     def resync(self) -> bool:
         """Drop what is buffered and go on after the damage, see `Chunks.resync`."""
         self._buffer, self._at = b"", 0
+        self._marks = [(0, self._chunks.place)]
         return self._chunks.resync()

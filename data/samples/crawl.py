@@ -279,7 +279,7 @@ def crawl_files(seed: int) -> dict[str, bytes]:
                 members.append(gzip_member(record("request", asked, date, page.url, "application/http; msgtype=request")))
             truth.append(
                 {
-                    "source": f"{name}#{len(members)}",
+                    "source": f"{name}#{sum(map(len, members))}",  # a record's place, as the readers name it
                     "url": page.url,
                     "dirt": page.dirt,
                     "cluster": page.cluster,

@@ -10,11 +10,12 @@ import pytest
 
 from data.corpus.dedup import find_duplicates, signatures
 from data.corpus.extraction import extract_text
+from data.corpus.inputs import list_inputs
 from data.corpus.language import language_labels, rough_gate
 from data.corpus.lines import filter_lines
 from data.corpus.perplexity import perplexity_labels, train_models
 from data.corpus.quality import quality_labels
-from data.corpus.readers import ingest_file, list_inputs
+from data.corpus.readers import ingest_file
 from data.corpus.selection import select
 from data.corpus.sensitive import sensitive_labels
 from data.corpus.shard_work import run_filter, run_label
@@ -88,7 +89,7 @@ def clean(
         "perplexity", perplexity_labels, shards, perplexity, lambda n: models | {"labels": labels["language"][n]}
     )
     labels["sensitive"] = labelled("sensitive", sensitive_labels, shards, sensitive or SensitiveSettings())
-    counts = select(shards, labels, out / "corpus", SelectionSettings())
+    counts = select(shards, labels, out / "corpus", SelectionSettings()).counts
     counts.check()
     assert counts.documents_in == expected
     return counts

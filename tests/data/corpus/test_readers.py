@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.corpus.readers import ingest_file, iso_date, list_inputs
+from data.corpus.dates import iso_date
+from data.corpus.inputs import list_inputs
+from data.corpus.readers import ingest_file
 from data.document import Counts
 from data.settings import IngestSettings
 from tests.data.corpus.helpers import REAL, gz, http, read_all, warc_record
@@ -66,7 +68,8 @@ def test_warc(tmp_path: Path, compressed: bool) -> None:
     reasons = {"http_status": 1, "not_html": 1, "empty_record": 1, "broken_record": 1, "too_large": 1}
     assert counts == Counts(8, 3, reasons)
     kept = read_all(tmp_path / "out/0/documents")
-    assert [row["source"] for row in kept] == [f"{path.name}#{n}" for n in (2, 7, 9)]
+    sizes = [len(gz(record)) if compressed else len(record) for record in records]
+    assert [row["source"] for row in kept] == [f"{path.name}#{sum(sizes[:n])}" for n in (2, 7, 9)]
     assert kept[0]["html"] == HTML
     assert kept[0]["url"] == "http://a.example/1 2"
     assert kept[0]["date"] == "2024-05-01T10:00:00Z"
