@@ -82,10 +82,10 @@ def test_every_response_has_its_line_of_truth() -> None:
     kinds: Counter[str] = Counter()
     for path in archives():
         with path.open("rb") as stream:
-            for number, record in enumerate(ArchiveIterator(stream, parse_http=False)):
+            for record in ArchiveIterator(stream, parse_http=False):
                 kinds[record.headers["WARC-Type"]] += 1
                 if record.record_type == WarcRecordType.response:
-                    found[f"{path.name}#{number}"] = record.headers["WARC-Target-URI"]
+                    found[f"{path.name}#{record.stream_pos}"] = record.headers["WARC-Target-URI"]
     assert found == {source: row["url"] for source, row in truth.items()}
     assert set(kinds) == {"warcinfo", "request", "response", "metadata"}
 
