@@ -28,11 +28,12 @@ from data.settings import (
     SensitiveSettings,
     UrlSettings,
 )
-from rlhf_core.settings import AnyStage, EvaluationSettings, PpoStage, RewardStage, TokenizerSettings
+from rlhf_core.settings import AnyStage, EvaluationSettings, RewardStage, TokenizerSettings
 from tasks.publishing import PublishSettings
 
 RECIPES = Path(__file__).parent / "recipes"
 PATH_KEYS = ("corpus", "truth", "seed_tasks", "preferences", "questions")
+DATA_KEYS = {"ptx": "ptx_data"}
 SPLITS = ("splits/sft", "splits/reward", "splits/ppo")
 
 
@@ -98,12 +99,13 @@ class Recipe(BaseModel):
         for stage in self.training:
             if stage.name in earlier or stage.name in type(self).model_fields:
                 raise ValueError(f"training: the name {stage.name!r} is taken; give every stage a name of its own")
-            _check_reference(stage.name, "init", stage.init, earlier)
-            if isinstance(stage, PpoStage):
-                _check_reference(stage.name, "reward_model", stage.reward_model, earlier, kind="reward")
-                _check_reference(stage.name, "value_init", stage.value_init, earlier)
-            if stage.data not in ("corpus", *SPLITS):
-                raise ValueError(f"{stage.name}.data: {stage.data!r} is not one of corpus, {', '.join(SPLITS)}")
+            for role, model in stage.models().items():
+                kind = "reward" if role.startswith("reward") else None
+                _check_reference(stage.name, role, model, earlier, kind)
+            for role, source in stage.datasets().items():
+                known = ("corpus",) if role == "ptx" else ("corpus", *SPLITS)
+                if source not in known:
+                    raise ValueError(f"{stage.name}.{DATA_KEYS.get(role, role)}: {source!r} is not one of {', '.join(known)}")
             if stage.init is None and stage.kind != "pretrain":
                 raise ValueError(f"{stage.name}.init: name the stage or model to start from; allowed: {_choices(earlier)}")
             if isinstance(stage, RewardStage) and stage.data != "splits/reward":

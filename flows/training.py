@@ -10,7 +10,7 @@ from prefect import flow
 from flows import corpus, instructions
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
-from rlhf_core.settings import PpoStage, PretrainStage, TrainingStage
+from rlhf_core.settings import PretrainStage, TrainingStage
 from tasks.artifacts import Files
 from tasks.stage import Made, Run
 from tasks.training import train, train_tokenizer
@@ -36,19 +36,17 @@ def inputs(stage: TrainingStage, made: dict[str, Made]) -> tuple[dict[str, Made 
     """A stage's artifacts by role, and where in each artifact (or on the hub) the role's input lies."""
     artifacts: dict[str, Made | Files] = {}
     folders: dict[str, str] = {}
-    source, _, folder = stage.data.partition("/")
-    artifacts["data"], folders["data"] = made[source], folder
+    for role, data in stage.datasets().items():
+        source, _, folder = data.partition("/")
+        artifacts[role], folders[role] = made[source], folder
     if _starts_from_nothing(stage):
         artifacts["tokenizer"], folders["tokenizer"] = made["tokenizer"], "tokenizer"
-    models = {"init": stage.init}
-    if isinstance(stage, PpoStage):
-        models |= {"reward_model": stage.reward_model, "value_init": stage.value_init}
-    for role, model in models.items():
+    for role, model in stage.models().items():
         if model in made:
             artifacts[role], folders[role] = made[model], "model"
         elif model and Path(model).is_dir():
             artifacts[role], folders[role] = Files.of(model), ""
-        elif model:
+        else:
             folders[role] = model
     return artifacts, folders
 

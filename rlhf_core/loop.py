@@ -53,7 +53,7 @@ class Stage(Protocol):
 
 def run(job: Job, settings: TrainingStage, stage: Stage, ranks: Ranks) -> None:
     """Train `stage` to its end, from its last checkpoint where there is one."""
-    recorder = Recorder(Path(job.output), ranks.is_main)
+    recorder = Recorder(Path(job.output), ranks.is_main, settings.tensorboard)
     checkpoints = Checkpoints(Path(job.work), job_identity(settings, ranks), ranks)
 
     def write(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""metrics.jsonl, samples.jsonl and summary.json of a job, written by rank 0 alone."""
+"""metrics.jsonl, samples.jsonl, summary.json and TensorBoard's curves of a job, written by rank 0 alone."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rlhf_core.errors import BadInput
+from rlhf_core.watch import warnings
+
 
 class Recorder:
-    """Appends one line a step. `seconds` counts the training time of all attempts together."""
+    """Appends one line a step, and says what is wrong with the run as soon as the figures show it.
 
-    def __init__(self, output: Path, is_main: bool) -> None:
+    `seconds` counts the training time of all attempts together.
+    """
+
+    def __init__(self, output: Path, is_main: bool, tensorboard: bool = False) -> None:
         self.output, self.is_main = output, is_main
+        self._writer = _tensorboard() if tensorboard and is_main else None
+        self._curves: Any = None
+        self._lines: list[dict[str, float]] = []
+        self._warned: set[str] = set()
         self.metrics, self.samples = output / "metrics.jsonl", output / "samples.jsonl"
         self._began, self._before = time.monotonic(), 0.0
         if is_main:
@@ -38,11 +48,16 @@ class Recorder:
                 shutil.copyfile(kept, file)
             else:
                 file.unlink(missing_ok=True)
+        self._lines = _read(self.metrics)
 
     def write(self, step: int, steps: int, figures: dict[str, float]) -> None:
         if self.is_main:
             line = {"step": step, "steps": steps, "seconds": round(self.seconds, 3)}
-            _append(self.metrics, line | {name: _short(value) for name, value in figures.items()})
+            line |= {name: _short(value) for name, value in figures.items()}
+            _append(self.metrics, line)
+            self._lines.append(line)
+            self._warn(step)
+            self._draw(step, figures)
 
     def write_samples(self, samples: list[dict[str, Any]]) -> None:
         if self.is_main:
@@ -50,11 +65,43 @@ class Recorder:
                 _append(self.samples, sample)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
+        """`warnings` are added: those that hold at the end."""
         if self.is_main:
-            text = json.dumps(
-                {name: _short(value) for name, value in summary.items()}, ensure_ascii=False, indent=2
-            )
+            if self._curves is not None:
+                self._curves.close()
+            found = list(warnings(self._lines).values())
+            summary = {name: _short(value) for name, value in summary.items()}
+            summary |= {"warnings": found} if found else {}
+            text = json.dumps(summary, ensure_ascii=False, indent=2)
             (self.output / "summary.json").write_text(text + "\n", encoding="utf-8")
+
+    def _draw(self, step: int, figures: dict[str, float]) -> None:
+        if self._writer is None:
+            return
+        if self._curves is None:  # a resumed run writes again what came after its checkpoint
+            self._curves = self._writer(str(self.output / "tensorboard"), purge_step=step)
+        for name, value in figures.items():
+            self._curves.add_scalar(name, value, step)
+
+    def _warn(self, step: int) -> None:
+        for kind, text in warnings(self._lines).items():
+            if kind not in self._warned:
+                self._warned.add(kind)
+                print(f"warning: step {step}: {text}", flush=True)
+
+
+def _tensorboard() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise BadInput("tensorboard: true needs the extra: pip install 'crawl2chat[tensorboard]'") from None
+    return SummaryWriter
+
+
+def _read(path: Path) -> list[dict[str, float]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:

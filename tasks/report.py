@@ -30,7 +30,8 @@ CURVES: dict[str, list[list[str]]] = {
     "pretrain": [["loss", "eval_loss"], ["learning_rate"]],
     "sft": [["loss", "eval_loss"], ["learning_rate"]],
     "reward": [["loss", "eval_loss"], ["accuracy", "eval_accuracy"]],
-    "ppo": [["reward"], ["kl"], ["entropy"], ["length"]],
+    **dict.fromkeys(("ppo", "rloo", "grpo", "raft", "best_of_n"), [["reward"], ["kl"], ["entropy"], ["length"], ["distinct_2"]]),
+    "dpo": [["loss", "eval_loss"], ["accuracy", "eval_accuracy"], ["chosen_reward", "rejected_reward"]],
 }
 
 
@@ -106,11 +107,12 @@ def warnings(figures: Mapping[str, Any], stages: Sequence[AnyStage]) -> list[str
         found.append(f"Only {corpus['kept']:,} of {corpus['documents_in']:,} documents were kept; most were dropped as {worst}.")
     for stage in stages:
         own = figures[stage.name]
+        found += [f"{stage.name}: {text}" for text in own.get("warnings", [])]  # what its training said
         if own.get("kl", 0) > 10:
             found.append(f"{stage.name}: the policy has moved {own['kl']:.1f} nats a response away from its start; raise kl_coef.")
         if own.get("reward_after", 0) < own.get("reward_before", float("-inf")):
             found.append(f"{stage.name}: the reward fell from {own['reward_before']:.2f} to {own['reward_after']:.2f}.")
-        if own.get("accuracy", 1) < 0.6:
+        if stage.kind == "reward" and own.get("accuracy", 1) < 0.6:
             found.append(f"{stage.name}: the reward model orders only {own['accuracy']:.0%} of held-out pairs right.")
     return found
 
@@ -140,8 +142,11 @@ def _page(figures: Mapping[str, Any], pictures: Mapping[str, str], samples: list
     environment.filters["number"] = lambda value: f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"
     way = [{"name": name, "out": _out(stage)} for name, stage in made.items()]
     headline = [("documents kept", figures["corpus"]["kept"])]
-    for name, keys in {"pretrain": ["perplexity"], "sft": ["exact_match"], "reward_model": ["accuracy"], "ppo": ["win_rate", "kl"]}.items():
-        headline += [(f"{name}: {key}", figures[name][key]) for key in keys if key in figures.get(name, {})]
+    keys = {"pretrain": ["perplexity"], "sft": ["exact_match"], "reward_model": ["accuracy"]}
+    for name, own in figures.items():
+        if isinstance(own, dict):  # the policy that was compared has a win rate, whatever its stage is called
+            shown = keys.get(name, ["win_rate", "kl"] if "win_rate" in own else [])
+            headline += [(f"{name}: {key}", own[key]) for key in shown if key in own]
     return environment.get_template("report.html.j2").render(
         report=figures,
         headline=headline,

@@ -45,6 +45,7 @@ def headline(manifest: Manifest) -> str:
     if "documents_in" in counts:
         parts.append(f"{counts['documents_in']:,} in, {counts['kept']:,} kept")
     parts += [f"{name} {_number(value)}" for name, value in list(manifest.metrics.items())[:6] if not isinstance(value, dict | list)]
+    parts += [f"warning: {text}" for text in _warnings(manifest)]
     return " · ".join(parts) or f"{manifest.seconds:.1f} s"
 
 
@@ -56,11 +57,18 @@ def _page(manifest: Manifest, artifact: Artifact) -> str:
         lines += ["| dropped because | documents | share |", "|---|---:|---:|"]
         lines += [f"| {reason} | {count:,} | {count / total:.1%} |" for reason, count in sorted(dropped.items(), key=lambda item: -item[1])]
         lines.append("")
+    lines += [f"**Warning:** {text}\n" for text in _warnings(manifest)]
     figures = {name: value for name, value in manifest.metrics.items() if not isinstance(value, dict | list)}
     if figures:
         lines += ["| figure | value |", "|---|---:|", *(f"| {name} | {_number(value)} |" for name, value in figures.items()), ""]
     lines += ["Made from:", *(f"- {role}: `{given.stage or given.path}` {given.fingerprint}" for role, given in manifest.inputs.items())]
     return "\n".join(lines)
+
+
+def _warnings(manifest: Manifest) -> list[str]:
+    """What the stage itself found worrying (rlhf_core/watch.py); the report only counts its warnings."""
+    found = manifest.metrics.get("warnings")
+    return found if isinstance(found, list) else []
 
 
 class Progress:
