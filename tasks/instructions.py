@@ -67,6 +67,6 @@ def split(
 
 def _counts(summary: dict[str, Any]) -> dict[str, Any]:
     """Every seed's instance and every generated item: kept or rejected with its reason."""
-    dropped = dict(Counter(summary["rejected"]) + Counter(summary["seed_rejected"]))
+    dropped = dict(Counter(summary["rejected"]) + Counter(summary["seed_rejected"]) + Counter(summary["instances_rejected"]))
     kept = summary["conversations"]
     return {"documents_in": kept + sum(dropped.values()), "kept": kept, "dropped": dropped}

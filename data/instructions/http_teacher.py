@@ -11,8 +11,11 @@ import hashlib
 import json
 import os
 import random
+import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -20,7 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from data.instructions.lines import excerpt, write_json
-from data.instructions.settings import SelfInstructSettings
+from data.instructions.settings import TeacherSettings
 from data.instructions.teacher import Completion, Prompt, TeacherError, completion_from
 
 _FIRST_WAIT = 1.0  # seconds before the second try; doubles with each
@@ -42,12 +45,15 @@ class _Retry(Exception):
 class HttpTeacher:
     """Asks `POST {url}/chat/completions`. Answers are cached on disk by request, so that nothing is paid twice.
 
+    Several threads may ask at a time; `concurrency` of them are let through, the others wait their turn.
+
     Args:
         url: base URL, with or without a final slash, e.g. http://localhost:8000/v1; a query has no place in it.
         key_variable: environment variable with the key; unset or empty = no Authorization header.
         timeout: seconds of one request, from sending to the last byte, however slowly bytes come.
         retries: further tries after 408, 409, 425, 429, 5xx, a time-out, a broken connection or a broken answer. A
             server that has never answered is given two further tries only, so that a wrong URL fails within seconds.
+        concurrency: requests in flight at most.
         cache: folder of answers by request; null = no cache.
         sleep: waits that many seconds (tests pass their own).
     """
@@ -60,6 +66,7 @@ class HttpTeacher:
         key_variable: str = "TEACHER_API_KEY",
         timeout: float = 120,
         retries: int = 5,
+        concurrency: int = 4,
         cache: Path | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -71,16 +78,25 @@ class HttpTeacher:
         self._cache = cache
         self._sleep = sleep
         self._answered = False
-        self._client = httpx.Client(timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)))
+        self._slots = threading.BoundedSemaphore(concurrency)
+        self._lock = threading.Lock()
+        self._client = httpx.Client(
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS), pool=None),
+            limits=httpx.Limits(max_connections=concurrency),
+        )
         self.requests = 0  # sent over the network, tries counted one by one
 
     @classmethod
-    def from_settings(cls, settings: SelfInstructSettings, cache: Path | None) -> HttpTeacher:
-        if settings.teacher_url is None or not settings.teacher_model:
+    def from_settings(
+        cls, settings: TeacherSettings, cache: Path | None, url: str | None = None, model: str | None = None
+    ) -> HttpTeacher:
+        """The settings' teacher; `url` and `model` where they are known only now (a model served by the stage itself)."""
+        url, model = url or settings.teacher_url, model or settings.teacher_model
+        if url is None or not model:
             raise ValueError("teacher_url and teacher_model are needed")
         return cls(
-            settings.teacher_url, settings.teacher_model, key_variable=settings.teacher_key_variable,
-            timeout=settings.teacher_timeout_seconds, retries=settings.teacher_retries, cache=cache,
+            url, model, key_variable=settings.teacher_key_variable, timeout=settings.teacher_timeout_seconds,
+            retries=settings.teacher_retries, concurrency=settings.teacher_concurrency, cache=cache,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -98,6 +114,11 @@ class HttpTeacher:
         cached = self._cached(body)
         if cached is not None:
             return cached
+        with self._slots:
+            return self._insist(prompt, body)
+
+    def _insist(self, prompt: Prompt, body: dict[str, Any]) -> Completion:
+        """Ask until there is an answer, or no try is left. A thread that waits keeps its slot, so the server is left in peace."""
         waits = random.Random(prompt.call)  # noqa: S311  # jitter is no secret
         attempt = 0
         while True:
@@ -130,7 +151,8 @@ class HttpTeacher:
     def _ask(self, body: dict[str, Any]) -> Completion:
         key = self._key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self.requests += 1
+        with self._lock:
+            self.requests += 1
         deadline = time.monotonic() + self._timeout
         try:
             with self._client.stream("POST", self._url, json=body, headers=headers) as response:
@@ -166,7 +188,7 @@ class HttpTeacher:
     def _refused(self, status: int, text: str, wait: str | None) -> None:
         cause = f"HTTP {status}: {excerpt(' '.join(text.split()))}"
         if status in _RETRIED or status >= 500:
-            raise _Retry(cause, float(wait) if wait is not None and wait.isdecimal() else None)
+            raise _Retry(cause, _seconds(wait))
         if status in (401, 403):
             state = "is set, but was not accepted" if self._key() else "is not set"
             raise self._error(cause, f"the environment variable {self._key_variable} {state}")
@@ -221,6 +243,19 @@ def _completion(text: str) -> Completion:
         return completion_from({"text": content, "finish_reason": reason, "usage": answer.get("usage")})
     except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise _Retry(f"the answer is no chat completion ({type(error).__name__}): {excerpt(text)!r}") from None
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """What a Retry-After header asks for: seconds, or an HTTP date (RFC 9110, 10.2.3); None where it says neither."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        date = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return max(0.0, ((date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
 
 
 def _advice(failed: _Retry) -> str:

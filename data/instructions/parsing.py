@@ -23,16 +23,16 @@ _BOLD = r"(?:\*\*|__)?"
 _NUMBER = rf"(?:(?:Task|任务|No\.?)?{_GAP}#?[(（]?\d{{1,9}}{_GAP}[.．、)）:：]{_GAP})?"
 
 
-def _at_line_start(*names: str) -> re.Pattern[str]:
+def at_line_start(*names: str) -> re.Pattern[str]:
     """`Input:`, `**Input**:`, `2. Input :` at the start of a line, with one of `names`."""
     mark = rf"{_BOLD}(?:{'|'.join(names)}){_GAP}{_BOLD}{_GAP}[:：]{_GAP}{_BOLD}"
     return re.compile(rf"^{_GAP}{_BOLD}{_NUMBER}{mark}", re.MULTILINE | re.IGNORECASE)
 
 
-_SEPARATOR = re.compile(rf"^{_GAP}#{{2,9}}{_GAP}$", re.MULTILINE)
-_HEADER = _at_line_start("Instruction", "指令", "指示")
-_INPUT = _at_line_start("Input", "输入")
-_OUTPUT = _at_line_start("Output", "输出", "回答")
+SEPARATOR = re.compile(rf"^{_GAP}#{{2,9}}{_GAP}$", re.MULTILINE)
+_HEADER = at_line_start("Instruction", "指令", "指示")
+INPUT = at_line_start("Input", "输入")
+OUTPUT = at_line_start("Output", "输出", "回答")
 
 
 @dataclass(frozen=True)
@@ -52,25 +52,25 @@ def parse(text: str, finish_reason: str) -> list[Item]:
 
     A completion that ends with a separator was cut after its last item, which is then whole.
     """
-    pieces = _pieces(text)
-    cut = finish_reason == "length" and not text.rstrip().endswith("##")
+    found = pieces(text, _HEADER)
+    is_cut = finish_reason == "length" and not text.rstrip().endswith("##")
     items = []
-    for position, piece in enumerate(pieces):
+    for position, piece in enumerate(found):
         item = _item(position, piece)
-        if cut and position == len(pieces) - 1:
+        if is_cut and position == len(found) - 1:
             item = Item(position, piece, item.instruction, item.input, item.output, "truncated")
         items.append(item)
     return items
 
 
-def _pieces(text: str) -> list[str]:
+def pieces(text: str, header: re.Pattern[str]) -> list[str]:
     """Split at separator lines and before every header; blank pieces are no items."""
-    pieces = []
-    for block in _SEPARATOR.split(text.replace("\r\n", "\n")):
-        starts = [match.start() for match in _HEADER.finditer(block)]
+    found = []
+    for block in SEPARATOR.split(text.replace("\r\n", "\n")):
+        starts = [match.start() for match in header.finditer(block)]
         bounds = [0, *(start for start in starts if start), len(block)]
-        pieces += [block[start:end].strip() for start, end in pairwise(bounds)]
-    return [piece for piece in pieces if piece]
+        found += [block[start:end].strip() for start, end in pairwise(bounds)]
+    return [piece for piece in found if piece]
 
 
 def _item(position: int, piece: str) -> Item:
@@ -78,8 +78,8 @@ def _item(position: int, piece: str) -> Item:
     if header is None:
         return Item(position, piece, reason="unparsable")
     body = piece[header.end() :]
-    head, output = _cut(body, _OUTPUT)
-    instruction, given = _cut(head, _INPUT)
+    head, output = cut(body, OUTPUT)
+    instruction, given = cut(head, INPUT)
     if not instruction.strip():
         return Item(position, piece, reason="unparsable")
     given = (given or "").strip()
@@ -89,6 +89,7 @@ def _item(position: int, piece: str) -> Item:
     )  # fmt: skip
 
 
-def _cut(text: str, pattern: re.Pattern[str]) -> tuple[str, str | None]:
+def cut(text: str, pattern: re.Pattern[str]) -> tuple[str, str | None]:
+    """`text` before and after the first mark; None where there is no mark."""
     match = pattern.search(text)
     return (text, None) if match is None else (text[: match.start()], text[match.end() :])

@@ -61,17 +61,42 @@ _CHINESE = """\
 - 严格保持清单的格式：编号、指令、输入、输出，任务之间用 ### 隔开。
 """
 _ASK = {"en": _ENGLISH, "zh": _CHINESE}
+# What the requirements say of inputs and outputs, where only instructions are asked for.
+_BARE = {
+    "en": (
+        ("- Give an input only", "- The output is"),
+        "- Keep exactly the form of the list: number, Instruction, and ### between tasks. Write neither inputs nor answers.\n",
+    ),
+    "zh": (("- 只有任务确实", "- 输出是"), "- 严格保持清单的格式：编号、指令，任务之间用 ### 隔开。不要写输入，也不要写回答。\n"),
+}
 LANGUAGES = tuple(_ASK)
 
 
-def prompt_text(exemplars: Sequence[Task], lang: str, count: int) -> str:
-    """The whole prompt: requirements, then the exemplars numbered from 1; the answer goes on with the next number."""
-    return _ASK[lang].format(count=count) + "\n" + "".join(
-        f"{number}. {_shown(task, lang)}\n{SEPARATOR}\n" for number, task in enumerate(exemplars, 1)
+def prompt_text(exemplars: Sequence[Task], lang: str, count: int, bare: bool = False) -> str:
+    """The whole prompt: requirements, then the exemplars numbered from 1; the answer goes on with the next number.
+
+    Args:
+        bare: instructions alone are shown and asked for.
+    """
+    return requirements(lang, count, bare) + "\n" + "".join(
+        f"{number}. {shown(task, lang, bare)}\n{SEPARATOR}\n" for number, task in enumerate(exemplars, 1)
     )  # fmt: skip
 
 
-def _shown(task: Task, lang: str) -> str:
+def requirements(lang: str, count: int, bare: bool = False) -> str:
+    """What a new task must be like, as lines."""
+    text = _ASK[lang].format(count=count)
+    if not bare:
+        return text
+    left_out, form = _BARE[lang]
+    lines = text.splitlines(keepends=True)[:-1]
+    return "".join(line for line in lines if not line.startswith(left_out)) + form
+
+
+def shown(task: Task, lang: str, bare: bool = False) -> str:
+    """A task in the grammar that `parsing.py` reads."""
     marks = MARKS[lang]
+    if bare:
+        return f"{marks.instruction}{marks.colon}{task.instruction}"
     fields = ((marks.instruction, task.instruction), (marks.input, task.input or marks.no_input), (marks.output, task.output))
     return "\n".join(f"{name}{marks.colon}{text}" for name, text in fields)

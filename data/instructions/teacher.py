@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from data.instructions.lines import dump
+from data.instructions.settings import TeacherSettings
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens)
+
+    def report(self, settings: TeacherSettings) -> dict[str, Any]:
+        """Tokens and what they cost by the settings' prices (per million)."""
+        cost = (self.prompt_tokens * settings.price_prompt + self.completion_tokens * settings.price_completion) / 1e6
+        return {"tokens": {"prompt": self.prompt_tokens, "completion": self.completion_tokens}, "cost": round(cost, 6)}
 
 
 @dataclass(frozen=True)
@@ -109,8 +117,9 @@ class JournaledTeacher:
     prompt is not the one now asked for (other seeds, another setting) ends the replay: what follows it is cut off.
     """
 
-    def __init__(self, teacher: Teacher, path: Path) -> None:
+    def __init__(self, teacher: Teacher, path: Path, concurrency: int = 1) -> None:
         self._teacher = teacher
+        self._concurrency = concurrency
         self._path = path
         self._written: list[tuple[str, Completion, int]] = []  # prompt key, completion, end in bytes
         self._load()
@@ -119,14 +128,42 @@ class JournaledTeacher:
         return len(self._written)
 
     def complete(self, prompt: Prompt) -> Completion:
-        if prompt.call < len(self._written):
+        found = self.complete_all([prompt])
+        if not found:
+            raise Exhausted
+        return found[0]
+
+    def complete_all(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        """The completions of calls that follow each other, `concurrency` of them asked at a time, journaled in their order.
+
+        Shorter than `prompts` where the teacher has no more to say. A TeacherError is raised once the completions before
+        it are written.
+        """
+        done: list[Completion] = []
+        for prompt in prompts:
+            if prompt.call >= len(self._written):
+                break
             key, completion, _ = self._written[prompt.call]
-            if key == prompt.key():
-                return completion
-            self._cut(prompt.call)
-        completion = self._teacher.complete(prompt)
-        self._append(prompt.key(), completion)
-        return completion
+            if key != prompt.key():
+                self._cut(prompt.call)
+                break
+            done.append(completion)
+        asked = prompts[len(done) :]
+        if not asked:
+            return done
+        with ThreadPoolExecutor(min(self._concurrency, len(asked))) as pool:
+            futures = [pool.submit(self._teacher.complete, prompt) for prompt in asked]
+            try:
+                for prompt, future in zip(asked, futures, strict=True):
+                    completion = future.result()
+                    self._append(prompt.key(), completion)
+                    done.append(completion)
+            except Exhausted:
+                pass
+            finally:
+                for future in futures:
+                    future.cancel()
+        return done
 
     def _load(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

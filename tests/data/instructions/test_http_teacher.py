@@ -10,6 +10,8 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import pytest
 from data.instructions.http_teacher import HttpTeacher
 from data.instructions.self_instruct import run
 from data.instructions.settings import SelfInstructSettings
-from data.instructions.teacher import Completion, Prompt, TeacherError, Usage
+from data.instructions.teacher import Completion, JournaledTeacher, Prompt, TeacherError, Usage
 from tests.data.instructions.test_self_instruct import SEEDS, block
 
 KEY = 'sk-very/secret"key'
@@ -37,6 +39,7 @@ class Server(ThreadingHTTPServer):
         self.seen: list[dict[str, Any]] = []
         self.authorizations: list[str | None] = []
         self.lock = threading.Lock()
+        self.in_flight = self.most_in_flight = 0
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that gave up leaves a broken pipe: part of the game, and not worth a traceback."""
@@ -53,6 +56,16 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self) -> None:
+        with self.server.lock:
+            self.server.in_flight += 1
+            self.server.most_in_flight = max(self.server.most_in_flight, self.server.in_flight)
+        try:
+            self.answer()
+        finally:
+            with self.server.lock:
+                self.server.in_flight -= 1
+
+    def answer(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             number = len(self.server.seen)
@@ -70,6 +83,13 @@ class Handler(BaseHTTPRequestHandler):
         elif act == "truncate":
             self.send(200, good[:40], length=len(good))
             self.close_connection = True
+        elif act == "take a moment":
+            time.sleep(0.05)
+            with self.server.lock:  # before the client can ask again
+                self.server.in_flight -= 1
+            self.send(200, good)
+            with self.server.lock:
+                self.server.in_flight += 1
         elif act == "slow":
             time.sleep(1.5)
         elif act == "drip":
@@ -171,6 +191,37 @@ def test_it_waits_as_long_as_the_server_asks_within_reason(server: Server) -> No
     teacher.complete(PROMPT)
     assert teacher.waited[:2] == [7, 60]
     assert 3 <= teacher.waited[2] <= 5
+
+
+def test_it_waits_until_the_date_that_the_server_names(server: Server) -> None:
+    dates = [format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True) for seconds in (30, -3600)]
+    server.script = [*((503, "", {"Retry-After": date}) for date in dates), "ok"]
+    teacher = Teacher(server.url)
+    teacher.complete(PROMPT)
+    assert 25 <= teacher.waited[0] <= 30
+    assert teacher.waited[1] == 0
+
+
+def test_no_more_requests_in_flight_than_allowed(server: Server, tmp_path: Path) -> None:
+    server.script = ["take a moment"]
+    prompts = [Prompt("Continue.", "en", call) for call in range(12)]
+    journaled = JournaledTeacher(Teacher(server.url, concurrency=3), tmp_path / "journal", concurrency=6)
+    assert len(journaled.complete_all(prompts)) == 12
+    assert server.most_in_flight == 3
+    assert [json.loads(line)["key"] for line in (tmp_path / "journal").read_text().splitlines()] == [prompt.key() for prompt in prompts]
+
+
+def test_of_calls_asked_together_the_paid_ones_are_kept_when_one_fails(server: Server, tmp_path: Path) -> None:
+    server.script = ["ok", "ok", (400, "no", {}), "ok"]
+    prompts = [Prompt("Continue.", "en", call) for call in range(4)]
+    with pytest.raises(TeacherError, match="HTTP 400: no"):
+        JournaledTeacher(Teacher(server.url, cache=tmp_path / "cache"), tmp_path / "journal").complete_all(prompts)
+    paid = len(list((tmp_path / "cache").rglob("*.json")))
+    assert paid == len(server.seen) - 1
+    server.script = ["ok"]
+    again = Teacher(server.url, cache=tmp_path / "cache")
+    assert len(JournaledTeacher(again, tmp_path / "journal").complete_all(prompts)) == 4
+    assert again.requests == 4 - paid
 
 
 @pytest.mark.parametrize(
