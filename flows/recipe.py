@@ -172,6 +172,17 @@ def load(name: str, overrides: Sequence[str] = (), paths: Mapping[str, Any] | No
     return recipe
 
 
+def changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe with `key=value` overrides; raises RecipeError as `load` does."""
+    raw = recipe.model_dump(mode="json")
+    for assignment in overrides:
+        _override(raw, assignment)
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, raw)) from None
+
+
 def _replace_inputs(raw: dict[str, Any], paths: Mapping[str, Any]) -> None:
     """Inputs from the command line. Truth and questions speak of the recipe's own crawl: another crawl leaves them behind."""
     if paths.get("corpus"):

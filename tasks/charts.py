@@ -53,6 +53,28 @@ def curves(lines: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[str]]) 
         return _svg(figure)
 
 
+def trials_png(trials: Sequence[Mapping[str, Any]], objective: str) -> bytes:
+    """A sweep's trials: the objective by trial, and against each setting."""
+    finished = [trial for trial in trials if trial["value"] is not None]
+    keys = list(trials[0]["settings"]) if trials else []
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.9 * (1 + len(keys)), 2.6), layout="constrained")
+        for axes, key in zip(figure.subplots(1, 1 + len(keys), squeeze=False)[0], ["trial", *keys], strict=True):
+            places = [trial["number"] if key == "trial" else _number(trial["settings"][key]) for trial in finished]
+            axes.scatter(places, [trial["value"] for trial in finished], color=BLUE, s=18)
+            axes.set(xlabel=key, ylabel=objective if key == "trial" else None)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=110)
+        return stream.getvalue()
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _svg(figure: Figure) -> str:
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})

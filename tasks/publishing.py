@@ -81,6 +81,12 @@ def figure(figures: Mapping[str, Any], path: str) -> float:
     return float(place)
 
 
+def figures_of(store: Store, report: Artifact) -> dict[str, Any]:
+    """A report's figures, as in report.json."""
+    found: dict[str, Any] = json.loads((store.local(report) / "figures.json").read_text(encoding="utf-8"))
+    return found
+
+
 def judge(new: Mapping[str, float], old: Mapping[str, float] | None, measures: Sequence[Measure]) -> list[Verdict]:
     """Every measure of a new model against the one in service. What the old one was never measured on passes."""
     verdicts = []
@@ -116,7 +122,7 @@ def publish(
 
     The model that is in service already stays there, whatever the gate says: it is no change.
     """
-    figures = json.loads((store.local(report) / "figures.json").read_text(encoding="utf-8"))
+    figures = figures_of(store, report)
     measured = {measure.figure: figure(figures, measure.figure) for measure in settings.measures}
     with store.lock(f"published-{settings.name}"):
         current = in_service(store, settings.name)

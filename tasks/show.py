@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
@@ -71,6 +73,20 @@ def _warnings(manifest: Manifest) -> list[str]:
     return found if isinstance(found, list) else []
 
 
+Watcher = Callable[[str, Mapping[str, Any]], None]
+_WATCHERS: ContextVar[tuple[Watcher, ...]] = ContextVar("watchers", default=())
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Let `watcher` see every line that a job of this flow reports (stage, line); what it raises ends the job."""
+    before = _WATCHERS.set((*_WATCHERS.get(), watcher))
+    try:
+        yield
+    finally:
+        _WATCHERS.reset(before)
+
+
 class Progress:
     """A ring on the task run's timeline, fed by a job's metrics; at most one update a second."""
 
@@ -81,6 +97,8 @@ class Progress:
 
     def __call__(self, line: Mapping[str, Any]) -> None:
         """`line` has step and steps; the other figures become the ring's plain text."""
+        for watcher in _WATCHERS.get():
+            watcher(self.stage, line)
         if not line.get("steps") or TaskRunContext.get() is None:
             return
         share = 100.0 * float(line["step"]) / float(line["steps"])
@@ -115,10 +133,15 @@ def curves(stage: str, lines: Sequence[Mapping[str, Any]], names: Sequence[str])
         points = [(line["step"], line[name]) for line in lines if name in line]
         axes.plot(*zip(*points, strict=True), linewidth=1.5)
         axes.set(title=name, xlabel="step")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    address = "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()
-    create_image_artifact(address, key=f"{_key(stage)}-curves", description=f"{stage}: " + ", ".join(drawn))
+    drawing = io.BytesIO()
+    figure.savefig(drawing, format="png", dpi=110)
+    picture(f"{_key(stage)}-curves", drawing.getvalue(), f"{stage}: " + ", ".join(drawn))
+
+
+def picture(key: str, png: bytes, description: str) -> None:
+    """A picture in the UI, in the page itself: the UI shows no files."""
+    address = "data:image/png;base64," + base64.b64encode(png).decode()
+    create_image_artifact(address, key=_key(key), description=description)
 
 
 def _key(stage: str) -> str:

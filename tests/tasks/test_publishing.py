@@ -1,0 +1,101 @@
+"""The gate by hand arithmetic; what is in service, and the way back."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from flows import prune as prune_command
+from flows import publish as publish_command
+from tasks import pruning, publishing
+from tasks.artifacts import Artifact, Draft, Result, Store
+from tasks.publishing import Measure, PublishSettings, figure, judge
+
+
+class Made(BaseModel):
+    number: int
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+def model(store: Store, number: int) -> Artifact:
+    """A model that descends from a corpus of its own."""
+    corpus, _ = store.make("corpus", 1, Made(number=number), {}, lambda draft: Result({}, {}))
+    made, _ = store.make("ppo", 1, Made(number=number), {"corpus": corpus}, lambda draft: Result({}, {}))
+    return made
+
+
+def report(store: Store, **figures: float) -> Artifact:
+    def build(draft: Draft) -> Result:
+        (draft.out / "figures.json").write_text(json.dumps({"ppo": figures}))
+        return Result({}, {})
+
+    return store.make("report", 1, Made(number=round(1000 * sum(figures.values()))), {}, build)[0]
+
+
+def test_gate_by_hand() -> None:
+    higher = Measure(figure="ppo.win_rate", margin=0.05)
+    lower = Measure(figure="pretrain.perplexity", better="lower", margin=-1.0)
+    old = {"ppo.win_rate": 0.50, "pretrain.perplexity": 20.0}
+    passed = [verdict.passed for verdict in judge({"ppo.win_rate": 0.56, "pretrain.perplexity": 20.9}, old, [higher, lower])]
+    assert passed == [True, True]  # 0.06 >= 0.05; a loss of 0.9 is allowed
+    passed = [verdict.passed for verdict in judge({"ppo.win_rate": 0.54, "pretrain.perplexity": 21.1}, old, [higher, lower])]
+    assert passed == [False, False]
+    assert all(verdict.passed for verdict in judge({"ppo.win_rate": 0.0, "pretrain.perplexity": 99.0}, None, [higher, lower]))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("ppo.winrate", "no figure 'ppo.winrate'; at 'winrate' there is: win_rate"), ("ppo", "is no number"), ("ppo.win_rate.x", "a number")]
+)
+def test_unknown_figure_is_named(path: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        figure({"ppo": {"win_rate": 0.5}}, path)
+
+
+def test_better_replaces_worse_does_not_and_restore_brings_back(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = PublishSettings(measures=[Measure(figure="ppo.win_rate")])
+    first, second, third = (model(store, number) for number in range(3))
+    assert publishing.publish(store, settings, "tiny", first, report(store, win_rate=0.5))[0]
+    refused, verdicts = publishing.publish(store, settings, "tiny", second, report(store, win_rate=0.4))
+    assert refused is None and str(verdicts[0]) == "ppo.win_rate: 0.4 against 0.5 in service: not enough"
+    assert publishing.publish(store, settings, "tiny", third, report(store, win_rate=0.6))[0]
+    service = publishing.in_service(store, "chat")
+    assert service and service.model == third and [entry.model for entry in publishing.history(store, "chat")] == [first]
+
+    assert publish_command.main(["--store", store.url, "--restore", "chat"]) == 0
+    service = publishing.in_service(store, "chat")
+    assert service and service.model == first and publishing.history(store, "chat") == []
+    assert publish_command.main(["--store", store.url, "--restore", "chat"]) == 2
+    assert "nothing to restore: 'chat' has no earlier model" in capsys.readouterr().err
+
+
+def test_same_model_again_changes_nothing(store: Store) -> None:
+    settings, only, figures = PublishSettings(), model(store, 1), report(store, win_rate=0.5)
+    for _ in range(3):
+        publishing.publish(store, settings, "tiny", only, figures)
+    assert publishing.history(store, "chat") == []
+
+
+def test_pruning_keeps_what_a_published_model_descends_from(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    published, forgotten = model(store, 1), model(store, 2)
+    publishing.publish(store, PublishSettings(), "tiny", published, report(store, win_rate=0.5))
+    later = datetime.now(UTC) + timedelta(days=40)
+    plan = pruning.plan(store, timedelta(days=30), now=later)
+    assert {(one.stage, one.fingerprint) for one in plan.remove} == {
+        ("ppo", forgotten.fingerprint),
+        ("corpus", next(iter(store.manifest(forgotten).inputs.values())).fingerprint),
+    }
+    assert pruning.plan(store, timedelta(days=30), keep=[f"ppo/{forgotten.fingerprint}"], now=later).remove == []
+    assert pruning.plan(store, timedelta(days=30)).remove == []  # everything is young
+    assert prune_command.main(["--store", store.url, "--older-than", "0", "--yes"]) == 0
+    assert store.find("ppo", published.fingerprint) and not store.find("ppo", forgotten.fingerprint)
+    assert {one.stage for one in store.artifacts()} == {"ppo", "corpus", "report"}
+    assert prune_command.main(["--store", store.url, "--older-than", "0", "--keep", "ppo/none"]) == 2
+    assert "no artifact 'ppo/none'" in capsys.readouterr().err
