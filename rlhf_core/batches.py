@@ -73,14 +73,20 @@ def pad_left(prompts: list[list[int]], pad_id: int) -> PromptBatch:
     return PromptBatch(torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(positions))
 
 
-@dataclass(frozen=True)
 class Order:
     """An endless order of `size` examples: one seeded permutation after the other. It has no state: the batch of a
-    step is known from the step alone, so a resumed run goes on where it was, on any number of ranks."""
+    step is known from the step alone, so a resumed run goes on where it was, on any number of ranks.
 
-    size: int
-    batch_size: int
-    seed: int
+    With `lengths`, examples are sorted by length within every GROUP batches and the batches shuffled again, so that a
+    batch holds examples of about one length (as in Vaswani et al. 2017, section 5.1) and still another one each epoch.
+    """
+
+    GROUP = 50
+
+    def __init__(self, size: int, batch_size: int, seed: int, lengths: list[int] | None = None) -> None:
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self._lengths = np.asarray(lengths) if lengths is not None else None
+        self._cached: dict[int, np.ndarray] = {}
 
     def batch(self, step: int) -> list[int]:
         """Indices of the examples of `step` (the first is 1), over all ranks."""
@@ -92,16 +98,33 @@ class Order:
         return int(self._permutation(epoch)[place])
 
     def _permutation(self, epoch: int) -> np.ndarray:
-        cached = _PERMUTATIONS.get((self.size, self.seed, epoch))
-        if cached is None:
-            cached = np.random.default_rng([self.seed, epoch]).permutation(self.size)
-            if len(_PERMUTATIONS) >= 4:
-                _PERMUTATIONS.pop(next(iter(_PERMUTATIONS)))
-            _PERMUTATIONS[(self.size, self.seed, epoch)] = cached
-        return cached
+        if epoch not in self._cached:
+            rng = np.random.default_rng([self.seed, epoch])
+            order = rng.permutation(self.size)
+            self._cached = {old: kept for old, kept in self._cached.items() if old == epoch - 1}
+            self._cached[epoch] = order if self._lengths is None else self._grouped(order, rng)
+        return self._cached[epoch]
+
+    def _grouped(self, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        assert self._lengths is not None
+        reach = self.GROUP * self.batch_size
+        parts = [order[start : start + reach] for start in range(0, self.size, reach)]
+        by_length = np.concatenate([part[np.argsort(self._lengths[part], kind="stable")] for part in parts])
+        whole = self.size // self.batch_size * self.batch_size  # the last batch may be smaller: it stays last
+        batches = by_length[:whole].reshape(-1, self.batch_size)
+        return np.concatenate([batches[rng.permutation(len(batches))].reshape(-1), by_length[whole:]])
 
 
-_PERMUTATIONS: dict[tuple[int, int, int], np.ndarray] = {}
+@dataclass(frozen=True)
+class InOrder:
+    """Examples as they lie: a staged mixture is already in the order in which it is to be read."""
+
+    size: int
+    batch_size: int
+
+    def batch(self, step: int) -> list[int]:
+        first = (step - 1) * self.batch_size
+        return [position % self.size for position in range(first, first + self.batch_size)]
 
 
 def total_steps(size: int, batch_size: int, epochs: float | None, steps: int | None) -> int:

@@ -34,13 +34,15 @@ class Tokens:
 
 @dataclass
 class Chat:
-    """A tokenizer with its template. `added` names what it lacked and was given: a pad, a template, role tokens.
+    """A tokenizer with its template. `added` names what it lacked and was given: a pad, a template, role tokens; `source` is where
+    it was read.
 
     pad_id is a token of its own, never the end token: a mask is never made from it, but other people's code does.
     """
 
     tokenizer: Any
     added: list[str] = field(default_factory=list)
+    source: str | None = None
     pad_id: int = field(init=False)
     end_id: int = field(init=False)
 
@@ -184,7 +186,7 @@ def load_chat(source: str) -> Chat:
     from transformers import AutoTokenizer
 
     try:
-        return Chat(AutoTokenizer.from_pretrained(source))
+        return Chat(AutoTokenizer.from_pretrained(source), source=source)
     except (OSError, ValueError) as error:
         if isinstance(error, BadInput):
             raise

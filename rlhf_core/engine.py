@@ -10,7 +10,6 @@ import importlib
 import logging
 import os
 import socket
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlhf_core.errors import BadInput
+from rlhf_core.lora import add_lora, has_lora, merged
 from rlhf_core.settings import Launch, Optimizer
 
 
@@ -98,10 +99,11 @@ def stop() -> None:
 
 
 class Engine:
-    """A model, its AdamW, and what DeepSpeed does with them: ZeRO, accumulation, clipping, mixed precision.
+    """A model, its optimizer, and what DeepSpeed does with them: ZeRO, accumulation, clipping, mixed precision.
 
     `backward` expects the loss of one micro-batch such that the *sum* over ranks and micro-batches is the loss of
-    the whole batch; DeepSpeed averages, so it is scaled up here.
+    the whole batch; DeepSpeed averages, so it is scaled up here. With `optimizer.lora` the model gets its adapters
+    here, and gives its weights merged.
     """
 
     def __init__(
@@ -113,28 +115,39 @@ class Engine:
         accumulation: int,
         ranks: Ranks,
     ) -> None:
-        deepspeed = _deepspeed()
         self.ranks, self.accumulation, self.zero_stage = ranks, accumulation, launch.zero_stage
+        self._optimizer, self._launch, self._precision = optimizer, launch, precision
         # Without ZeRO and in float32, DeepSpeed clips gradients but does not tell their norm.
-        self._clips, self._clip_grad_norm = (
-            launch.zero_stage == 0 and precision == "fp32",
-            optimizer.clip_grad_norm,
-        )
+        self._clips = launch.zero_stage == 0 and precision == "fp32"
         if launch.gradient_checkpointing:
             hugging_face: Any = module.model
             hugging_face.gradient_checkpointing_enable({"use_reentrant": False})
-        module.to(ranks.device).train()
-        groups = parameter_groups(module, optimizer.weight_decay)
-        adamw = torch.optim.AdamW(
-            groups,
-            lr=optimizer.learning_rate,
-            betas=optimizer.betas,
-            eps=optimizer.eps,
-            fused=launch.offload == "none",
-        )
-        config = _config(launch, precision, accumulation, 0.0 if self._clips else optimizer.clip_grad_norm)
+        if optimizer.lora and not optimizer.lora.from_share:
+            add_lora(module.model, optimizer.lora)
+        self._begin(module)
+
+    def begin_lora(self) -> None:
+        """Freeze the weights as they are and train adapters from here on (`lora.from_share`)."""
+        assert self._optimizer.lora
+        if not has_lora(self.module.model):
+            module = self.module
+            self.engine.destroy()
+            module.zero_grad(set_to_none=True)
+            add_lora(module.model, self._optimizer.lora)
+            self._begin(module)
+
+    def _begin(self, module: nn.Module) -> None:
+        deepspeed = _deepspeed()
+        module.to(self.ranks.device).train()
+        groups = parameter_groups(module, self._optimizer)
+        self._rates = [group.pop("rate") for group in groups]
+        optimizer = _make_optimizer(groups, self._optimizer, self._launch)
+        clip = 0.0 if self._clips else self._optimizer.clip_grad_norm
         self.engine, *_ = deepspeed.initialize(
-            model=module, optimizer=adamw, config=config, dist_init_required=False
+            model=module,
+            optimizer=optimizer,
+            config=_config(self._launch, self._precision, self.accumulation, clip),
+            dist_init_required=False,
         )
 
     def __call__(self, *args: Any) -> Any:
@@ -154,50 +167,84 @@ class Engine:
 
     def step(self, learning_rate: float) -> float:
         """Update the weights with the accumulated gradients; returns the gradient's norm before clipping."""
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+        for group, rate in zip(self.engine.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = learning_rate * rate
         norm = 0.0
         if self._clips:
-            norm = float(torch.nn.utils.clip_grad_norm_(self.module.parameters(), self._clip_grad_norm))
+            trained = [p for p in self.module.parameters() if p.requires_grad]
+            norm = float(torch.nn.utils.clip_grad_norm_(trained, self._optimizer.clip_grad_norm))
         self.engine.step()
         return norm if self._clips else float(self.engine.get_global_grad_norm() or 0.0)
 
     def save(self, folder: Path) -> None:
+        if self.ranks.is_main and has_lora(self.module.model):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / _ADAPTERS).touch()
         self.engine.save_checkpoint(str(folder), tag="state", exclude_frozen_parameters=False)
 
     def load(self, folder: Path) -> None:
         """Raises whatever torch or DeepSpeed raise on a broken checkpoint."""
+        if (folder / _ADAPTERS).exists():
+            self.begin_lora()
         path, _ = self.engine.load_checkpoint(str(folder), tag="state")
         if path is None:
             raise OSError(f"DeepSpeed finds no checkpoint in {folder}")
 
     def full_state(self) -> dict[str, Tensor] | None:
-        """Whole weights of the Hugging Face model inside, on rank 0 (None elsewhere); all ranks must call this."""
+        """Whole weights of the Hugging Face model inside, adapters merged, on rank 0 (None elsewhere); all ranks must
+        call this."""
         inner = self.module.model
         if self.zero_stage < 3:
-            return dict(inner.state_dict()) if self.ranks.is_main else None
+            return self._merged(dict(inner.state_dict())) if self.ranks.is_main else None
         with _deepspeed().zero.GatheredParameters(list(inner.parameters()), modifier_rank=None):
             if not self.ranks.is_main:
                 return None
             copies: dict[int, Tensor] = {}  # tied weights stay one tensor, or they would be saved twice
             for value in inner.state_dict(keep_vars=True).values():
                 copies.setdefault(id(value), value.detach().cpu().clone())
-            return {name: copies[id(value)] for name, value in inner.state_dict(keep_vars=True).items()}
+            return self._merged(
+                {name: copies[id(value)] for name, value in inner.state_dict(keep_vars=True).items()}
+            )
 
     def copy_to(self, plain: nn.Module) -> None:
-        """Copy the whole weights into a plain module of the same kind on every rank (generation under ZeRO-3)."""
+        """Copy the whole weights, adapters merged, into a plain module of the same kind on every rank (generation)."""
+        inner: Any = plain.model
         with _deepspeed().zero.GatheredParameters(list(self.module.parameters()), modifier_rank=None):
-            plain.load_state_dict(self.module.state_dict())
+            inner.load_state_dict(self._merged(dict(self.module.model.state_dict())))
+
+    def _merged(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return merged(state, self.module.model) if has_lora(self.module.model) else state
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices alone: not on norms, biases and embeddings."""
+_ADAPTERS = "adapters"  # marks a checkpoint of a model that has them
+
+
+def parameter_groups(module: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
+    """Weight decay on matrices alone: not on norms, biases, embeddings and adapters. `rate` is a group's learning rate
+    as a multiple of the optimizer's."""
     embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
-    trained: Iterable[nn.Parameter] = [p for p in module.parameters() if p.requires_grad]
-    decayed = [p for p in trained if p.ndim >= 2 and id(p) not in embeddings]
-    others = [p for p in trained if p.ndim < 2 or id(p) in embeddings]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    lora_rate = settings.lora.learning_rate / settings.learning_rate if settings.lora else 1.0
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            adapter = ".lora_" in name
+            plain = parameter.ndim < 2 or id(parameter) in embeddings or adapter
+            key = (0.0 if plain else settings.weight_decay, lora_rate if adapter else 1.0)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": found, "weight_decay": decay, "rate": rate}
+        for (decay, rate), found in sorted(groups.items(), key=lambda g: g[0], reverse=True)
+    ]
+
+
+def _make_optimizer(groups: list[dict[str, Any]], settings: Optimizer, launch: Launch) -> Any:
+    options: dict[str, Any] = {"lr": settings.learning_rate, "betas": settings.betas, "eps": settings.eps}
+    if settings.kind == "lamb":
+        if not torch.cuda.is_available():
+            raise BadInput("optimizer.kind: DeepSpeed's lamb runs on GPUs alone; use adamw here")
+        lamb = importlib.import_module("deepspeed.ops.lamb").FusedLamb
+        return lamb(groups, **options)
+    return torch.optim.AdamW(groups, fused=launch.offload == "none", **options)
 
 
 def _config(launch: Launch, precision: str, accumulation: int, clip_grad_norm: float) -> dict[str, Any]:

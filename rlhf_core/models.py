@@ -83,41 +83,55 @@ def score_at(scores: Tensor, lengths: Tensor) -> Tensor:
 # Making and loading
 
 
-def fresh_policy(settings: FreshModel, chat: Chat, seed: int) -> PolicyModel:
-    """A Llama from nothing, float32, the same weights for the same seed."""
-    from transformers.models.llama.configuration_llama import LlamaConfig
-    from transformers.models.llama.modeling_llama import LlamaForCausalLM
-
-    if settings.hidden_size % settings.heads:
-        raise BadInput(f"hidden_size {settings.hidden_size} is no multiple of heads {settings.heads}")
-    config = LlamaConfig(
-        vocab_size=chat.vocab_size,
-        hidden_size=settings.hidden_size,
-        intermediate_size=settings.intermediate_size or -(-settings.hidden_size * 8 // 3 // 32) * 32,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.kv_heads or settings.heads,
-        max_position_embeddings=settings.context_length,
-        rope_parameters={"rope_type": "default", "rope_theta": settings.rope_theta},
-        tie_word_embeddings=settings.tie_embeddings,
-        initializer_range=settings.init_std or (2 / (5 * settings.hidden_size)) ** 0.5,
-        bos_token_id=None,
-        eos_token_id=chat.end_id,
-        pad_token_id=chat.pad_id,
-        dtype="float32",
-    )
-    torch.manual_seed(seed)
-    return PolicyModel(_ready(LlamaForCausalLM(config), chat))
-
-
-def load_policy(source: str, chat: Chat, precision: str) -> PolicyModel:
-    """The causal language model of a folder or hub name; embeddings grow where the chat added tokens."""
+def fresh_policy(settings: FreshModel, chat: Chat, seed: int, attention: str = "sdpa") -> PolicyModel:
+    """A model from nothing, float32, the same weights for the same seed."""
     from transformers import AutoModelForCausalLM
 
-    return PolicyModel(_ready(_load(AutoModelForCausalLM, source, precision), chat))
+    torch.manual_seed(seed)
+    factory: Any = AutoModelForCausalLM
+    model = factory.from_config(fresh_config(settings, chat), attn_implementation=attention)
+    return PolicyModel(_ready(model, chat))
 
 
-def load_scalar(source: str, chat: Chat, precision: str, seed: int) -> ScalarModel:
+def fresh_config(settings: FreshModel, chat: Chat) -> Any:
+    """Llama with rotary positions; Falcon's second architecture with ALiBi, which Llama does not have."""
+    common: dict[str, Any] = {
+        "vocab_size": chat.vocab_size,
+        "hidden_size": settings.hidden_size,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "max_position_embeddings": settings.context_length,
+        "tie_word_embeddings": settings.tie_embeddings,
+        "initializer_range": settings.init_std or (2 / (5 * settings.hidden_size)) ** 0.5,
+        "bos_token_id": None,
+        "eos_token_id": chat.end_id,
+        "pad_token_id": chat.pad_id,
+        "dtype": "float32",
+    }
+    kv_heads = settings.kv_heads or settings.heads
+    if settings.positions == "alibi":
+        from transformers import FalconConfig
+
+        width = settings.intermediate_size or 4 * settings.hidden_size
+        return FalconConfig(
+            alibi=True, new_decoder_architecture=True, num_kv_heads=kv_heads, ffn_hidden_size=width, hidden_dropout=0.0,
+            attention_dropout=0.0, **common,
+        )  # fmt: skip
+    from transformers.models.llama.configuration_llama import LlamaConfig
+
+    width = settings.intermediate_size or -(-settings.hidden_size * 8 // 3 // 32) * 32
+    rope: Any = {"rope_type": "default", "rope_theta": settings.rope_theta}
+    return LlamaConfig(num_key_value_heads=kv_heads, intermediate_size=width, rope_parameters=rope, **common)
+
+
+def load_policy(source: str, chat: Chat, precision: str, attention: str = "sdpa") -> PolicyModel:
+    """The causal language model of a folder or hub name; embeddings grow where the chat has more tokens."""
+    from transformers import AutoModelForCausalLM
+
+    return PolicyModel(_ready(_load(AutoModelForCausalLM, source, precision, attention), chat, source))
+
+
+def load_scalar(source: str, chat: Chat, precision: str, seed: int, attention: str = "sdpa") -> ScalarModel:
     """A classifier with one label, or the backbone of a language model with a new head.
 
     The new head's weights have deviation 1/sqrt(d+1) (Huang et al. 2024, summarize_from_feedback_details).
@@ -125,7 +139,7 @@ def load_scalar(source: str, chat: Chat, precision: str, seed: int) -> ScalarMod
     from transformers import AutoModelForSequenceClassification
 
     verbosity = _quiet()
-    model = _load(AutoModelForSequenceClassification, source, precision, num_labels=1)
+    model = _load(AutoModelForSequenceClassification, source, precision, attention, num_labels=1)
     verbosity()
     if not isinstance(getattr(model, "score", None), nn.Linear):
         raise BadInput(f"{type(model).__name__} has no linear `score` head; use a decoder model")
@@ -134,7 +148,7 @@ def load_scalar(source: str, chat: Chat, precision: str, seed: int) -> ScalarMod
         weight = model.score.weight
         noise = torch.randn(weight.shape, generator=generator) / (weight.shape[1] + 1) ** 0.5
         weight.data.copy_(noise)
-    return ScalarModel(_ready(model, chat))
+    return ScalarModel(_ready(model, chat, source))
 
 
 def is_classifier(source: str) -> bool:
@@ -145,17 +159,23 @@ def is_classifier(source: str) -> bool:
     return any("SequenceClassification" in name for name in architectures)
 
 
-def _load(factory: Any, source: str, precision: str, **options: Any) -> Any:
+def _load(factory: Any, source: str, precision: str, attention: str, **options: Any) -> Any:
     try:
-        return factory.from_pretrained(source, dtype=DTYPES[precision], trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
+        return factory.from_pretrained(
+            source,
+            dtype=DTYPES[precision],
+            attn_implementation=attention,
+            trust_remote_code=False,
+            use_safetensors=True,
+            **options,
+        )
+    except (OSError, ValueError, ImportError) as error:
         raise BadInput(f"no model can be read from {source}: {error}") from error
 
 
-def _ready(model: Any, chat: Chat) -> Any:
-    rows = model.get_input_embeddings().weight.shape[0]
-    if chat.vocab_size > rows:
-        model.resize_token_embeddings(chat.vocab_size)
+def _ready(model: Any, chat: Chat, source: str | None = None) -> Any:
+    if source and (chat.added or chat.source != source):
+        add_rows(model, chat, source)
     model.config.pad_token_id = chat.pad_id
     model.config.eos_token_id = chat.end_id
     if getattr(model, "generation_config", None) is not None:
@@ -168,6 +188,52 @@ def _ready(model: Any, chat: Chat) -> Any:
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
     return model
+
+
+def add_rows(model: Any, chat: Chat, source: str) -> None:
+    """Embeddings for tokens that the model's own tokenizer lacks: each the mean of the pieces in which that one writes
+    it. `model.first_new_row` says where they begin."""
+    from transformers import AutoTokenizer
+
+    old = AutoTokenizer.from_pretrained(source)
+    first, rows = len(old), model.get_input_embeddings().weight.shape[0]
+    if chat.vocab_size <= first:
+        return
+    if chat.vocab_size > rows:
+        model.resize_token_embeddings(chat.vocab_size, mean_resizing=False)
+    output = model.get_output_embeddings()
+    matrices = {id(m.weight): m.weight for m in (model.get_input_embeddings(), output) if m is not None}
+    with torch.no_grad():
+        for token in range(first, chat.vocab_size):
+            pieces = old_pieces(old, chat.tokenizer.convert_ids_to_tokens(token))
+            for weight in matrices.values():
+                weight[token] = weight[pieces].mean(dim=0) if pieces else weight[:first].mean(dim=0)
+    model.first_new_row = first
+
+
+def train_new_rows(model: Any) -> None:
+    """Freeze all but the embeddings (input and output) of the tokens that `add_rows` added."""
+    first = getattr(model, "first_new_row", None)
+    if first is None:
+        raise BadInput(
+            "trained: new_rows, but the tokenizer has no token that the model lacks; extend it first"
+        )
+    model.requires_grad_(False)
+    output = model.get_output_embeddings()
+    for weight in {
+        id(m.weight): m.weight for m in (model.get_input_embeddings(), output) if m is not None
+    }.values():
+        weight.requires_grad_(True)
+        new = (torch.arange(len(weight)) >= first).unsqueeze(1)
+        weight.register_hook(lambda gradient, new=new: gradient * new.to(gradient.device))
+
+
+def old_pieces(old: Any, token: str) -> list[int]:
+    """Ids of the pieces in which an older tokenizer writes a token, given as its vocabulary spells it."""
+    backend = old.backend_tokenizer
+    inner = backend.model
+    pieces = [piece.id for piece in inner.tokenize(token)] if type(inner).__name__ == "BPE" else []
+    return pieces or list(backend.encode(token, add_special_tokens=False).ids)
 
 
 def _quiet() -> Any:

@@ -18,62 +18,11 @@ from rlhf_core.options import (
     SamplingOptions,
     Settings,
 )
-
-
-class Launch(Settings):
-    """Where a job runs. Nothing here may change its result beyond floating-point noise."""
-
-    ranks: int = Field(1, ge=1, description="Processes on one node; one GPU each where there are some.")
-    hostfile: str | None = Field(None, description="DeepSpeed hostfile for several nodes.")
-    zero_stage: Literal[0, 1, 2, 3] = 0
-    offload: Literal["none", "optimizer", "all"] = Field(
-        "none", description="Optimizer states, or parameters too, in host memory."
-    )
-    micro_batch_size: int | None = Field(
-        None, ge=1, description="Examples a rank takes at once; null = batch_size / ranks."
-    )
-    gradient_checkpointing: bool = False
-    threads: int | None = Field(None, ge=1, description="CPU threads a rank; null = cores / ranks.")
-    timeout_seconds: float = Field(86400, gt=0, description="The job is ended when it runs longer.")
-    silence_seconds: float = Field(
-        1800, gt=0, description="The job is ended when it reports no step for so long."
-    )
-
-
-class FreshModel(Settings):
-    """A Llama-architecture model from nothing."""
-
-    hidden_size: int = Field(128, ge=8)
-    layers: int = Field(4, ge=1)
-    heads: int = Field(4, ge=1)
-    kv_heads: int | None = Field(None, ge=1, description="Grouped-query attention; null = heads.")
-    intermediate_size: int | None = Field(
-        None, ge=8, description="Null = 8/3 of hidden_size, rounded up to 32."
-    )
-    context_length: int = Field(256, ge=16, description="Tokens.")
-    init_std: float | None = Field(
-        None,
-        gt=0,
-        description="Deviation of the first weights; null = sqrt(2 / (5 hidden_size)) (Nguyen & Salazar 2019), which is "
-        "0.02 at width 1000 and more in narrow models, where 0.02 learns slowly.",
-    )
-    rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary positions (Llama: 10000).")
-    tie_embeddings: bool = Field(
-        True, description="Input and output embeddings are one matrix, as in most models below 1B."
-    )
-
-
-class Optimizer(Settings):
-    learning_rate: float = Field(5e-4, gt=0)
-    min_learning_rate_share: float = Field(
-        0.1, ge=0, le=1, description="Of learning_rate, reached at the last step."
-    )
-    warmup_share: float = Field(0.03, ge=0, lt=1, description="Of all steps.")
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    weight_decay: float = Field(0.0, ge=0, description="Not on norms, biases and embeddings.")
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = Field(1e-8, gt=0)
-    clip_grad_norm: float = Field(1.0, gt=0)
+from rlhf_core.training_options import FreshModel as FreshModel  # named again: re-exported
+from rlhf_core.training_options import Launch as Launch
+from rlhf_core.training_options import Lora as Lora
+from rlhf_core.training_options import Optimizer as Optimizer
+from rlhf_core.training_options import TokenizerSettings as TokenizerSettings
 
 
 class TrainingStage(Settings):
@@ -93,6 +42,9 @@ class TrainingStage(Settings):
     max_length: int = Field(
         128, ge=8, description="Tokens of one example at most; longer ones are cut or dropped, and counted."
     )
+    length_grouping: bool = Field(
+        False, description="Batches of examples of about one length: less padding, less chance (SFT, reward)."
+    )
     optimizer: Optimizer = Optimizer()
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = Field(1, ge=0)
@@ -107,6 +59,20 @@ class TrainingStage(Settings):
     )
     launch: Launch = Field(Launch(), json_schema_extra=WHERE)
 
+    @model_validator(mode="after")
+    def _machinery_fits(self) -> TrainingStage:
+        lora = self.optimizer.lora
+        if lora and lora.from_share and (self.launch.zero_stage == 3 or not self.switches_to_lora):
+            raise ValueError("optimizer.lora.from_share: not with ZeRO 3 nor in this kind; write two stages, full and LoRA")
+        if self.launch.attention == "flash_attention_2" and self.precision != "bf16":
+            raise ValueError("launch.attention: flash_attention_2 needs precision bf16")
+        return self
+
+    @property
+    def switches_to_lora(self) -> bool:
+        """Whether this kind can begin with all weights and go on with adapters."""
+        return False
+
     def models(self) -> dict[str, str]:
         """Role in the job's inputs -> the stage, folder or hub name that the model comes from."""
         return {"init": self.init} if self.init else {}
@@ -116,19 +82,37 @@ class TrainingStage(Settings):
         return {"data": self.data}
 
 
-class PretrainStage(TrainingStage):
+class SupervisedStage(TrainingStage):
+    @property
+    def switches_to_lora(self) -> bool:
+        return True
+
+
+class PretrainStage(SupervisedStage):
+    """Data: a corpus, a folder of conversations (read as text, role marks and all), or a mixture of such sources."""
+
     kind: Literal["pretrain"] = "pretrain"
     data: str = "corpus"
     model: FreshModel = FreshModel()
     eval_share: float = Field(0.03, gt=0, lt=1, description="Share of documents held out, chosen by id.")
+    trained: Literal["all", "new_rows"] = Field(
+        "all",
+        description="new_rows: with an extended vocabulary, the embeddings of its new tokens alone (not with ZeRO 3).",
+    )
+
+    @model_validator(mode="after")
+    def _rows_are_whole(self) -> PretrainStage:
+        if self.trained == "new_rows" and (self.launch.zero_stage == 3 or self.optimizer.lora or not self.init):
+            raise ValueError("trained: new_rows needs `init`, and goes neither with ZeRO 3 nor with LoRA")
+        return self
 
 
-class SftStage(TrainingStage):
+class SftStage(SupervisedStage):
     kind: Literal["sft"] = "sft"
     data: str = "splits/sft"
 
 
-class RewardStage(TrainingStage):
+class RewardStage(SupervisedStage):
     kind: Literal["reward"] = "reward"
     data: str = "splits/reward"
     max_responses: int = Field(
@@ -268,11 +252,6 @@ AnyStage = Annotated[
 ]
 
 
-class TokenizerSettings(Settings):
-    vocab_size: int = Field(2048, ge=300, description="Byte-level BPE, special tokens included.")
-    min_frequency: int = Field(2, ge=1)
-
-
 class EvaluationSettings(Settings):
     max_new_tokens: int = Field(40, ge=1)
     max_prompts: int = Field(200, ge=1, description="Held-out prompts for win rate and samples.")
@@ -288,7 +267,9 @@ class Job(Settings):
     """One launched job: what `python -m rlhf_core.train JOB.json` (under the deepspeed launcher) or `rlhf_core.evaluate` reads.
 
     `inputs` maps a role to a local folder or file:
-    pretrain: `tokenizer` (from nothing) or `init` (continued), `data` (a corpus: documents/part-*.parquet);
+    pretrain: `tokenizer` (from nothing), `init` (continued) or both (with an extended vocabulary); `data`: a corpus
+        (documents/part-*.parquet), a folder of conversations (train.jsonl), or one with a mixture's plan.json, whose
+        sources are such folders: inputs `source:NAME`, or sources/NAME beside the plan;
     sft, reward: `init`, `data` (a folder with train.jsonl and eval.jsonl);
     ppo, rloo, grpo, raft, best_of_n, dpo: `init`, `data`, the rewards' models (`reward_model`, or `reward_1`, ... in the
     order of `rewards`), ppo's `value_init` where it is not the reward model, `ptx` (a corpus) where ptx_data names one;

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlhf_core.batches import TokenBatch, pad_right
+from rlhf_core.batches import InOrder, TokenBatch, pad_right
 from rlhf_core.chat import Chat, load_chat
-from rlhf_core.corpus import held_out, pack, read_documents, windows
+from rlhf_core.corpus import Document, held_out, pack, read_documents, windows
 from rlhf_core.engine import Ranks
 from rlhf_core.inputs import Inputs, check_length
 from rlhf_core.losses import token_logprobs
-from rlhf_core.models import PolicyModel, fresh_policy, load_policy, selected_labels
+from rlhf_core.mixture import mix, read_plan
+from rlhf_core.models import PolicyModel, fresh_policy, load_policy, selected_labels, train_new_rows
 from rlhf_core.settings import PretrainStage
 from rlhf_core.stages.supervised import Supervised
 
@@ -30,14 +32,31 @@ class Pretrain(Supervised):
     def __init__(self, settings: PretrainStage, inputs: Inputs, ranks: Ranks) -> None:
         chat, module = _model(settings, inputs)
         check_length(settings, module.model)
-        documents = read_documents(inputs.folder("data"), chat)
-        self.train_documents = [d for d in documents if not held_out(d.id, settings.eval_share)]
+        self.train_documents: list[Document] = []
+        self.eval_documents: list[Document] = []
+        self.read: dict[str, dict[str, int]] = {}  # of a mixture: tokens by phase and source
+        data, order = inputs.folder("data"), None
+        if (data / "plan.json").is_file():
+            plan = read_plan(data / "plan.json")
+            names = dict.fromkeys(name for phase in plan["phases"] for name in phase["read"])
+            sources = {name: self._divide(_source(inputs, name), chat, settings) for name in names}
+            mixture = mix(plan, sources, chat.end_id, settings.max_length)
+            blocks, self.read = mixture.rows, mixture.read
+            order = InOrder(len(blocks), settings.batch_size)
+        else:
+            train = self._divide(data, chat, settings)
+            blocks = pack(train, chat.end_id, settings.max_length, settings.seed)
+        self.blocks = torch.from_numpy(blocks)
+        super().__init__(settings, ranks, chat, module, len(self.blocks), order)
+
+    def _divide(self, folder: Path, chat: Chat, settings: PretrainStage) -> list[Document]:
+        """The documents of a source to train on; the others are held out, chosen by their ids."""
+        documents = read_documents(folder, chat)
+        train = [d for d in documents if not held_out(d.id, settings.eval_share)]
         # A corpus of a few documents may have none below the share: then its first stands in.
-        self.eval_documents = [d for d in documents if held_out(d.id, settings.eval_share)] or documents[:1]
-        self.blocks = torch.from_numpy(
-            pack(self.train_documents, chat.end_id, settings.max_length, settings.seed)
-        )
-        super().__init__(settings, ranks, chat, module, len(self.blocks))
+        self.eval_documents += [d for d in documents if held_out(d.id, settings.eval_share)] or documents[:1]
+        self.train_documents += train
+        return train
 
     def weigh(self, indices: list[int]) -> int:
         return len(indices) * (self.settings.max_length - 1)
@@ -88,17 +107,27 @@ class Pretrain(Supervised):
             "documents": len(self.train_documents),
             "eval_documents": len(self.eval_documents),
             "tokens": int(self.blocks.numel()),
+            **({"mixture": self.read} if self.read else {}),
             "tokens_seen": self.steps * self.settings.batch_size * (self.settings.max_length - 1),
             "parameters": sum(p.numel() for p in self.engine.module.parameters()),
         }
 
 
 def _model(settings: PretrainStage, inputs: Inputs) -> tuple[Chat, PolicyModel]:
-    if inputs.has("init"):
-        chat = load_chat(inputs.model("init"))
-        return chat, load_policy(inputs.model("init"), chat, "fp32")
-    chat = load_chat(inputs.model("tokenizer"))
-    return chat, fresh_policy(settings.model, chat, settings.seed)
+    """A fresh model for a tokenizer; or a given one, with its own vocabulary or with an extended one."""
+    attention = settings.launch.attention
+    chat = load_chat(inputs.model("tokenizer" if inputs.has("tokenizer") else "init"))
+    if not inputs.has("init"):
+        return chat, fresh_policy(settings.model, chat, settings.seed, attention)
+    policy = load_policy(inputs.model("init"), chat, settings.precision, attention)
+    if settings.trained == "new_rows":
+        train_new_rows(policy.model)
+    return chat, policy
+
+
+def _source(inputs: Inputs, name: str) -> Path:
+    role = f"source:{name}"
+    return inputs.folder(role) if inputs.has(role) else inputs.folder("data") / "sources" / name
 
 
 def _per_row(policy: Any, batch: TokenBatch) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_core.batches import pad_right
+from rlhf_core.batches import Order, pad_right
 from rlhf_core.chat import Chat, Tokens, load_chat
 from rlhf_core.engine import Ranks
 from rlhf_core.inputs import Inputs, check_length
@@ -26,13 +26,15 @@ class Sft(Supervised):
 
     def __init__(self, settings: SftStage, inputs: Inputs, ranks: Ranks) -> None:
         chat = load_chat(inputs.model("init"))
-        module = load_policy(inputs.model("init"), chat, "fp32")
+        module = load_policy(inputs.model("init"), chat, settings.precision, settings.launch.attention)
         check_length(settings, module.model)
         data = inputs.folder("data")
         self.train, self.dropped, self.cut = self._read(data / "train.jsonl", chat, settings.max_length)
         self.held_out = self._read(data / "eval.jsonl", chat, settings.max_length)[0]
         self.held_out.sort(key=len)
-        super().__init__(settings, ranks, chat, module, len(self.train))
+        lengths = [len(tokens) for tokens in self.train] if settings.length_grouping else None
+        order = Order(len(self.train), settings.batch_size, settings.seed, lengths)
+        super().__init__(settings, ranks, chat, module, len(self.train), order)
 
     @staticmethod
     def _read(path: Any, chat: Chat, max_length: int) -> tuple[list[Tokens], int, int]:

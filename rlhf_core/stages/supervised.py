@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rlhf_core.batches import Order, micro_slices, share, total_steps
+from rlhf_core.batches import InOrder, Order, micro_slices, share, total_steps
 from rlhf_core.chat import Chat
 from rlhf_core.engine import Engine, Ranks
 from rlhf_core.errors import BadInput
@@ -22,12 +22,20 @@ class Supervised(ABC):
     number of ranks nor the size of a micro-batch changes it. Subclasses: `weigh`, `micro_loss`, `evaluate`.
     """
 
-    def __init__(self, settings: TrainingStage, ranks: Ranks, chat: Chat, module: Any, size: int) -> None:
+    def __init__(
+        self,
+        settings: TrainingStage,
+        ranks: Ranks,
+        chat: Chat,
+        module: Any,
+        size: int,
+        order: Order | InOrder | None = None,
+    ) -> None:
         if not size:
             raise BadInput(f"stage {settings.name}: no example is left to train on")
         self.settings, self.ranks, self.chat = settings, ranks, chat
         self.steps = total_steps(size, settings.batch_size, settings.epochs, settings.steps)
-        self.order = Order(size, settings.batch_size, settings.seed)
+        self.order = order or Order(size, settings.batch_size, settings.seed)
         rows = -(-settings.batch_size // ranks.world)
         self.micro = min(settings.launch.micro_batch_size or rows, rows)
         self.accumulation = -(-rows // self.micro)
@@ -61,6 +69,9 @@ class Supervised(ABC):
         return {"loss": sums["loss"] / sums["weight"]}
 
     def step(self, step: int, rate_share: float) -> dict[str, float]:
+        lora = self.settings.optimizer.lora
+        if lora and lora.from_share and step > round(lora.from_share * self.steps):
+            self.engine.begin_lora()
         indices = self.order.batch(step)
         weight = max(1, self.weigh(indices))
         own = share(indices, self.ranks.rank, self.ranks.world)
