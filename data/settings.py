@@ -8,9 +8,10 @@ A field marked FILE is an input file or folder: its content, not its name, enter
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 WHERE: Any = {"fingerprint": False}
 FILE: Any = {"file": True}
@@ -39,10 +40,27 @@ class IngestSettings(Settings):
 
 
 class UrlSettings(Settings):
-    blocked_hosts: list[str] = Field(default_factory=list, description="Hosts; each blocks itself and its subdomains.")
-    blocked_hosts_file: str | None = Field(None, description="More hosts, one a line, '#' starts a comment.", json_schema_extra=FILE)
-    blocked_words: list[str] = Field(default_factory=list, description="Words; a URL that has one between non-letters is dropped.")
+    blocked_hosts: list[str] = Field(default_factory=list, description="Hosts; each blocks itself and its subdomains. HOST/PATH blocks what lies below it.")
+    blocked_hosts_file: str | None = Field(
+        None, json_schema_extra=FILE,
+        description="More of these, one a line, '#' starts a comment: a file (a hosts file too) or a folder of files, as the UT1 lists are.",
+    )
+    blocked_words: list[str] = Field(default_factory=list, description="Words; a URL that has one between non-letters (Chinese ones: anywhere) is dropped.")
+    blocked_words_file: str | None = Field(None, description="More words, one a line, '#' starts a comment.", json_schema_extra=FILE)
+    blocked_patterns: list[str] = Field(default_factory=list, description="Regular expressions, searched in the normalised URL.")
     use_bundled_list: bool = Field(True, description="Also use the small list that comes with the project.")
+    score_model: str | None = Field(None, description="Model of python -m data.corpus.train_url_score; null = no score.", json_schema_extra=FILE)
+    min_score: float = Field(0.5, ge=0, le=1, description="A URL whose probability of being good is lower is dropped as `low_url_score`.")
+
+    @field_validator("blocked_patterns")
+    @classmethod
+    def _patterns_compile(cls, patterns: list[str]) -> list[str]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return patterns
 
 
 class LanguageSettings(Settings):
@@ -89,6 +107,22 @@ class PerplexitySettings(Settings):
     trusted: str | None = Field(None, description="Folder with one trusted text per language, <lang>.txt; null = the bundled one.", json_schema_extra=FILE)
     order: int = Field(4, ge=1, le=8, description="Characters in an n-gram.")
     max_characters: int = Field(1 << 16, ge=1000, description="Characters of a text that are measured, from its beginning.")
+
+
+class ClassifierSettings(Settings):
+    """Learned labels; without a model there is no such stage."""
+
+    quality_model: str | None = Field(
+        None, json_schema_extra=FILE, description="For `quality_score`: a model of python -m data.corpus.train_quality, or a fastText file (.bin, .ftz)."
+    )
+    trusted_class: str = Field("trusted", description="The class whose probability is the score; a fastText file has its own names.")
+    topic_model: str | None = Field(
+        None, json_schema_extra=FILE, description="For `topic`: a model of python -m data.corpus.train_topic, or a fastText file."
+    )
+
+    @property
+    def has_model(self) -> bool:
+        return bool(self.quality_model or self.topic_model)
 
 
 class SensitiveSettings(Settings):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from data.corpus import (
     selection,
     sensitive,
     truth,
+    url_repeats,
     urls,
 )
 from data.corpus.shard_work import Door, run_filter, run_label
@@ -47,7 +49,7 @@ from tasks.stage import Made, Run, make
 
 # Raised by hand when a stage gives another result for the same settings and inputs.
 VERSIONS = {
-    "urls": 1, "rough_language": 1, "extraction": 1, "language": 1, "quality": 1, "lines": 1,
+    "urls": 2, "rough_language": 1, "extraction": 1, "language": 1, "quality": 1, "lines": 1,
     "duplicates": 2, "perplexity": 1, "sensitive": 1, "corpus": 2,
 }  # fmt: skip
 KINDS_OF_FILES = ("documents", "dropped", "labels")
@@ -55,9 +57,11 @@ KINDS_OF_FILES = ("documents", "dropped", "labels")
 
 @task(task_run_name="urls", cache_policy=NO_CACHE)
 def filter_urls(run: Run, pages: Made, settings: UrlSettings) -> State[Made]:
-    def prepare(shards: list[Path], work: Path) -> dict[str, Path]:
-        urls.find_repeats(shards, work / "repeats.parquet", settings)
-        return {"repeats": work / "repeats.parquet"}
+    def prepare(shards: list[Path], work: Path) -> dict[str, EachShard]:
+        keys = partial(_shard, door=run_label, function=url_repeats.url_keys, settings=settings, inputs={})
+        map_shards("url keys", keys, shards, work / "keys", work / "keys-done", run.workers)
+        url_repeats.find_repeats(list_shards(work / "keys" / "labels"), work / "repeats")
+        return {"repeats": EachShard(work / "repeats")}
 
     return _mapped(run, "urls", pages, run_filter, urls.filter_urls, settings, prepare=prepare)
 
@@ -152,6 +156,13 @@ def select(
 
 # --- mapping a function over shards -----------------------------------------------------------------------------------
 
+@dataclass(frozen=True)
+class EachShard:
+    """An input of which each shard gets its own part: the file of the same name in `folder`."""
+
+    folder: Path
+
+
 Prepare = Callable[[list[Path], Path], Mapping[str, Any]]  # (shards, work): sees all shards first; more inputs by name
 Finish = Callable[[Path, list[Path], Path], Counts]  # (parts, shards, out): sees all that was written; fills `out`
 
@@ -178,9 +189,9 @@ def _mapped(
 
     def build(draft: Draft) -> Result:
         shards = list_shards(run.local(documents.artifact) / "documents")
-        inputs = prepare(shards, draft.work) if prepare else {}
-        folders = {name: run.local(made.artifact) / "labels" for name, made in beside.items()}
-        work = partial(_shard, door=door, function=function, settings=settings, inputs=inputs, beside=folders)
+        inputs = dict(prepare(shards, draft.work)) if prepare else {}
+        inputs |= {name: EachShard(run.local(made.artifact) / "labels") for name, made in beside.items()}
+        work = partial(_shard, door=door, function=function, settings=settings, inputs=inputs)
         parts = draft.work / "parts"
         counts = map_shards(stage, work, shards, parts, draft.work / "done", run.workers)
         if finish:
@@ -194,17 +205,10 @@ def _mapped(
 
 
 def _shard(
-    shard: Path,
-    out: Path,
-    index: int,
-    door: Door,
-    function: Callable[..., Any],
-    settings: Settings,
-    inputs: Mapping[str, Any],
-    beside: Mapping[str, Path],
+    shard: Path, out: Path, index: int, door: Door, function: Callable[..., Any], settings: Settings, inputs: Mapping[str, Any]
 ) -> Counts:
-    own = {name: folder / shard.name for name, folder in beside.items()}
-    return door(function, shard, out, index, settings, {**inputs, **own})
+    own = {name: given.folder / shard.name if isinstance(given, EachShard) else given for name, given in inputs.items()}
+    return door(function, shard, out, index, settings, own)
 
 
 def _link(source: Path, target: Path) -> None:

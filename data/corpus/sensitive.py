@@ -7,11 +7,10 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-import ahocorasick
 import pyarrow as pa
 
 from data.corpus.personal_data import MARKS, find_personal_data
-from data.corpus.urls import read_list
+from data.corpus.term_matcher import TermMatcher, read_list
 from data.document import label_schema, values
 from data.settings import SensitiveSettings
 from data.text import count_words, normalise
@@ -36,33 +35,16 @@ class Terms:
 
     def __init__(self, terms: dict[str, set[str]]) -> None:
         self.topics = sorted({topic for topics in terms.values() for topic in topics})
-        self._automaton = ahocorasick.Automaton()
-        for term, topics in sorted(terms.items()):
-            self._automaton.add_word(term, (len(term), tuple(sorted(topics)), _is_spaced(term[0]), _is_spaced(term[-1])))
-        if terms:
-            self._automaton.make_automaton()
+        self._matcher = TermMatcher((term, tuple(sorted(topics))) for term, topics in sorted(terms.items()))
 
     def count(self, text: str) -> tuple[Counter[str], int]:
         """Occurrences per topic, and of all terms."""
         found: Counter[str] = Counter()
         total = 0
-        if not len(self._automaton):
-            return found, total
-        folded = " ".join(normalise(text).split())
-        for last, (length, topics, before, after) in self._automaton.iter(folded):
-            first = last - length + 1
-            if before and first > 0 and _is_spaced(folded[first - 1]):
-                continue
-            if after and last + 1 < len(folded) and _is_spaced(folded[last + 1]):
-                continue
+        for match in self._matcher.find(" ".join(normalise(text).split())):
             total += 1
-            found.update(topics)
+            found.update(match.value)
         return found, total
-
-
-def _is_spaced(character: str) -> bool:
-    """A letter of a script that has spaces between words."""
-    return character.isalpha() and not "\u2e80" <= character <= "\u9fff"
 
 
 @lru_cache(maxsize=4)

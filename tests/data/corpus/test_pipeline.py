@@ -20,7 +20,8 @@ from data.corpus.selection import select
 from data.corpus.sensitive import sensitive_labels
 from data.corpus.shard_work import run_filter, run_label
 from data.corpus.truth import score_run
-from data.corpus.urls import filter_urls, find_repeats
+from data.corpus.url_repeats import find_repeats, url_keys
+from data.corpus.urls import filter_urls
 from data.document import Counts
 from data.settings import (
     DedupSettings,
@@ -71,8 +72,9 @@ def clean(
         return list_shards(out / name / "labels")
 
     urls, language = urls or UrlSettings(), LanguageSettings()
-    find_repeats(shards, out / "repeats.parquet", urls)
-    shards = filtered("urls", filter_urls, shards, urls, lambda _: {"repeats": out / "repeats.parquet"})
+    find_repeats(labelled("keys", url_keys, shards, urls), out / "repeats")
+    repeats = list_shards(out / "repeats")
+    shards = filtered("urls", filter_urls, shards, urls, lambda n: {"repeats": repeats[n]})
     shards = filtered("rough", rough_gate, shards, language)
     extracted = filtered("extraction", extract_text, shards, ExtractionSettings())
     labels = {"quality": labelled("quality", quality_labels, extracted, QualitySettings())}

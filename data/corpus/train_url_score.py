@@ -1,0 +1,59 @@
+"""Train the model behind the URL score from URLs that are known to be good or bad.
+
+python -m data.corpus.train_url_score labelled.tsv --out urls.npz
+python -m data.corpus.train_url_score good.txt bad.txt --out urls.npz          # one URL a line, the file's name is its label
+python -m flows.full_pipeline --set urls.score_model=urls.npz --set urls.min_score=0.2
+
+Files: .txt (a URL, or `label<TAB>URL`, a line), .jsonl or .parquet (fields `url` and `label`), plain or compressed, or folders of these.
+Labels: good, keep, kept or 1; bad, drop, dropped or 0. A tenth of the URLs is held out: its figures are printed and stored. What an
+earlier run kept and dropped serves well: the URLs of its `corpus` artifact's documents/ and dropped/.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.corpus.examples import read_examples
+from data.corpus.linear_model import LinearModel, train
+from data.corpus.training_command import add_options, run
+from data.corpus.url_score import BAD, BITS, GOOD, KIND, url_features
+
+_LABELS = {"good": GOOD, "keep": GOOD, "kept": GOOD, "1": GOOD, "bad": BAD, "drop": BAD, "dropped": BAD, "0": BAD}
+
+
+def train_url_model(paths: Sequence[str], most: int, seed: int) -> LinearModel:
+    """Raises ValueError for a row without a URL or with an unknown label, and where one of the two labels has no URL."""
+    urls: dict[str, set[str]] = {GOOD: set(), BAD: set()}
+    for path in paths:
+        for row in read_examples(path):
+            label, url = _labelled(row)
+            if label not in _LABELS or not url:
+                raise ValueError(f"{path}: {str(row)[:200]}: needed: a url and a label of {', '.join(_LABELS)}")
+            if len(urls[_LABELS[label]]) < most:
+                urls[_LABELS[label]].add(url)
+    pairs = [(url, label) for label, of_label in urls.items() for url in sorted(of_label)]
+    return train(KIND, [url_features(url) for url, _ in pairs], [label for _, label in pairs], BITS, seed)
+
+
+def _labelled(row: dict[str, object]) -> tuple[str, str]:
+    label, url = row.get("label"), row.get("url")
+    if url is None and isinstance(text := row.get("text"), str):
+        before, tab, after = text.partition("\t")
+        label, url = (before, after) if tab else (None, text)
+    return str(row["file"] if label is None else label).strip().lower(), str(url or "").strip()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m data.corpus.train_url_score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("labelled", nargs="+", metavar="LABELLED", help="URLs with labels")
+    add_options(parser)
+    given = parser.parse_args(arguments)
+    return run(lambda: train_url_model(given.labelled, given.max_documents, given.seed), Path(given.out))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
