@@ -9,6 +9,7 @@ without pickles: the weights, the classes, and the facts of the training as JSON
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from data.text import Hashes, mix
 VERSION = 1
 _BATCH = 64  # examples an update
 _RATE = 0.5  # Adagrad's step
-_DECAY = 1e-6  # L2 of a weight at each update that it has a part in
+_DECAY = 0.03  # L2 over the number of examples, of a weight at each update that it has a part in
 _EPOCHS = 6
 _HELD_OUT = 10  # one example in so many is held out, and the figures are of these
 
@@ -62,7 +63,7 @@ class LinearModel:
                 about = json.loads(arrays["about"].tobytes())
                 weights, bias = arrays["weights"], arrays["bias"]
             version, of_kind = about["version"], about["kind"]
-        except (KeyError, TypeError, ValueError, OSError, EOFError) as error:
+        except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             if isinstance(error, FileNotFoundError):
                 raise
             raise ValueError(f"{path}: not a model of this project: {error}") from None
@@ -95,11 +96,11 @@ def train(
     taught = [np.flatnonzero(~held & (target == k)) for k in range(len(classes))]
     if not all(len(rows) for rows in taught):
         held[:] = False
-    weights, bias = _fit([features[row] for row in np.flatnonzero(~held)], target[~held], len(classes), bits, seed)
+    weights, bias = _fit([features[row] for row in np.flatnonzero(~held).tolist()], target[~held], len(classes), bits, seed)
     model = LinearModel(kind, classes, weights.astype(np.float32), bias.astype(np.float32), {})
     counts = {name: int((target == k).sum()) for k, name in enumerate(classes)}
     found = {**(facts or {}), "examples": counts, "held_out": int(held.sum()), "seed": seed}
-    found |= _figures(model.probabilities([features[row] for row in np.flatnonzero(held)]), target[held])
+    found |= _figures(model.probabilities([features[row] for row in np.flatnonzero(held).tolist()]), target[held])
     return LinearModel(kind, classes, model.weights, model.bias, found)
 
 
@@ -125,7 +126,7 @@ def _fit(
             used, place = np.unique(np.concatenate(batch), return_inverse=True)
             spread = np.repeat(error, lengths, axis=0) * values[:, None]
             gradient = np.stack([np.bincount(place, spread[:, k], len(used)) for k in range(classes)], axis=1)
-            gradient += _DECAY * weights[used]
+            gradient += _DECAY / len(target) * weights[used]
             seen[used] += gradient**2
             weights[used] -= _RATE * gradient / np.sqrt(seen[used])
             total = error.sum(axis=0)

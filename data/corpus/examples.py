@@ -1,0 +1,83 @@
+"""Rows to learn from or to hold against the crawl: lines of text, JSON lines, Parquet, plain or compressed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_ENDINGS = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+_MOST_BYTES = 64 << 20  # of a line
+
+
+def read_examples(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Rows of a file, or of all files of a folder in the order of their names.
+
+    A line of a .txt file is the row {"text": line}; JSON lines must be objects; of Parquet every column is read. Each row
+    has the file's name without its endings as `file`. Raises FileNotFoundError and ValueError, which name the file and line.
+    """
+    root = Path(path)
+    files = sorted(found for found in root.rglob("*") if found.is_file()) if root.is_dir() else [root]
+    read = [(file, kind) for file in files if (kind := _kind(file)) and not file.name.startswith(".")]
+    if not read:
+        raise FileNotFoundError(f"{path}: no .txt, .jsonl or .parquet file there")
+    for file, kind in read:
+        name = file.name.split(".")[0]
+        for row in _parquet(file) if kind == "parquet" else _lines(file, kind):
+            yield {**row, "file": name}
+
+
+def _kind(file: Path) -> str | None:
+    name = file.name.lower()
+    for ending in _COMPRESSED:
+        name = name.removesuffix(ending)
+    return _ENDINGS.get(Path(name).suffix)
+
+
+def _lines(file: Path, kind: str) -> Iterator[dict[str, Any]]:
+    with fsspec.open(str(file), "rb", compression="infer") as stream:
+        number = 0
+        while line := stream.readline(_MOST_BYTES):
+            number += 1
+            text = line.decode("utf-8", "replace").strip()
+            if text and kind == "text":
+                yield {"text": text}
+            elif text:
+                yield _row(text, f"{file}:{number}")
+
+
+def _row(text: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{place}: not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"{place}: a row is a JSON object, here is a {type(row).__name__}")
+    return row
+
+
+def _parquet(file: Path) -> Iterator[dict[str, Any]]:
+    try:
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
+            yield from batch.to_pylist()
+    except pa.ArrowException as error:
+        raise ValueError(f"{file}: not a Parquet file: {error}") from None
+
+
+def texts_of(row: dict[str, Any], fields: list[str]) -> list[str]:
+    """The strings in the named fields of a row, those in lists and in `text` or `content` of lists of objects among them."""
+    found: list[str] = []
+    for field in fields:
+        value = row.get(field)
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                item = item.get("text") or item.get("content") or item.get("value")
+            if isinstance(item, str) and item.strip():
+                found.append(item)
+    return found
