@@ -86,6 +86,26 @@ def adapters_off(model: Any) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
+class WithoutAdapters:
+    """A policy wrapper (rlhf_core.models.PolicyModel) as it was before its adapters: no second copy of the weights."""
+
+    def __init__(self, policy: Any) -> None:
+        self.policy = policy
+
+    @property
+    def model(self) -> Any:
+        return self.policy.model
+
+    def __call__(self, *args: Any) -> Any:
+        with adapters_off(self.model):
+            return self.policy(*args)
+
+
+def is_frozen_below(settings: Lora | None) -> bool:
+    """Whether the weights under the adapters stay as they were loaded."""
+    return settings is not None and settings.only and not settings.from_share
+
+
 def merged(state: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
     """A whole state dict of the adapted model as that of the plain one: names as they were, products added.
 

@@ -18,6 +18,7 @@ from rlhf_core.chat import Chat, load_chat
 from rlhf_core.engine import Engine, Ranks
 from rlhf_core.errors import BadInput
 from rlhf_core.inputs import Inputs, check_length
+from rlhf_core.lora import WithoutAdapters, is_frozen_below
 from rlhf_core.losses import kl_estimate, token_logprobs
 from rlhf_core.models import DTYPES, load_policy, selected_labels
 from rlhf_core.records import Record, read_records
@@ -59,7 +60,10 @@ class OnPolicy(ABC):
         self.chat = load_chat(inputs.model("init"))
         policy = load_policy(inputs.model("init"), self.chat, "fp32")
         check_length(settings, policy.model, settings.max_prompt_length + settings.max_new_tokens)
-        self.reference = self.frozen(copy.deepcopy(policy))
+        lora, zero = settings.optimizer.lora, settings.launch.zero_stage
+        # Frozen weights under adapters are the reference themselves.
+        shared = is_frozen_below(lora) and zero < 3
+        self.reference = WithoutAdapters(policy) if shared else self.frozen(copy.deepcopy(policy))
         self.scoring = Scoring(settings, inputs, self.chat, ranks, settings.precision)
         data = inputs.folder("data")
         self.prompts, self.dropped = read_prompts(data / "train.jsonl", self.chat, settings.max_prompt_length)
@@ -71,8 +75,8 @@ class OnPolicy(ABC):
             )
         self.order = Order(len(self.prompts), settings.batch_size // self.samples_a_prompt, settings.seed)
         policy = self.trained(policy)
-        # Under ZeRO-3 the policy's weights lie in pieces: answers are written by a whole copy.
-        self.writer = self.frozen(copy.deepcopy(policy)) if settings.launch.zero_stage == 3 else None
+        # Under ZeRO-3 the policy's weights lie in pieces, and adapters slow every token: a whole, merged copy writes.
+        self.writer = self.frozen(copy.deepcopy(policy)) if zero == 3 or lora else None
         self.policy = Engine(
             policy, settings.optimizer, settings.launch, settings.precision, self.accumulation, ranks
         )

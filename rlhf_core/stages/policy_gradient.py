@@ -72,7 +72,7 @@ class PolicyGradient(OnPolicy):
         self.kl_coef = settings.kl_coef
         self.ema = None
         if settings.ema_decay is not None:
-            self.ema = Ema(copy.deepcopy(self.reference.model), settings.ema_decay, ranks)
+            self.ema = Ema(copy.deepcopy((self.writer or self.reference).model), settings.ema_decay, ranks)
         self.ptx = None
         if settings.ptx_data is not None:
             corpus, rows = inputs.folder("ptx"), settings.batch_size

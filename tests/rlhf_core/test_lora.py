@@ -87,7 +87,7 @@ def test_a_new_head_is_trained_even_with_adapters_only(chain: Chain) -> None:
 
 
 def test_modules_that_do_not_exist_are_named(chain: Chain) -> None:
-    with pytest.raises(BadInput, match="q_projection.*down_proj, .*q_proj"):
+    with pytest.raises(BadInput, match=r"q_projection.*down_proj, .*q_proj"):
         add_lora(policy(chain).model, Lora(modules=["q_projection"]))
 
 
@@ -147,3 +147,17 @@ def test_switching_is_refused_where_it_cannot_be() -> None:
     lora = {"lora": {"from_share": 0.5}}
     with pytest.raises(ValueError, match="write two stages"):
         SftStage.model_validate({"name": "s", "optimizer": lora, "launch": {"zero_stage": 3}})
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_ppo_with_adapters_answers_and_saves_merged(chain: Chain, ema: float | None) -> None:
+    """The reference is the policy without its adapters: the first KL is 0, later ones are not."""
+    optimizer = {"learning_rate": 1e-3, "lora": {"rank": 4, "learning_rate": 2e-2}}
+    name = f"lora_ppo_{ema}"
+    output = chain.run(name, "ppo", steps=3, eval_steps=3, optimizer=optimizer, ema_decay=ema)
+    lines = read_metrics(output)
+    assert abs(lines[0]["kl"]) < 1e-4 < abs(lines[-1]["eval_kl"])
+    saved, start = weights(output), weights(chain.world / "sft")
+    assert set(saved) == set(start)
+    changed = {key for key in saved if not torch.equal(saved[key], start[key])}
+    assert changed and all("proj" in key for key in changed)
