@@ -104,8 +104,14 @@ class DedupSettings(Settings):
 
 
 class PerplexitySettings(Settings):
+    models: str | None = Field(
+        None, json_schema_extra=FILE,
+        description="Folder of finished models, <lang>.npz (python -m data.corpus.train_perplexity) or KenLM files <lang>.arpa, .klm, .bin; instead of trusted.",
+    )
     trusted: str | None = Field(None, description="Folder with one trusted text per language, <lang>.txt; null = the bundled one.", json_schema_extra=FILE)
     order: int = Field(4, ge=1, le=8, description="Characters in an n-gram.")
+    head_percentile: float = Field(30, ge=0, le=100, description="Of a language's documents, the least surprising are `head` (CCNet: 30).")
+    tail_percentile: float = Field(60, ge=0, le=100, description="From here on they are `tail`, between the two `middle` (CCNet: 60).")
     max_characters: int = Field(1 << 16, ge=1000, description="Characters of a text that are measured, from its beginning.")
 
 
@@ -126,7 +132,10 @@ class ClassifierSettings(Settings):
 
 
 class SensitiveSettings(Settings):
-    terms_file: str | None = Field(None, description="Terms, one a line: `term` or `topic<TAB>term`; '#' starts a comment.", json_schema_extra=FILE)
+    terms_file: str | None = Field(
+        None, json_schema_extra=FILE,
+        description="Terms, one a line: `term` or `topic<TAB>term`; /.../ is a regular expression over the folded text; '#' starts a comment.",
+    )
     use_bundled_terms: bool = Field(True, description="Also use the small list that comes with the project.")
 
 
@@ -173,6 +182,21 @@ class Rule(Settings):
         if numeric and self.is_text:
             raise ValueError(f"rule {self.reason!r}: a label is a number (min, max, ...) or text (any_of, none_of), not both")
         return self
+
+
+class DecontaminationSettings(Settings):
+    """What the evaluation will ask must not stand in the corpus; without anything to ask there is no such stage."""
+
+    use_questions: bool = Field(True, description="Hold the recipe's own questions against the corpus.")
+    files: list[str] = Field(default_factory=list, description="More evaluation sets: .txt, .jsonl or .parquet, or folders of these.", json_schema_extra=FILE)
+    fields: list[str] = Field(
+        ["prompt", "question", "instruction", "input", "text", "turns", "messages"], min_length=1,
+        description="Fields of a row that hold what is asked; answers alone are facts, which a corpus may state.",
+    )
+    ngram_words: int = Field(13, ge=2, description="Words in a run that two texts share by copying (GPT-3, appendix C: 13).")
+    ngram_characters: int = Field(20, ge=2, description="Characters of Chinese and other unspaced text (13 words have about 20).")
+    whole_words: int = Field(8, ge=1, description="A shorter question counts as a whole if it has as many words as this; below, anybody may have asked it.")
+    whole_characters: int = Field(14, ge=1, description="The same of unspaced text, in characters.")
 
 
 class Balance(Settings):

@@ -1,9 +1,12 @@
-"""Sensitive content: terms by topic (Aho-Corasick, so a list may have hundreds of thousands), and personal data."""
+"""Sensitive content: terms by topic (Aho-Corasick, so a list may have hundreds of thousands), patterns, and personal data."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from functools import lru_cache
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -15,47 +18,94 @@ from data.document import label_schema, values
 from data.settings import SensitiveSettings
 from data.text import count_words, normalise
 
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 DEFAULT_TOPIC = "listed"  # of terms without a topic
 _MIN_WORDS = 500  # a density is taken over at least so many words: one mention in a short text is none
 
 
-def parse_terms(text: str) -> dict[str, set[str]]:
-    """Term (as texts are compared) -> topics, from lines `term` or `topic<TAB>term`."""
-    terms: dict[str, set[str]] = {}
+@dataclass(frozen=True)
+class Term:
+    """A term as texts are compared, or a regular expression over such texts."""
+
+    topic: str
+    text: str
+    is_pattern: bool = False
+
+
+def parse_terms(text: str) -> list[Term]:
+    """Terms from lines `term`, `topic<TAB>term`, `/pattern/` or `topic<TAB>/pattern/`.
+
+    Raises ValueError for what is no regular expression, or one that matches an empty text.
+    """
+    terms = []
     for line in read_list(text):
-        topic, tab, term = line.partition("\t")
-        term, topic = (term, topic) if tab else (topic, DEFAULT_TOPIC)
-        if folded := " ".join(normalise(term).split()):
-            terms.setdefault(folded, set()).add("_".join(topic.lower().split()))
+        before, tab, after = line.partition("\t")
+        topic, term = (before, after.strip()) if tab else (DEFAULT_TOPIC, before)
+        topic = "_".join(re.findall(r"\w+", topic.lower())) or DEFAULT_TOPIC
+        if len(term) > 2 and term[0] == term[-1] == "/":
+            try:
+                empty = re.compile(term[1:-1], re.IGNORECASE).search("")
+            except re.error as error:
+                raise ValueError(f"sensitive terms: {term} is no regular expression: {error}") from None
+            if empty:
+                raise ValueError(f"sensitive terms: {term} matches an empty text")
+            terms.append(Term(topic, term[1:-1], is_pattern=True))
+        elif folded := fold(term):
+            terms.append(Term(topic, folded))
     return terms
 
 
-class Terms:
-    """All terms in one automaton. A term of a spaced script counts only as whole words."""
+def fold(text: str) -> str:
+    """`text` as terms are looked for: NFKC (full-width forms), lower case, simplified characters, white space folded, and
+    without what is not seen (soft hyphens, zero-width characters)."""
+    if text.isascii():
+        return " ".join(text.lower().split())
+    return " ".join(normalise(_UNSEEN.sub("", text)).translate(_simplified()).split())
 
-    def __init__(self, terms: dict[str, set[str]]) -> None:
-        self.topics = sorted({topic for topics in terms.values() for topic in topics})
-        self._matcher = TermMatcher((term, tuple(sorted(topics))) for term, topics in sorted(terms.items()))
+
+@cache
+def _simplified() -> dict[int, str]:
+    """Traditional Chinese characters and their simplified forms, one for one (OpenCC, t2s)."""
+    from opencc import OpenCC
+
+    codes = [*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000), *range(0xF900, 0xFB00)]
+    forms = OpenCC("t2s").convert("\n".join(map(chr, codes))).split("\n")
+    return {code: form for code, form in zip(codes, forms, strict=True) if form != chr(code) and len(form) == 1}
+
+
+class Terms:
+    """All terms in one automaton, and the patterns. A term of a spaced script counts only as whole words."""
+
+    def __init__(self, terms: Iterable[Term]) -> None:
+        listed = sorted(set(terms), key=lambda term: (term.text, term.topic))
+        self.topics = sorted({term.topic for term in listed})
+        topics: dict[str, list[str]] = {}
+        for term in listed:
+            if not term.is_pattern:
+                topics.setdefault(term.text, []).append(term.topic)
+        self._matcher = TermMatcher(topics.items())
+        self._patterns = [(re.compile(term.text, re.IGNORECASE), term.topic) for term in listed if term.is_pattern]
 
     def count(self, text: str) -> tuple[Counter[str], int]:
         """Occurrences per topic, and of all terms."""
         found: Counter[str] = Counter()
         total = 0
-        for match in self._matcher.find(" ".join(normalise(text).split())):
+        folded = fold(text)
+        for match in self._matcher.find(folded):
             total += 1
             found.update(match.value)
+        for pattern, topic in self._patterns:
+            matches = sum(1 for _ in pattern.finditer(folded))
+            total += matches
+            found[topic] += matches
         return found, total
 
 
 @lru_cache(maxsize=4)
 def _terms(file: str | None, bundled: bool) -> Terms:
-    terms: dict[str, set[str]] = {}
-    texts = [Path(file).read_text(encoding="utf-8")] if file else []
+    terms = parse_terms(Path(file).read_text(encoding="utf-8")) if file else []
     if bundled:
-        texts.append((resources.files("data.corpus") / "lists" / "sensitive_terms.txt").read_text(encoding="utf-8"))
-    for text in texts:
-        for term, topics in parse_terms(text).items():
-            terms.setdefault(term, set()).update(topics)
+        terms += parse_terms((resources.files("data.corpus") / "lists" / "sensitive_terms.txt").read_text(encoding="utf-8"))
     return Terms(terms)
 
 

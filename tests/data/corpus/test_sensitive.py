@@ -73,7 +73,30 @@ def test_terms_match_whole_words(tmp_path: Path) -> None:
     assert terms.topics == ["adult", "gambling", "listed"]
     counts, total = terms.count("A red   coin, RED COINS, and the plain plains. 看绯帘秀和绯帘。")
     assert (dict(counts), total) == ({"gambling": 1, "listed": 1, "adult": 2}, 4)
-    assert Terms({}).count("anything") == ({}, 0)
+    assert Terms([]).count("anything") == ({}, 0)
+
+
+def test_every_way_of_writing_a_term_is_the_same_term() -> None:
+    terms = Terms(parse_terms("politics\t灰旗同盟\npolitics\t乾坤會\nscam\tfree money\n"))
+    text = "灰旗同盟 灰旗同盟。灰\u200b旗同盟，灰旗同盟會；乾坤会、乾坤會； ＦＲＥＥ　ＭＯＮＥＹ, Free\u00ad Money, freemoney."
+    assert terms.count(text)[0] == {"politics": 6, "scam": 2}
+    assert terms.count("乾淨") == ({}, 0)
+
+
+def test_patterns() -> None:
+    terms = Terms(parse_terms("scam\t" + r"/\b(?:win|earn) \$?[0-9]{3,}/" + "\n" + r"/加.{0,2}微信/" + "\nscam\tpyramid\n"))
+    assert terms.topics == ["listed", "scam"]
+    assert terms.count("Win $500 or EARN 1000, a pyramid; 加我微信 加V微信")[0] == {"scam": 3, "listed": 2}
+    for line, message in (("/(/", "no regular expression"), ("/a*/", "matches an empty text")):
+        with pytest.raises(ValueError, match=message):
+            parse_terms(line)
+
+
+def test_thousands_of_terms_are_searched_at_once() -> None:
+    """A text is read once whatever the number of terms: fifty thousand terms are found, and none too many."""
+    terms = Terms(parse_terms("\n".join(f"topic {n % 5}\tterm{n}x" for n in range(50_000))))
+    assert terms.topics == [f"topic_{n}" for n in range(5)]
+    assert terms.count("term1x term77777x Term49999x term5xy")[0] == {"topic_1": 1, "topic_4": 1}
 
 
 def test_labels(tmp_path: Path) -> None:
