@@ -50,7 +50,11 @@ def clean_text(text: str) -> str:
 
 def normalise(text: str) -> str:
     """`text` as copies are compared: NFKC, lower case. Digits and combining marks stay what they are."""
-    return unicodedata.normalize("NFKC", text).lower()
+    if not text.isascii():
+        # What NFKC makes of the two commonest characters it changes; most texts are in normal form then, which is seen fast.
+        text = text.replace("\u00a0", " ").replace("…", "...")
+        text = unicodedata.normalize("NFKC", text)
+    return text.lower()
 
 
 @cache
@@ -154,14 +158,23 @@ def hash_spans(codes: NDArray[np.uint32], starts: NDArray[np.int64], ends: NDArr
 
     The polynomial sum of (code + 1) * m^k modulo 2^64, by prefix sums: one pass whatever the number of spans.
     """
-    if not len(starts):
-        return np.zeros(0, dtype=np.uint64)
-    powers, inverses = _powers(max(len(codes), 1 << 14).bit_length())
+    return hash_between(prefix_sums(codes), starts, ends) if len(starts) else np.zeros(0, dtype=np.uint64)
+
+
+def prefix_sums(codes: NDArray[np.uint32] | Hashes) -> Hashes:
+    """What `hash_between` needs of `codes`, shape (len(codes) + 1,)."""
+    powers, _ = _powers(max(len(codes), 1 << 14).bit_length())
     sums = np.zeros(len(codes) + 1, dtype=np.uint64)
     terms = sums[1:]
     np.add(codes, np.uint64(1), out=terms)
     terms *= powers[: len(codes)]
     np.cumsum(terms, out=terms)
+    return sums
+
+
+def hash_between(sums: Hashes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Hashes:
+    """Hash of each span, as `hash_spans` gives it, of the codes that `sums` were made from."""
+    _, inverses = _powers(max(len(sums) - 1, 1 << 14).bit_length())
     return mix((sums[ends] - sums[starts]) * inverses[starts])
 
 

@@ -5,8 +5,8 @@ minimum of a random hash over the set is equal for two documents with probabilit
 minima make a band; documents that agree in a band are candidates, with probability 1 - (1 - J^rows)^bands. At 14 x 8
 that is .565/.772/.924/.988 at J = .70/.75/.80/.85.
 
-The hash is (a*x + b mod 2^64) >> 32 with a odd: 2-independent on 32-bit x (Dietzfelbinger 1996) and without the
-division that (a*x + b) mod (2^61 - 1) needs, which in 64-bit arithmetic overflows anyway.
+The hash is a*x + b mod 2^32 with a odd, on x that are well mixed already: a permutation, as MinHash wants it, sixteen
+to a processor instruction, and without the division that (a*x + b) mod (2^61 - 1) needs.
 
 Layout, so that memory is bounded by one band and not by the texts: `signatures` (a label, mapped over shards) keeps 8
 bytes a band; `find_duplicates` takes one band after the other, sorts it, links equal neighbours and joins the links.
@@ -14,6 +14,7 @@ bytes a band; `find_duplicates` takes one band after the other, sorts it, links 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ from data.corpus.jaccard import verified_links
 from data.document import Counts, label_schema
 from data.settings import DedupSettings
 from data.shards import read_shard, shard_name, write_shard
-from data.text import Hashes, code_points, hash_spans, mix, normalise, shingles
+from data.text import Hashes, hash_between, mix, ngram_hashes, normalise, prefix_sums, shingles
+from data.text_batch import TextBatch, batches
 
 _BLOCK = 1 << 14  # shingles hashed at once: they and their hashes stay in the processor's cache
 DUPLICATE_LABELS = label_schema(
@@ -43,12 +45,12 @@ def signature_schema(bands: int) -> pa.Schema:
     return label_schema({"text_hash": pa.uint64()} | {f"band_{band}": pa.uint64() for band in range(bands)})
 
 
-def permutations(settings: DedupSettings) -> tuple[Hashes, Hashes]:
+def permutations(settings: DedupSettings) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Multipliers (odd) and addends of the bands * rows hash functions, from the seed alone."""
     count = settings.bands * settings.rows
     random = np.random.Generator(np.random.PCG64(settings.seed))
-    a = random.integers(0, 1 << 63, count, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    b = random.integers(0, 1 << 63, count, dtype=np.uint64)
+    a = random.integers(0, 1 << 31, count, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+    b = random.integers(0, 1 << 32, count, dtype=np.uint32)
     return a, b
 
 
@@ -64,12 +66,12 @@ def minhash(shingle_hashes: list[Hashes], settings: DedupSettings) -> NDArray[np
             stop += 1
         group = shingle_hashes[at:stop]
         offsets = np.cumsum([0, *map(len, group[:-1])])
-        values = np.concatenate(group) >> np.uint64(32)
+        values = (np.concatenate(group) >> np.uint64(32)).astype(np.uint32)
         hashed = np.empty_like(values)
         for k in range(len(a)):
             np.multiply(values, a[k], out=hashed)
             np.add(hashed, b[k], out=hashed)
-            out[at:stop, k] = np.minimum.reduceat(hashed, offsets) >> np.uint64(32)
+            out[at:stop, k] = np.minimum.reduceat(hashed, offsets)
         at = stop
     return out
 
@@ -83,23 +85,49 @@ def band_keys(minima: NDArray[np.uint32], settings: DedupSettings) -> Hashes:
     return keys
 
 
-def text_hash(text: str) -> int:
-    """64-bit hash of the normalised text, white space folded: equal for exact copies."""
-    codes = code_points(" ".join(normalise(text).split()) or "\0")
-    return int(hash_spans(codes, np.zeros(1, np.int64), np.array([len(codes)], np.int64))[0])
-
-
 def signatures(documents: pa.Table, settings: DedupSettings) -> pa.Table:
     """Label: `text_hash` and one key per band (`signature_schema`)."""
-    texts = [text or "" for text in documents["text"].to_pylist()]
-    sets = [shingles(text, settings.shingle_words, settings.shingle_characters) for text in texts]
-    keys = band_keys(minhash(sets, settings), settings)
+    hashes: list[Hashes] = []
+    keys: list[Hashes] = []
+    for texts in batches([text or "" for text in documents["text"].to_pylist()]):
+        normal = [normalise(text) for text in texts]
+        batch = TextBatch(normal)
+        hashes.append(_text_hashes(batch))
+        sets = _shingle_sets(batch, normal, settings)
+        keys.append(band_keys(minhash(sets, settings), settings))
+    keys.append(np.zeros((0, settings.bands), np.uint64))
+    bands = np.concatenate(keys)
     columns = [
         documents["id"].combine_chunks(),
-        pa.array([text_hash(text) for text in texts], pa.uint64()),
-        *(pa.array(np.ascontiguousarray(keys[:, band])) for band in range(settings.bands)),
+        pa.array(np.concatenate([*hashes, np.zeros(0, np.uint64)])),
+        *(pa.array(np.ascontiguousarray(bands[:, band])) for band in range(settings.bands)),
     ]
     return pa.table(columns, schema=signature_schema(settings.bands))
+
+
+def _text_hashes(batch: TextBatch) -> Hashes:
+    """64-bit hash of each text as its pieces between white space: equal for exact copies, shape (texts,)."""
+    pieces = batch.pieces
+    sums = prefix_sums(batch.hash(pieces))
+    numbers = np.arange(len(batch))
+    return hash_between(sums, np.searchsorted(pieces.text, numbers), np.searchsorted(pieces.text, numbers, side="right"))
+
+
+def _shingle_sets(batch: TextBatch, texts: Sequence[str], settings: DedupSettings) -> list[Hashes]:
+    """`data.text.shingles` of each text of a batch of normalised texts."""
+    numbers = np.arange(len(batch))
+    first = np.searchsorted(batch.words.text, numbers)
+    count = np.searchsorted(batch.words.text, numbers, side="right") - first
+    unspaced = batch.count(batch.unspaced) * 2 > count
+    sizes = np.where(unspaced, settings.shingle_characters, settings.shingle_words)
+    grams = {size: ngram_hashes(batch.word_hashes, size) for size in np.unique(sizes).tolist()}
+    rows = zip(texts, first.tolist(), count.tolist(), sizes.tolist(), strict=True)
+    return [
+        grams[size][start : start + words - size + 1]
+        if words >= size
+        else shingles(text, settings.shingle_words, settings.shingle_characters)
+        for text, start, words, size in rows
+    ]
 
 
 def find_duplicates(

@@ -1,50 +1,35 @@
 """Measures of a document's text: Gopher quality and repetition, C4, FineWeb, and their Chinese counterparts.
 
-Measures only; SelectionSettings.rules says what is dropped. A text is scanned once; n-grams are counted on 64-bit
-hashes. Sources: Rae et al. 2021 (Gopher, A1.1 and A1.2), Raffel et al. 2020 (C4), Penedo et al. 2024 (FineWeb); the
-arithmetic of repetition follows huggingface/datatrove, gopher_repetition_filter.py, with two differences: a top n-gram
-counts from its second copy on, and in unspaced text n words are 2n characters (a Chinese word has about two).
+Measures only; SelectionSettings.rules says what is dropped. Texts are scanned once, many at a time; every measure is
+arithmetic on that scan. Sources: Rae et al. 2021 (Gopher, A1.1 and A1.2), Raffel et al. 2020 (C4), Penedo et al. 2024
+(FineWeb).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data.corpus.repetition import DUPLICATE_SIZES, TOP_SIZES, later_copies, ngram_shares
 from data.document import label_schema
 from data.settings import QualitySettings
-from data.text import (
-    LETTER,
-    OTHER,
-    SPACE,
-    UNSPACED,
-    Hashes,
-    classify,
-    code_points,
-    count_sentences,
-    hash_spans,
-    ngram_hashes,
-    scan_words,
-    word_bounds,
-)  # fmt: skip
+from data.text import LETTER, SPACE, Hashes, scan_words
+from data.text_batch import Mask, Positions, TextBatch, batches, keys_within
 
-TOP_SIZES = (2, 3, 4)
-DUPLICATE_SIZES = (5, 6, 7, 8, 9, 10)
+Measures = dict[str, NDArray[Any]]  # by name, shape (texts,) each
 _ENGLISH_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Gopher
 # The commonest function words of Chinese (Da 2004, modern texts): real prose cannot do without them.
 _CHINESE_STOP_WORDS = "的了在是和有不我也这他就人都说到你要而与为以其中"
-_BULLETS = ("•", "‣", "▶", "◀", "◦", "■", "□", "▪", "▫", "●", "○", "-", "–", "*", "·")
-_TERMINAL = frozenset(".!?。！？…\"'”’」』）)：:;；～~")
-_ELLIPSES = ("...", "…", "。。。")
-_PARAGRAPH = re.compile(r"\n\s*\n")
-_TAG = re.compile(r"</?[a-zA-Z]")
-_MARKUP = ("://", "www.", "{", "}", "&nbsp;", "&amp;", "&lt;", "&gt;", "&quot;")
+_BULLETS = "•‣▶◀◦■□▪▫●○-–*·"
+_TERMINAL = ".!?。！？…\"'”’」』）)：:;；～~"
+_PUNCTUATION = ".,;:!?'\"()-–—’‘“”…。，、；：！？（）《》「」『』·％%$€£¥&/"
+_ENTITIES = ("&nbsp;", "&amp;", "&lt;", "&gt;", "&quot;")
+_DISTINCT_WORDS = 1000  # the share of distinct words falls with length, so the length is bounded
 
 _COUNTS = ["characters", "words", "sentences", "stop_words", "curly_brackets", "lorem_ipsums"]
 _SHARES = [
@@ -78,144 +63,196 @@ QUALITY_LABELS = label_schema({name: pa.int64() for name in _COUNTS} | {name: pa
 
 def quality_labels(documents: pa.Table, settings: QualitySettings) -> pa.Table:
     """One row of QUALITY_LABELS per document. Of a text beyond `max_characters` its beginning is measured."""
-    rows = [measure(text or "", settings.max_characters) for text in documents["text"].to_pylist()]
-    columns = [pa.array([row[name] for row in rows], QUALITY_LABELS.field(name).type) for name in QUALITY_LABELS.names[1:]]
+    found = measures([text or "" for text in documents["text"].to_pylist()], settings.max_characters)
+    columns = [pa.array(found[name]).cast(QUALITY_LABELS.field(name).type) for name in QUALITY_LABELS.names[1:]]
     return pa.table([documents["id"].combine_chunks(), *columns], schema=QUALITY_LABELS)
 
 
-@dataclass(frozen=True)
-class _Scan:
-    """A text's words and whitespace-separated tokens."""
-
-    codes: NDArray[np.uint32]
-    classes: NDArray[np.uint8]
-    starts: NDArray[np.int64]  # of words
-    ends: NDArray[np.int64]
-    hashes: Hashes
-    unspaced: bool  # most words are single characters of an unspaced script
-
-
 def measure(text: str, max_characters: int = 1 << 20) -> dict[str, float]:
-    """All measures of one text by name. Lengths in characters; shares from 0 to 1; an empty text measures 0."""
-    measured = text[:max_characters]
-    codes = code_points(measured)
-    classes = classify(codes)
-    starts, ends = word_bounds(classes)
-    unspaced_words = int((classes[starts] == UNSPACED).sum()) if len(starts) else 0
-    hashes = hash_spans(codes, starts, ends)
-    scan = _Scan(codes, classes, starts, ends, hashes, unspaced_words * 2 > len(starts))
-    count = max(len(starts), 1)
-    found: dict[str, float] = {
-        "characters": len(text),
-        "words": len(starts),
-        "unspaced_words_share": unspaced_words / count,
-        "hashes_per_word": (measured.count("#") + measured.count("＃")) / count,
-        "curly_brackets": measured.count("{"),
-        "lorem_ipsums": measured.lower().count("lorem ipsum"),
-        "markup_per_word": (sum(map(measured.count, _MARKUP)) + len(_TAG.findall(measured))) / count,
-        "newlines_per_word": measured.count("\n") / count,
-        "distinct_words_share": _distinct_share(hashes),
-        "stop_words": _stop_words(measured, scan),
-    }
-    ellipses = measured.count("...") + measured.count("…")
-    found["ellipses_per_word"] = ellipses / count
-    found |= _token_measures(scan)
-    found |= _character_measures(scan, count)
-    found |= _line_measures(measured, scan.unspaced)
-    found |= repetition(hashes, ends - starts, 2 if scan.unspaced else 1)
-    found["sentences"] = count_sentences(measured)
-    found["words_per_sentence"] = len(starts) / max(found["sentences"], 1)
+    """All measures of one text by name."""
+    return {name: column[0].item() for name, column in measures([text], max_characters).items()}
+
+
+def measures(texts: Sequence[str], max_characters: int = 1 << 20) -> Measures:
+    """All measures of `texts` by name. Lengths in characters; shares from 0 to 1; an empty text measures 0."""
+    parts = [_measures(list(part)) for part in batches([text[:max_characters] for text in texts])]
+    names = QUALITY_LABELS.names[1:]
+    found = {name: np.concatenate([part[name] for part in parts]) if parts else np.zeros(0) for name in names}
+    found["characters"] = np.fromiter(map(len, texts), np.int64, len(texts))
     return found
 
 
-def _stop_words(text: str, scan: _Scan) -> int:
+def _measures(texts: list[str]) -> Measures:
+    batch = TextBatch(texts)
+    words, hashes = batch.words, batch.word_hashes
+    word_count = np.bincount(words.text, minlength=len(batch))
+    count = np.maximum(word_count, 1)
+    unspaced_words = batch.count(batch.unspaced)
+    unspaced = unspaced_words * 2 > word_count  # most words are single characters of an unspaced script
+    found: Measures = {
+        "characters": batch.ends - batch.starts,
+        "words": word_count,
+        "unspaced_words_share": unspaced_words / count,
+        "hashes_per_word": _count(batch, "#＃") / count,
+        "ellipses_per_word": (_count(batch, "…") + _three_dots(batch)) / count,
+        "curly_brackets": _count(batch, "{"),
+        "lorem_ipsums": np.array([_lorem_ipsums(text) for text in texts], np.int64),
+        "markup_per_word": _markup(batch, texts) / count,
+        "newlines_per_word": batch.count_at(batch.newlines) / count,
+        "distinct_words_share": _distinct_shares(words.text, hashes, word_count),
+        "stop_words": _stop_words(texts, batch, unspaced),
+    }
+    found |= _token_measures(batch, unspaced, word_count)
+    found |= _character_measures(batch, count)
+    found |= _line_measures(batch, unspaced)
+    found |= ngram_shares(words.text, hashes, words.lengths, np.where(unspaced, 2, 1))
+    found["sentences"] = _sentences(batch)
+    found["words_per_sentence"] = word_count / np.maximum(found["sentences"], 1)
+    return found
+
+
+def _count(batch: TextBatch, characters: str) -> Positions:
+    """How many of `characters`, none a letter, stand in each text."""
+    return batch.count_at(batch.others[_one_of(characters, batch.other_codes)])
+
+
+def _three_dots(batch: TextBatch) -> Positions:
+    """Runs of full stops by threes."""
+    dots = batch.find_runs(batch.find("."))
+    return np.bincount(dots.text, dots.lengths // 3, minlength=len(batch)).astype(np.int64)
+
+
+def _lorem_ipsums(text: str) -> int:
+    likely = "ipsum" in text or "Ipsum" in text or "IPSUM" in text
+    return text.lower().count("lorem ipsum") if likely else 0
+
+
+def _markup(batch: TextBatch, texts: Sequence[str]) -> Positions:
+    """Addresses, tags, braces and entities that an extractor left."""
+    at, colons, dots, tags = batch.at, batch.find(":"), batch.find("."), batch.find("<")
+    colons = colons[(at(colons + 1) == ord("/")) & (at(colons + 2) == ord("/"))]
+    dots = dots[(at(dots - 1) == ord("w")) & (at(dots - 2) == ord("w")) & (at(dots - 3) == ord("w"))]
+    after = at(tags + 1)
+    letter = np.where(after == ord("/"), at(tags + 2), after) | 32
+    tags = tags[(letter >= ord("a")) & (letter <= ord("z"))]
+    found = _count(batch, "{}") + batch.count_at(colons) + batch.count_at(dots) + batch.count_at(tags)
+    for number in np.flatnonzero(_count(batch, "&")).tolist():
+        found[number] += sum(map(texts[number].count, _ENTITIES))
+    return found
+
+
+def _distinct_shares(text: Positions, hashes: Hashes, counts: Positions) -> NDArray[np.float64]:
+    """Share of distinct words among each text's first 1,000."""
+    number = np.arange(len(text)) - (np.cumsum(counts) - counts)[text]
+    first = number < _DISTINCT_WORDS
+    keys = np.sort(keys_within(text[first], hashes[first]))
+    new = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
+    distinct = np.bincount((new >> np.uint64(48)).astype(np.int64), minlength=len(counts))
+    return distinct / np.clip(counts, 1, _DISTINCT_WORDS)
+
+
+def _stop_words(texts: Sequence[str], batch: TextBatch, unspaced: Mask) -> Positions:
     """How many different function words there are: of Gopher's eight, or of two dozen Chinese ones."""
-    if scan.unspaced:
-        return sum(word in text for word in _CHINESE_STOP_WORDS)
-    return int(np.isin(_stop_word_hashes(), scan.hashes).any(axis=1).sum())
+    known, which = _stop_word_hashes()
+    short = np.flatnonzero(batch.words.lengths <= max(map(len, _ENGLISH_STOP_WORDS)))
+    hashes = batch.word_hashes[short]
+    place = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+    hit = known[place] == hashes
+    pairs = np.unique(batch.words.text[short[hit]] * len(_ENGLISH_STOP_WORDS) + which[place[hit]])
+    found = np.bincount(pairs // len(_ENGLISH_STOP_WORDS), minlength=len(texts))
+    for number in np.flatnonzero(unspaced).tolist():
+        found[number] = sum(word in texts[number] for word in _CHINESE_STOP_WORDS)
+    return found
 
 
 @cache
-def _stop_word_hashes() -> NDArray[np.uint64]:
-    """Hashes of Gopher's stop words, shape (8, 3): lower case, capitalised, capitals."""
-    forms = [[word, word.capitalize(), word.upper()] for word in _ENGLISH_STOP_WORDS]
-    return np.array([[scan_words(form).hashes[0] for form in row] for row in forms], dtype=np.uint64)
+def _stop_word_hashes() -> tuple[Hashes, Positions]:
+    """Sorted hashes of Gopher's stop words (lower case, capitalised, capitals), and the number of each one's word."""
+    forms = {scan_words(form).hashes[0]: number for number, word in enumerate(_ENGLISH_STOP_WORDS) for form in (word, word.capitalize(), word.upper())}
+    hashes = np.array(sorted(forms), dtype=np.uint64)
+    return hashes, np.array([forms[value] for value in hashes], dtype=np.int64)
 
 
-def _distinct_share(hashes: Hashes) -> float:
-    """Distinct words among the first 1,000: falls with length, so the length is bounded."""
-    first = hashes[:1000]
-    return len(np.unique(first)) / len(first) if len(first) else 0.0
-
-
-def _token_measures(scan: _Scan) -> dict[str, float]:
-    """Of whitespace-separated tokens, as Gopher counts words; unspaced characters are tokens of their own."""
-    filled = np.zeros(len(scan.classes) + 2, dtype=np.bool_)
-    filled[1:-1] = (scan.classes != SPACE) & (scan.codes != ord("|"))  # a table's bars are no words
-    starts = np.flatnonzero(filled[1:-1] & ~filled[:-2])
-    if not len(starts):
-        return {"word_characters_mean": 0.0, "alphabetic_words_share": 0.0}
-    ends = np.flatnonzero(filled[1:-1] & ~filled[2:]) + 1
-    alphabetic = (scan.classes == LETTER) | (scan.classes == UNSPACED)
-    alphabetic &= ~_is_digit(scan.codes)
-    has_letter = np.maximum.reduceat(alphabetic, starts)
-    if scan.unspaced:
-        shown = scan.classes != SPACE
-        return {
-            "word_characters_mean": float((scan.ends - scan.starts).mean()),
-            "alphabetic_words_share": float(alphabetic.sum() / max(int(shown.sum()), 1)),
-        }
-    return {"word_characters_mean": float((ends - starts).mean()), "alphabetic_words_share": float(has_letter.mean())}
-
-
-def _is_digit(codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    ascii_digit = (codes >= 48) & (codes <= 57)
-    return ascii_digit | ((codes >= 0xFF10) & (codes <= 0xFF19))
-
-
-_PUNCTUATION = np.array(sorted(ord(mark) for mark in ".,;:!?'\"()-–—’‘“”…。，、；：！？（）《》「」『』·％%$€£¥&/"), dtype=np.uint32)
-
-
-def _character_measures(scan: _Scan, count: int) -> dict[str, float]:
-    other = scan.codes[scan.classes == OTHER]
-    punctuation = int(np.isin(other, _PUNCTUATION).sum())
-    shown = max(int((scan.classes != SPACE).sum()), 1)
-    capitals = int(((scan.codes >= 65) & (scan.codes <= 90)).sum())
-    # U+FFFD, and Latin letters that UTF-8 read as windows-1252 is full of: Ã, Â, â followed by symbols
-    broken = int((scan.codes == 0xFFFD).sum()) + _mojibake(scan.codes)
-    private = int(((scan.codes >= 0xE000) & (scan.codes <= 0xF8FF)).sum())
+def _token_measures(batch: TextBatch, unspaced: Mask, word_count: Positions) -> Measures:
+    """Of whitespace-separated tokens, as Gopher counts words; in unspaced text of characters."""
+    letters = (batch.classes == LETTER) | batch.unspaced
+    alphabetic = letters & ~_is_digit(batch.codes)
+    words = batch.shown.copy()
+    words[batch.find("|")] = False  # a table's bars are no words
+    tokens = batch.runs(words)
+    letters_before = np.concatenate([np.zeros(1, np.int32), np.cumsum(alphabetic, dtype=np.int32)])
+    has_letter = letters_before[tokens.ends] > letters_before[tokens.starts]
+    count = np.maximum(np.bincount(tokens.text, minlength=len(batch)), 1)
+    spaced_mean = np.bincount(tokens.text, tokens.lengths, minlength=len(batch)) / count
+    spaced_share = np.bincount(tokens.text, has_letter, minlength=len(batch)) / count
+    unspaced_mean = batch.count(letters) / np.maximum(word_count, 1)
+    unspaced_share = batch.count(alphabetic) / np.maximum(batch.count(batch.shown), 1)
     return {
-        "symbols_share": (len(other) - punctuation) / shown,
-        "digits_share": int(_is_digit(scan.codes).sum()) / shown,
-        "capitals_share": capitals / shown,
-        "unreadable_characters_share": (broken + private) / shown,
-        "punctuation_per_word": punctuation / count,
+        "word_characters_mean": np.where(unspaced, unspaced_mean, spaced_mean),
+        "alphabetic_words_share": np.where(unspaced, unspaced_share, spaced_share),
     }
 
 
-def _mojibake(codes: NDArray[np.uint32]) -> int:
-    """Characters of pairs that UTF-8 leaves when read as Latin-1 or windows-1252."""
-    if not len(codes):
-        return 0
-    lead = (codes[:-1] >= 0xC2) & (codes[:-1] <= 0xF4)
-    after = codes[1:]
-    follow = ((after >= 0x80) & (after <= 0xBF)) | ((after >= 0x2010) & (after <= 0x2122)) | (after == 0x20AC)
-    return 2 * int((lead & follow).sum())
+def _is_digit(codes: NDArray[np.uint32]) -> Mask:
+    return (codes - 48 <= 9) | (codes - 0xFF10 <= 9)  # unsigned: what is below wraps around
 
 
-def _line_measures(text: str, unspaced: bool) -> dict[str, float]:
-    lines = [line for line in (raw.strip() for raw in text.split("\n")) if line]
-    paragraphs = [part for part in (raw.strip() for raw in _PARAGRAPH.split(text)) if part]
-    count = max(len(lines), 1)
-    prose = [line for line in lines if line[0] != "|"]  # a table's rows end in no full stop
-    short = 15 if unspaced else 30  # characters; FineWeb's 30, of which Chinese needs about half
-    lines_share, lines_characters = _duplicate_shares(lines)
-    paragraphs_share, paragraphs_characters = _duplicate_shares(paragraphs)
+def _one_of(characters: str, codes: NDArray[np.uint32]) -> Mask:
+    """Whether each code point is one of `characters`, all of the Basic Multilingual Plane."""
+    return _table(characters)[np.minimum(codes, 0xFFFF)]
+
+
+@cache
+def _table(characters: str) -> Mask:
+    table = np.zeros(1 << 16, dtype=np.bool_)
+    table[[ord(character) for character in characters]] = True
+    return table
+
+
+def _character_measures(batch: TextBatch, count: Positions) -> Measures:
+    codes = batch.codes
+    marks = _count(batch, _PUNCTUATION)
+    shown = np.maximum(batch.count(batch.shown), 1)
+    # U+FFFD, private characters, and what UTF-8 read as windows-1252 is full of: Ã, Â, â followed by symbols
+    unknown = (batch.other_codes == 0xFFFD) | (batch.other_codes - 0xE000 <= 0xF8FF - 0xE000)
+    broken = batch.count_at(batch.others[unknown]) + _mojibake(batch)
     return {
-        "bullet_lines_share": sum(line.startswith(_BULLETS) for line in lines) / count,
-        "ellipsis_lines_share": sum(line.endswith(_ELLIPSES) for line in lines) / count,
-        "punctuated_lines_share": sum(line[-1] in _TERMINAL for line in prose) / max(len(prose), 1),
-        "short_lines_share": sum(len(line) <= short for line in prose) / max(len(prose), 1),
+        "symbols_share": (batch.count_at(batch.others) - marks) / shown,
+        "digits_share": batch.count(_is_digit(codes)) / shown,
+        "capitals_share": batch.count(codes - 65 <= 25) / shown,
+        "unreadable_characters_share": np.minimum(broken / shown, 1.0),
+        "punctuation_per_word": marks / count,
+    }
+
+
+def _mojibake(batch: TextBatch) -> Positions:
+    """Characters of pairs that UTF-8 leaves when read as Latin-1 or windows-1252."""
+    lead = np.flatnonzero(batch.codes - 0xC2 <= 0xF4 - 0xC2)
+    after = batch.at(lead + 1)
+    follow = (after - 0x80 <= 0x3F) | (after - 0x2010 <= 0x2122 - 0x2010) | (after == 0x20AC)
+    return 2 * batch.count_at(lead[follow])
+
+
+def _line_measures(batch: TextBatch, unspaced: Mask) -> Measures:
+    lines, paragraphs = batch.lines, batch.paragraphs
+    first, last = batch.codes[lines.starts], batch.codes[lines.ends - 1]
+    dots = (last == ord(".")) | (last == ord("。"))
+    dots &= (batch.at(lines.ends - 2) == last) & (batch.at(lines.ends - 3) == last) & (lines.lengths >= 3)
+    prose = first != ord("|")  # a table's rows end in no full stop
+    short = np.where(unspaced, 15, 30)[lines.text]  # characters; FineWeb's 30, of which Chinese needs about half
+
+    def share(mask: Mask, among: Mask | None = None) -> NDArray[np.float64]:
+        whole = lines.text if among is None else lines.text[among]
+        part = lines.text[mask if among is None else mask & among]
+        return np.bincount(part, minlength=len(batch)) / np.maximum(np.bincount(whole, minlength=len(batch)), 1)
+
+    lines_share, lines_characters = later_copies(lines, batch.hash(lines), len(batch))
+    paragraphs_share, paragraphs_characters = later_copies(paragraphs, batch.hash(paragraphs), len(batch))
+    return {
+        "bullet_lines_share": share(_one_of(_BULLETS, first)),
+        "ellipsis_lines_share": share(dots | (last == ord("…"))),
+        "punctuated_lines_share": share(_one_of(_TERMINAL, last), prose),
+        "short_lines_share": share(lines.lengths <= short, prose),
         "duplicate_lines_share": lines_share,
         "duplicate_lines_characters_share": lines_characters,
         "duplicate_paragraphs_share": paragraphs_share,
@@ -223,70 +260,27 @@ def _line_measures(text: str, unspaced: bool) -> dict[str, float]:
     }
 
 
-def _duplicate_shares(parts: Sequence[str]) -> tuple[float, float]:
-    """Share of `parts` that repeat an earlier one, and of their characters."""
-    if len(set(parts)) == len(parts):
-        return 0.0, 0.0
-    seen: set[str] = set()
-    repeated = characters = 0
-    for part in parts:
-        if part in seen:
-            repeated += 1
-            characters += len(part)
-        seen.add(part)
-    return repeated / len(parts), characters / sum(map(len, parts))
+def _sentences(batch: TextBatch) -> Positions:
+    """As data.text.count_sentences counts them: lines, and sentence ends within a line that has more text after."""
+    spaced = _ends_within_lines(batch, ".!?…", "\"'”’)]", needs_space=True)
+    unspaced = _ends_within_lines(batch, "。！？；", "”’」』）", needs_space=False)
+    lines = np.bincount(batch.lines.text, minlength=len(batch))
+    return lines + batch.count_at(spaced) + batch.count_at(unspaced)
 
 
-def repetition(hashes: Hashes, lengths: NDArray[np.int64], scale: int = 1) -> dict[str, float]:
-    """Gopher's n-gram measures over words given by hash and length in characters; n-grams have `scale` * n words.
-
-    top_Ngram: characters of the commonest n-gram's copies. duplicate_Ngram: characters of n-grams that stood before,
-    scanned from the left and passed over whole. Both over the characters of all words.
-    """
-    total = max(int(lengths.sum()), 1)
-    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    found: dict[str, float] = {}
-    alive = True  # no n-gram repeats unless a shorter one does
-    for size in (*TOP_SIZES, *DUPLICATE_SIZES):
-        name = f"top_{size}gram_characters_share" if size in TOP_SIZES else f"duplicate_{size}gram_characters_share"
-        found[name] = 0.0
-        if not alive:
-            continue
-        width = size * scale
-        grams = ngram_hashes(hashes, width)
-        ordered = np.sort(grams)
-        alive = bool((ordered[1:] == ordered[:-1]).any())
-        if not alive:
-            continue
-        order = np.argsort(grams)
-        ordered = grams[order]
-        same = ordered[1:] == ordered[:-1]
-        if size in TOP_SIZES:
-            firsts = np.flatnonzero(np.concatenate([[True], ~same]))
-            copies = np.diff(np.append(firsts, len(ordered)))
-            at = order[firsts]
-            characters = ends[at + width] - ends[at]
-            top = copies == copies.max()
-            found[name] = float((characters * copies)[top].max() / total)
-        else:
-            repeated = np.zeros(len(ordered), dtype=np.bool_)
-            repeated[1:] = same
-            repeated[:-1] |= same
-            positions = np.sort(order[repeated])
-            found[name] = _passed_over(positions, grams[positions], ends, width) / total
-    return found
-
-
-def _passed_over(positions: NDArray[np.int64], grams: Hashes, ends: NDArray[np.int64], width: int) -> int:
-    """Characters of the n-grams that repeat an earlier one, left to right, none counted within another."""
-    seen: set[int] = set()
-    free = characters = 0
-    for at, gram in zip(positions.tolist(), grams.tolist(), strict=True):
-        if at < free:
-            continue
-        if gram in seen:
-            characters += int(ends[at + width] - ends[at])
-            free = at + width
-        else:
-            seen.add(gram)
-    return characters
+def _ends_within_lines(batch: TextBatch, marks: str, closers: str, needs_space: bool) -> Positions:
+    """Where one of `marks` stands, then any closers, then white space (if needed), then text of the same line."""
+    mark = batch.others[_one_of(marks, batch.other_codes)]
+    closing = batch.find_runs(batch.others[_one_of(closers, batch.other_codes)])
+    after = mark + 1
+    if len(closing):
+        run = np.maximum(np.searchsorted(closing.starts, after, side="right") - 1, 0)
+        inside = (closing.starts[run] <= after) & (after < closing.ends[run])
+        after = np.where(inside, closing.ends[run], after)
+    space = batch.classes[after] == SPACE
+    if needs_space:
+        mark, after, space = mark[space], after[space], space[space]
+    pieces = np.append(batch.pieces.starts, len(batch.codes))
+    following = np.where(space, pieces[np.searchsorted(pieces, after)], after)
+    line_end = batch.newlines[np.searchsorted(batch.newlines, after)]
+    return mark[following < line_end]

@@ -15,7 +15,7 @@ from data.corpus.dedup import band_keys, find_duplicates, minhash, signatures
 from data.corpus.jaccard import jaccard
 from data.settings import DedupSettings
 from data.shards import write_shard
-from data.text import shingles
+from data.text import normalise, shingles
 from tests.data.corpus.helpers import documents, read_all
 
 VOCABULARY = [f"word{n}" for n in range(2000)]
@@ -139,3 +139,16 @@ def test_components_against_a_plain_search(edges: list[tuple[int, int]]) -> None
 def test_no_documents(tmp_path: Path) -> None:
     find_duplicates([], tmp_path, DedupSettings())
     assert _clusters(tmp_path / "x", documents("one"), [0]) != {}
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(alphabet="aAbé中文 .\n…\u00a0Σ", max_size=60), min_size=1, max_size=6))
+def test_signatures_of_many_texts_are_those_of_each(texts: list[str]) -> None:
+    config = DedupSettings()
+    together = signatures(documents(*texts), config)
+    by_shingles = band_keys(minhash([shingles(text) for text in texts], config), config)
+    for band in range(config.bands):
+        assert together[f"band_{band}"].to_pylist() == by_shingles[:, band].tolist()
+    folded = [" ".join(normalise(text).split()) for text in texts]
+    found = together["text_hash"].to_pylist()
+    assert all((found[i] == found[j]) == (folded[i] == folded[j]) for i in range(len(texts)) for j in range(i))

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.corpus.quality import QUALITY_LABELS, measure, quality_labels, repetition
+from data.corpus.quality import QUALITY_LABELS, measure, measures, quality_labels
+from data.corpus.repetition import ngram_shares
 from data.settings import QualitySettings
-from data.text import scan_words, words
+from data.text import count_sentences, scan_words, sentences, words
 from tests.data.corpus.helpers import documents
 
 
@@ -33,7 +34,8 @@ def datatrove_duplicates(tokens: Sequence[str], size: int) -> int:
 def test_repetition_is_the_slow_way_made_fast(tokens: list[str]) -> None:
     text = " ".join(tokens)
     found = scan_words(text)
-    measured = repetition(found.hashes, found.ends - found.starts)
+    columns = ngram_shares(np.zeros(len(found), np.int64), found.hashes, found.ends - found.starts, np.ones(1, np.int64))
+    measured = {name: column[0] for name, column in columns.items()}
     total = sum(map(len, tokens))
     for size in (5, 6, 7, 8, 9, 10):
         assert measured[f"duplicate_{size}gram_characters_share"] == pytest.approx(datatrove_duplicates(tokens, size) / total)
@@ -112,3 +114,48 @@ def test_a_tables_rows_are_no_lines_of_prose() -> None:
     assert found["punctuated_lines_share"] == 1
     assert found["short_lines_share"] == 0
     assert measure("| a | b |")["punctuated_lines_share"] == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(alphabet="ab的。.! \"|…\n<{-", max_size=80), max_size=8))
+def test_a_text_measures_the_same_in_any_company(texts: list[str]) -> None:
+    together = measures(texts)
+    for at, text in enumerate(texts):
+        assert {name: column[at].item() for name, column in together.items()} == measure(text)
+        assert together["sentences"][at] == count_sentences(text) == len(sentences(text))
+
+
+def test_what_datatrove_drops_breaks_the_same_bound() -> None:
+    """One text per rule of datatrove 0.10 (gopher_quality, gopher_repetition, c4, fineweb), with its value by hand."""
+    prose = "The cat sat on the mat and it looked at the birds that have a nest in the old tree."
+    hashes = measure("a # b # c the of")
+    assert hashes["hashes_per_word"] == pytest.approx(2 / 5)
+    assert measure("one... two… three")["ellipses_per_word"] == pytest.approx(2 / 3)
+    assert measure("• one\n- two\nthree")["bullet_lines_share"] == pytest.approx(2 / 3)
+    assert measure("goes on...\nand on…\nends.")["ellipsis_lines_share"] == pytest.approx(2 / 3)
+    assert measure("one 22 333 four")["alphabetic_words_share"] == pytest.approx(2 / 4)
+    assert measure("cat dog bird")["stop_words"] == 0
+    assert measure(prose)["stop_words"] == 4  # the, and, that, have
+    repeated = measure("aa\naa\nbbbb")
+    assert repeated["duplicate_lines_share"] == pytest.approx(1 / 3)
+    assert repeated["duplicate_lines_characters_share"] == pytest.approx(2 / 8)
+    assert measure("aa bb\n\ncc\n\naa bb")["duplicate_paragraphs_share"] == pytest.approx(1 / 3)
+    # words aa bb aa bb cc: the 2-gram "aa bb" stands twice, 8 of 10 characters
+    assert measure("aa bb aa bb cc")["top_2gram_characters_share"] == pytest.approx(8 / 10)
+    assert measure("a b c d e x a b c d e")["duplicate_5gram_characters_share"] == pytest.approx(5 / 11)
+    assert measure("Ends.\nDoes not")["punctuated_lines_share"] == pytest.approx(1 / 2)
+    assert measure("x" * 30 + "\n" + "y" * 31)["short_lines_share"] == pytest.approx(1 / 2)
+    assert measure("one\ntwo\nthree four")["newlines_per_word"] == pytest.approx(2 / 4)
+    assert measure("Lorem Ipsum dolor {x}")["lorem_ipsums"] == measure("Lorem Ipsum dolor {x}")["curly_brackets"] == 1
+
+
+def test_no_english_rule_reaches_chinese() -> None:
+    """Characters stand for words, Chinese marks end sentences and lines, Chinese function words count."""
+    found = measure("我们在公园里散步。\n他们也来了！\n天气很好")
+    assert found["words"] == 17
+    assert found["word_characters_mean"] == 1
+    assert found["sentences"] == 3
+    assert found["punctuated_lines_share"] == pytest.approx(2 / 3)
+    assert found["short_lines_share"] == 1  # 15 characters, where English has 30
+    # 2-grams are of four characters: 天气很好 twice is all of the text
+    assert measure("天气很好天气很好")["top_2gram_characters_share"] == 1
