@@ -99,6 +99,10 @@ class DedupSettings(Settings):
     shingle_characters: int = Field(5, ge=1, description="Characters in a shingle of Chinese and other unspaced text.")
     bands: int = Field(14, ge=1, description="LSH bands (FineWeb: 14).")
     rows: int = Field(8, ge=1, description="Rows of a band (FineWeb: 8).")
+    earlier: list[str] = Field(
+        default_factory=list, json_schema_extra=FILE,
+        description="Corpora of earlier runs, by their `corpus` artifact or its index/ folder (on this machine): copies of their documents are dropped.",
+    )
     verify_jaccard: float | None = Field(None, ge=0, le=1, description="Candidates below this true Jaccard are let go; null = not checked.")
     seed: int = Field(1, ge=0)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.recipe import Recipe
-from flows.steps import Steps, walk
+from flows.steps import Step, Steps, walk
 from tasks import corpus as task
 from tasks.ingest import ingest
 from tasks.stage import Made, Run
 
 GATES = ("ingest", "urls", "rough_language", "extraction", "lines")
-LABELS = ("lines", "language", "quality", "duplicates", "perplexity", "sensitive")
+LABELS = ("lines", "language", "quality", "classifiers", "duplicates", "perplexity", "sensitive", "decontamination")
 
 
 @flow(name="corpus")
@@ -24,7 +24,9 @@ def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None 
 
 
 def steps(recipe: Recipe, run: Run) -> Steps:
-    return {
+    """All stages; those that the recipe gives nothing to do are left out: no classifier, nothing to decontaminate from."""
+    questions = recipe.questions if recipe.decontamination.use_questions else None
+    every: dict[str, Step] = {
         "ingest": lambda made: ingest(run, recipe.corpus, recipe.ingest),
         "urls": lambda made: task.filter_urls(run, made["ingest"], recipe.urls),
         "rough_language": lambda made: task.check_language(run, made["urls"], recipe.language),
@@ -32,15 +34,24 @@ def steps(recipe: Recipe, run: Run) -> Steps:
         "quality": lambda made: task.label_quality(run, made["extraction"], recipe.quality),
         "lines": lambda made: task.clean_lines(run, made["extraction"], recipe.lines),
         "language": lambda made: task.label_language(run, made["lines"], recipe.language),
+        "classifiers": lambda made: task.classify(run, made["lines"], recipe.classifiers),
         "duplicates": lambda made: task.label_duplicates(run, made["lines"], recipe.duplicates),
-        "perplexity": lambda made: task.label_perplexity(run, made["lines"], made["language"], recipe.perplexity),
+        "perplexity": lambda made: task.label_perplexity(run, made["lines"], made["language"], None, recipe.perplexity),
         "sensitive": lambda made: task.label_sensitive(run, made["lines"], recipe.sensitive),
+        "decontamination": lambda made: task.label_contamination(run, made["lines"], questions, recipe.decontamination),
         "corpus": lambda made: task.select(
             run,
             made["lines"],
-            {name: made[name] for name in LABELS},
+            {name: made[name] for name in LABELS if name in made},
             recipe.selection,
+            recipe.duplicates,
             {name: made[name] for name in GATES},
             recipe.truth,
         ),
     }
+    left_out = set()
+    if not recipe.classifiers.has_model:
+        left_out.add("classifiers")
+    if not questions and not recipe.decontamination.files:
+        left_out.add("decontamination")
+    return {name: step for name, step in every.items() if name not in left_out}

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from data.instructions.settings import SelfInstructSettings, SplitSettings
 from data.settings import (
+    ClassifierSettings,
+    DecontaminationSettings,
     DedupSettings,
     ExtractionSettings,
     IngestSettings,
@@ -72,9 +74,11 @@ class Recipe(BaseModel):
     extraction: ExtractionSettings = ExtractionSettings()
     lines: LineSettings = LineSettings()
     quality: QualitySettings = QualitySettings()
+    classifiers: ClassifierSettings = ClassifierSettings()
     duplicates: DedupSettings = DedupSettings()
     perplexity: PerplexitySettings = PerplexitySettings()
     sensitive: SensitiveSettings = SensitiveSettings()
+    decontamination: DecontaminationSettings = DecontaminationSettings()
     selection: SelectionSettings = SelectionSettings()
 
     tokenizer: TokenizerSettings = TokenizerSettings()
@@ -288,9 +292,10 @@ def _check_paths(recipe: Recipe) -> None:
             if path and "://" not in path and not path.startswith("dataset:") and not _exists(path):
                 raise RecipeError(f"{key}: no such file, folder or glob: {path}")
     for section, key in _file_fields():
-        path = getattr(getattr(recipe, section), key)
-        if path and "://" not in path and not _exists(path):
-            raise RecipeError(f"{section}.{key}: no such file or folder: {path}")
+        value = getattr(getattr(recipe, section), key)
+        for path in value if isinstance(value, list) else [value]:
+            if path and "://" not in path and not _exists(path):
+                raise RecipeError(f"{section}.{key}: no such file or folder: {path}")
 
 
 def _exists(path: str) -> bool:

@@ -8,16 +8,20 @@ every context's weight T/(N+T) are worked out at training; asking is one table l
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.text import Hashes, code_points, mix, ngram_hashes, unspaced_share
 
+VERSION = 1
 CHARACTERS = 20_000  # an unseen character costs log2 of this, beyond the weight of being unseen
 _PROBES = 4
 _BLOCK = 1 << 18  # characters scored at once
@@ -93,7 +97,8 @@ class _Table:
 class CharModel:
     """Character n-gram model of one language."""
 
-    def __init__(self, tables: list[_Table], unseen: float, unspaced: bool) -> None:
+    def __init__(self, tables: list[_Table], unseen: float, unspaced: bool, facts: dict[str, Any]) -> None:
+        self.facts = facts  # of the training: order, characters, n-grams
         self._tables = tables
         self._unseen = unseen  # weight of the uniform distribution below the unigrams
         self._unspaced = unspaced
@@ -132,7 +137,8 @@ class CharModel:
             _Table.build(key, probability.astype(np.float32), weight.astype(np.float32))
             for key, probability, weight in zip(keys, probabilities, weights, strict=True)
         ]
-        return CharModel(tables, unseen, unspaced)
+        facts = {"order": order, "characters": len(symbols), "ngrams": sum(map(len, keys))}
+        return CharModel(tables, unseen, unspaced, facts)
 
     def bits(self, text: str) -> float:
         """Mean bits per character of `text`: -log2 of its probability over its length; 0.0 for an empty text."""
@@ -162,7 +168,9 @@ class CharModel:
 
     def save(self, path: Path) -> None:
         """One .npz file of the seen n-grams (no empty slots)."""
-        arrays: dict[str, NDArray] = {"unseen": np.array(self._unseen), "unspaced": np.array(self._unspaced)}
+        about = json.dumps({"version": VERSION, "facts": self.facts}).encode()
+        arrays: dict[str, NDArray] = {"about": np.frombuffer(about, np.uint8)}
+        arrays |= {"unseen": np.array(self._unseen), "unspaced": np.array(self._unspaced)}
         for size, table in enumerate(self._tables, 1):
             used = table.keys != 0
             arrays[f"keys_{size}"] = table.keys[used]
@@ -174,13 +182,23 @@ class CharModel:
 
     @staticmethod
     def load(path: Path) -> CharModel:
-        with np.load(path) as arrays:
-            orders = sum(name.startswith("keys_") for name in arrays.files)
-            tables = [
-                _Table.build(arrays[f"keys_{n}"], arrays[f"probability_{n}"], arrays[f"weight_{n}"])
-                for n in range(1, orders + 1)
-            ]
-            return CharModel(tables, float(arrays["unseen"]), bool(arrays["unspaced"]))
+        """Raises ValueError where `path` is no such model, or one of another version."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return CharModel._of(dict(arrays))
+        except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path}: not a character model of this version ({error}); train it again") from None
+
+    @staticmethod
+    def _of(arrays: dict[str, NDArray]) -> CharModel:
+        about = json.loads(arrays["about"].tobytes())
+        if about["version"] != VERSION:
+            raise ValueError(f"version {about['version']}")
+        orders = sum(name.startswith("keys_") for name in arrays)
+        tables = [
+            _Table.build(arrays[f"keys_{n}"], arrays[f"probability_{n}"], arrays[f"weight_{n}"]) for n in range(1, orders + 1)
+        ]
+        return CharModel(tables, float(arrays["unseen"]), bool(arrays["unspaced"]), about["facts"])
 
 
 def _grams(symbols: Hashes, size: int) -> Hashes:

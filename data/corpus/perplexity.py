@@ -1,22 +1,39 @@
-"""How much a document surprises a model of trusted text of its language: gibberish and word salad surprise it much.
+"""How much a document surprises a model of trusted text of its language: gibberish and word salad surprise it much, lists and
+boilerplate little.
 
-The label is bits per character; perplexity per character is 2 to that power. Text of another domain than the trusted
-one is more surprising too, and all of a crawl is: the selection's bound is therefore relative to the crawl's median.
+The label is bits per character, whatever the model (characters, KenLM, a causal language model): -log2 of the text's probability
+over its length; perplexity per character is 2 to that power. Text of another domain than the trusted one is more surprising too,
+and all of a crawl is: the selection's bounds are therefore relative to the crawl's median, and the second label says which part of
+its language's documents a document belongs to (CCNet, Wenzek et al. 2020, 3.3: head, middle, tail).
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from data.corpus import kenlm_model
 from data.corpus.char_model import CharModel
 from data.corpus.labels import read_labels
-from data.document import label_schema
+from data.document import Counts, label_schema, values
 from data.settings import PerplexitySettings
+from data.shards import read_shard, write_shard
 
-PERPLEXITY_LABELS = label_schema({"bits_per_character": pa.float32()})  # null where the language has no model
+# Null where the language has no model. `perplexity_lang` names the language whose model was asked.
+PERPLEXITY_LABELS = label_schema({"bits_per_character": pa.float32(), "perplexity_lang": pa.string()})
+BUCKET_LABELS = label_schema({"bits_per_character": pa.float32(), "perplexity_bucket": pa.string()})
+HEAD, MIDDLE, TAIL = "head", "middle", "tail"  # least to most surprising
+
+
+class LanguageModel(Protocol):
+    def bits(self, text: str) -> float:
+        """Mean bits per character."""
+        ...
 
 
 def bundled_trusted() -> Path:
@@ -39,19 +56,76 @@ def train_models(out: Path, settings: PerplexitySettings) -> list[str]:
     return [path.stem for path in texts]
 
 
+def check_models(folder: Path) -> None:
+    """Raises FileNotFoundError where no file of `folder` can be a language's model."""
+    if not any(path.suffix == ".npz" or path.name.endswith(kenlm_model.ENDINGS) for path in folder.glob("*")):
+        raise FileNotFoundError(f"{folder}: no <lang>.npz (python -m data.corpus.train_perplexity) and no KenLM file <lang>.arpa, .klm or .bin")
+
+
 @lru_cache(maxsize=32)
-def _load(path: Path) -> CharModel | None:
-    return CharModel.load(path) if path.exists() else None
+def _load(folder: Path, lang: str | None) -> LanguageModel | None:
+    if not lang or not lang.isalnum():
+        return None
+    if (own := folder / f"{lang}.npz").exists():
+        return CharModel.load(own)
+    for ending in kenlm_model.ENDINGS:
+        if (path := folder / f"{lang}{ending}").exists():
+            return kenlm_model.KenlmModel(path)
+    return None
 
 
 def perplexity_labels(documents: pa.Table, settings: PerplexitySettings, *, models: Path, labels: Path) -> pa.Table:
     """`bits_per_character` of each document by the model of its language.
 
-    `models` is the folder that `train_models` filled, `labels` the language labels of these documents.
+    `models` is a folder of <lang>.npz or KenLM files, `labels` the language labels of these documents.
     """
-    langs = read_labels(labels, documents["id"], ["lang"])["lang"].to_pylist()
+    langs = values(read_labels(labels, documents["id"], ["lang"]), "lang")
     bits: list[float | None] = []
-    for text, lang in zip(documents["text"].to_pylist(), langs, strict=True):
-        model = _load(models / f"{lang}.npz")
+    for text, lang in zip(values(documents, "text"), langs, strict=True):
+        model = _load(models, lang)
         bits.append(model.bits(text[: settings.max_characters]) if model and text else None)
-    return pa.table([documents["id"].combine_chunks(), pa.array(bits, pa.float32())], schema=PERPLEXITY_LABELS)
+    return _labels(documents, pa.array(bits, pa.float32()), langs)
+
+
+def scored_labels(documents: pa.Table, settings: PerplexitySettings, *, scores: Path, labels: Path) -> pa.Table:
+    """The same from what a causal language model said of these documents: a label shard with `model_bits_per_character`."""
+    langs = values(read_labels(labels, documents["id"], ["lang"]), "lang")
+    found = read_labels(scores, documents["id"], ["model_bits_per_character"])["model_bits_per_character"]
+    return _labels(documents, found.cast(pa.float32()).combine_chunks(), langs)
+
+
+def _labels(documents: pa.Table, bits: pa.Array, langs: list[str | None]) -> pa.Table:
+    asked = [lang if known else None for lang, known in zip(langs, bits.is_valid().to_pylist(), strict=True)]
+    return pa.table([documents["id"].combine_chunks(), bits, pa.array(asked, pa.string())], schema=PERPLEXITY_LABELS)
+
+
+def add_buckets(shards: list[Path], out: Path, settings: PerplexitySettings) -> Counts:
+    """Write out/labels/ (BUCKET_LABELS) from the shards of PERPLEXITY_LABELS: head, middle and tail of each language.
+
+    Borders are percentiles over all documents of a language, so the labels depend on neither order nor shards.
+    """
+    by_lang: dict[str, list[NDArray[np.float32]]] = {}
+    for shard in shards:
+        bits, langs = _columns(shard)
+        for lang in sorted(set(langs.tolist()) - {""}):
+            by_lang.setdefault(lang, []).append(bits[langs == lang])
+    wanted = [settings.head_percentile, settings.tail_percentile]
+    borders = {lang: np.percentile(np.sort(np.concatenate(parts).astype(np.float64)), wanted) for lang, parts in by_lang.items()}
+    rows = 0
+    for shard in shards:
+        bits, langs = _columns(shard)
+        buckets = np.full(len(bits), None, dtype=object)
+        for lang, (head, tail) in borders.items():
+            own = langs == lang
+            buckets[own] = np.where(bits[own] < head, HEAD, np.where(bits[own] < tail, MIDDLE, TAIL))
+        table = read_shard(shard, ["id", "bits_per_character"])
+        write_shard(out / "labels" / shard.name, table.append_column("perplexity_bucket", pa.array(buckets, pa.string())).cast(BUCKET_LABELS))
+        rows += len(bits)
+    return Counts(rows, rows)
+
+
+def _columns(shard: Path) -> tuple[NDArray[np.float32], NDArray[np.object_]]:
+    """Bits (NaN where there are none) and language of the model ("" where there is none)."""
+    table = read_shard(shard, ["bits_per_character", "perplexity_lang"])
+    bits = np.array(values(table, "bits_per_character"), dtype=np.float32)
+    return bits, np.array([lang or "" for lang in values(table, "perplexity_lang")], dtype=object)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from data.corpus.canonical import write_sorted
 from data.corpus.copies import Copies
+from data.corpus.earlier import COMPARISON
 from data.corpus.labels import read_labels
 from data.corpus.personal_data import MARKS, redact
 from data.corpus.rules import Broken, RuleBook
@@ -45,13 +46,15 @@ def select(
     out: Path,
     settings: SelectionSettings,
     signatures: Sequence[Path] | None = None,
+    comparison: str = "",
 ) -> Selected:
     """Write out/documents/ and out/dropped/, both sorted by id in shards of `shard_documents`.
 
     `labels` holds, by any name, the label shards of each measuring stage, in the order of `documents`. A rule over a
     label that nobody measured raises ValueError. Reasons: those of the rules, personal_data, earlier_duplicate,
     exact_duplicate and near_duplicate (value: id of the copy that stays), balance (value: the label's). With
-    `signatures`, the shards that duplicates were found by, out/index/ keeps those of the kept documents.
+    `signatures`, the shards that duplicates were found by, out/index/ keeps those of the kept documents; `comparison` (data.corpus.earlier)
+    goes with it.
     The bytes written depend on neither order nor shards.
     """
     for name, shards in labels.items():
@@ -80,7 +83,9 @@ def select(
         gone = rows[sampled_out(np.array(group, dtype=object)[rows], every_id[rows], balance, settings.seed)]
         left[gone] = False
         others |= {row: ("balance", f"{balance.label} {group[row]}") for row in gone.tolist()}
-    writing = _Writing(documents, labels, signatures, settings, actions, broken, others, [len(part) for part in ids])
+    index_schema = pq.read_schema(signatures[0]).with_metadata({COMPARISON: comparison}) if signatures else None
+    sizes = [len(part) for part in ids]
+    writing = _Writing(documents, labels, signatures or [], index_schema, settings, actions, broken, others, sizes)
     return writing.write(out, every_id, left)
 
 
@@ -135,7 +140,8 @@ class _Writing:
 
     documents: Sequence[Path]
     labels: Mapping[str, Sequence[Path]]
-    signatures: Sequence[Path] | None
+    signatures: Sequence[Path]
+    index_schema: pa.Schema | None
     settings: SelectionSettings
     actions: Mapping[str, PersonalDataAction]
     broken: Broken
@@ -146,8 +152,8 @@ class _Writing:
 
     def write(self, out: Path, ids: NDArray[np.bytes_], stays: NDArray[np.bool_]) -> Selected:
         outputs = [(out / "documents", DOCUMENT_SCHEMA, ids[stays]), (out / "dropped", DROPPED_SCHEMA, ids[~stays])]
-        if self.signatures:
-            outputs.append((out / "index", pq.read_schema(self.signatures[0]), ids[stays]))
+        if self.index_schema:
+            outputs.append((out / "index", self.index_schema, ids[stays]))
         weight = sum(shard.stat().st_size for shard in self.documents)
         self._starts = np.cumsum([0, *self.sizes]).tolist()
         write_sorted(len(self.documents), self._split, outputs, self.settings.shard_documents, weight)
@@ -166,7 +172,7 @@ class _Writing:
         texts = pa.array([self._finished(text) for text in values(decided.kept, "text")], pa.string())
         kept = decided.kept.set_column(table.schema.get_field_index("text"), DOCUMENT_SCHEMA.field("text"), texts)
         found = [kept.cast(DOCUMENT_SCHEMA), decided.dropped]
-        if self.signatures:
+        if self.index_schema:
             signed = read_shard(self.signatures[index])
             found.append(signed.filter(pa.array([verdict is None for verdict in verdicts], pa.bool_())))
         return found
