@@ -1,0 +1,184 @@
+"""In production: Postgres, Redis, S3, a server with auth, two workers, deployments. Minutes: `pytest -m slow`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from flows.recipe import load
+from tests.flows import stack as stacks
+from tests.flows.person import FEW_STEPS
+from tests.flows.stack import Stack, until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(stacks.missing() is not None, reason=f"not installed: {stacks.missing()}"),
+]
+FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+MINUTES = 60
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with stacks.running(tmp_path_factory.mktemp("stack")) as stack:
+        done = stack.python("-c", "import fsspec; fsspec.filesystem('s3').makedirs('artifacts', exist_ok=True)")
+        assert done.returncode == 0, done.stderr
+        done = stack.python("-m", "flows.deploy", "--recipe", "tiny", "--store", "s3://artifacts/store")
+        assert done.returncode == 0, done.stderr[-3000:]
+        stack.worker("cpu")
+        stack.worker("gpu")
+        yield stack
+
+
+def recipe(*more: str) -> dict[str, Any]:
+    return load("tiny", [*FEW_STEPS, *more]).model_dump(mode="json")
+
+
+def create(stack: Stack, deployment: str, **parameters: Any) -> str:
+    flow, name = deployment.split("/")
+    found = stack.call("GET", f"/deployments/name/{flow}/{name}")
+    return str(stack.call("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})["id"])
+
+
+def state(stack: Stack, run: str) -> dict[str, Any]:
+    found: dict[str, Any] = stack.call("GET", f"/flow_runs/{run}")["state"]
+    return found
+
+
+def ended(stack: Stack, run: str, minutes: float = 20) -> dict[str, Any]:
+    def final() -> dict[str, Any] | None:
+        now = state(stack, run)
+        return now if now["type"] in FINAL else None
+
+    found: dict[str, Any] = until(final, f"run {run} never ended: {state(stack, run)}", minutes * MINUTES)
+    return found
+
+
+def child(stack: Stack, run: str, flow: str, minutes: float = 10) -> dict[str, Any]:
+    """The run of `flow` that `run` started in another pool, once it runs."""
+
+    def running() -> dict[str, Any] | None:
+        body = {"flow_runs": {"parent_flow_run_id": {"any_": [run]}}, "flows": {"name": {"any_": [flow]}}}
+        found = [one for one in stack.call("POST", "/flow_runs/filter", body) if one["state"]["type"] == "RUNNING"]
+        return found[0] if found else None
+
+    found: dict[str, Any] = until(running, f"{run} never started {flow}", minutes * MINUTES)
+    return found
+
+
+def ranks(stack: Stack) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if "rlhf_core.train" in words and str(stack.folder) in words and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def step(stack: Stack, stage: str) -> int:
+    """The last step that a running job of `stage` has reported."""
+    lines = [line for path in stack.folder.glob(f"cache/crawl2chat/*/{stage}-*/work/output/metrics.jsonl") for line in path.read_text().splitlines() if line.endswith("}")]
+    return int(json.loads(lines[-1])["step"]) if lines else 0
+
+
+def test_wrong_password_is_refused_and_a_wrong_value_names_its_field(stack: Stack) -> None:
+    from urllib.error import HTTPError
+
+    stranger = Stack(stack.folder, {**stack.environment, "PREFECT_API_AUTH_STRING": "admin:guess"})
+    with pytest.raises(HTTPError) as refusal:
+        stranger.call("GET", "/deployments/name/full_pipeline/production")
+    assert refusal.value.code == 401
+    wrong = recipe() | {"splits": {"eval_share": 2}}
+    with pytest.raises(HTTPError) as refusal:
+        create(stack, "full_pipeline/production", recipe=wrong)
+    assert refusal.value.code == 409 and "eval_share" in refusal.value.read().decode()
+
+
+def test_whole_way_through_both_pools_then_reused(stack: Stack) -> None:
+    run = create(stack, "retrain/weekly", recipe=recipe())
+    assert ended(stack, run)["type"] == "COMPLETED", stack.log("cpu-worker")[-3000:]
+    started = time.monotonic()
+    assert ended(stack, create(stack, "retrain/weekly", recipe=recipe()))["name"] == "NothingNew"
+    assert ended(stack, create(stack, "full_pipeline/production", recipe=recipe()))["type"] == "COMPLETED"
+    seconds = time.monotonic() - started
+    print(f"nothing new and everything reused through deployments: {seconds:.0f} s")
+    jobs = [path.name for path in stack.folder.glob("cache/crawl2chat/*/copies/*")]
+    assert {"pretrain", "sft", "reward_model", "splits"} <= set(jobs)  # the gpu worker fetched its inputs from S3
+
+
+def test_cancel_in_the_middle_of_training_leaves_no_rank(stack: Stack) -> None:
+    run = create(stack, "full_pipeline/production", recipe=recipe("pretrain.seed=2", "pretrain.steps=2000"))
+    training = child(stack, run, "training")
+    until(lambda: step(stack, "pretrain") > 3, "pretraining never began", 5 * MINUTES)
+    assert ranks(stack)
+    asked = time.monotonic()
+    stack.call("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+    until(lambda: not ranks(stack), "ranks outlive the cancelled run", 60)
+    print(f"cancel to the last rank gone: {time.monotonic() - asked:.1f} s")
+    assert ended(stack, run, 3)["type"] == "CANCELLED"
+    assert ended(stack, training["id"], 3)["type"] == "CANCELLED"
+
+
+def test_killed_rank_fails_the_run_with_its_reason(stack: Stack) -> None:
+    run = create(stack, "full_pipeline/production", recipe=recipe("pretrain.seed=3", "pretrain.steps=2000"))
+    child(stack, run, "training")
+    until(lambda: step(stack, "pretrain") > 3, "pretraining never began", 5 * MINUTES)
+    ranks(stack)[-1].kill()
+    failed = ended(stack, run, 5)
+    assert failed["type"] == "FAILED" and "training" in failed["message"] and "the job" in failed["message"]
+    assert not ranks(stack)
+
+
+def test_killed_worker_is_noticed_and_its_training_goes_on(stack: Stack) -> None:
+    """kill -9 of the gpu worker and all below it: the child is marked Crashed, another worker continues from the checkpoint."""
+    run = create(stack, "full_pipeline/production", recipe=recipe("pretrain.seed=4", "pretrain.steps=150"))
+    training = child(stack, run, "training")
+    until(lambda: step(stack, "pretrain") > 20, "pretraining never began", 5 * MINUTES)
+    worker = stack.processes.pop("gpu-worker")
+    for process in [*psutil.Process(worker.pid).children(recursive=True), psutil.Process(worker.pid)]:
+        if process.is_running():
+            os.kill(process.pid, signal.SIGKILL)
+    worker.wait()
+    killed = time.monotonic()
+    assert ended(stack, training["id"], 4)["type"] == "CRASHED"
+    print(f"kill -9 of the worker to Crashed: {time.monotonic() - killed:.0f} s")
+    assert step(stack, "pretrain") > 20
+    stack.worker("gpu")
+    assert ended(stack, run)["type"] == "COMPLETED", state(stack, run)
+
+
+def test_two_pipelines_at_once_share_and_a_restarted_server_loses_nothing(stack: Stack) -> None:
+    changed = recipe("seed=5", "selection.seed=5")
+    first, second = (create(stack, "full_pipeline/production", recipe=changed) for _ in range(2))
+    child(stack, first, "training")
+    stack.stop("server")
+    time.sleep(3)
+    stacks.start_server(stack)
+    assert [ended(stack, run)["type"] for run in (first, second)] == ["COMPLETED", "COMPLETED"]
+
+
+def test_the_ui_shows_a_run_and_the_form_of_a_deployment(stack: Stack, tmp_path: Path) -> None:
+    import shutil
+    import subprocess
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium")
+    deployment = stack.call("GET", "/deployments/name/full_pipeline/production")["id"]
+    address = stack.environment["PREFECT_API_URL"].removesuffix("/api")
+    picture = tmp_path / "deployment.png"
+    subprocess.run(
+        [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
+         "--window-size=1400,1000", "--virtual-time-budget=12000", f"--screenshot={picture}", f"{address}/deployments/deployment/{deployment}"],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert picture.stat().st_size > 10_000
