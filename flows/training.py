@@ -25,7 +25,7 @@ def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None 
 
 def steps(recipe: Recipe, run: Run) -> Steps:
     table: dict[str, Any] = {}
-    if any(_starts_from_nothing(stage) for stage in recipe.training):
+    if any(_needs_tokenizer(stage) for stage in recipe.training):
         table["tokenizer"] = lambda made: train_tokenizer(run, made["corpus"], recipe.tokenizer)
     for stage in recipe.training:
         table[stage.name] = lambda made, stage=stage: train(run, stage, *inputs(stage, made))
@@ -39,7 +39,7 @@ def inputs(stage: TrainingStage, made: dict[str, Made]) -> tuple[dict[str, Made 
     for role, data in stage.datasets().items():
         source, _, folder = data.partition("/")
         artifacts[role], folders[role] = made[source], folder
-    if _starts_from_nothing(stage):
+    if _needs_tokenizer(stage):
         artifacts["tokenizer"], folders["tokenizer"] = made["tokenizer"], "tokenizer"
     for role, model in stage.models().items():
         if model in made:
@@ -51,5 +51,5 @@ def inputs(stage: TrainingStage, made: dict[str, Made]) -> tuple[dict[str, Made 
     return artifacts, folders
 
 
-def _starts_from_nothing(stage: TrainingStage) -> bool:
-    return isinstance(stage, PretrainStage) and stage.init is None
+def _needs_tokenizer(stage: TrainingStage) -> bool:
+    return isinstance(stage, PretrainStage) and stage.needs_tokenizer

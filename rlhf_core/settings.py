@@ -95,6 +95,9 @@ class PretrainStage(SupervisedStage):
     data: str = "corpus"
     model: FreshModel = FreshModel()
     eval_share: float = Field(0.03, gt=0, lt=1, description="Share of documents held out, chosen by id.")
+    extended_vocabulary: bool = Field(
+        False, description="With `init`: use the recipe's tokenizer, made by tokenizer.extend, instead of the model's."
+    )
     trained: Literal["all", "new_rows"] = Field(
         "all",
         description="new_rows: with an extended vocabulary, the embeddings of its new tokens alone (not with ZeRO 3).",
@@ -102,9 +105,16 @@ class PretrainStage(SupervisedStage):
 
     @model_validator(mode="after")
     def _rows_are_whole(self) -> PretrainStage:
-        if self.trained == "new_rows" and (self.launch.zero_stage == 3 or self.optimizer.lora or not self.init):
-            raise ValueError("trained: new_rows needs `init`, and goes neither with ZeRO 3 nor with LoRA")
+        if self.trained == "new_rows" and (self.launch.zero_stage == 3 or self.optimizer.lora or not self.extended_vocabulary):
+            raise ValueError("trained: new_rows needs extended_vocabulary, and goes neither with ZeRO 3 nor with LoRA")
+        if self.extended_vocabulary and not self.init:
+            raise ValueError("extended_vocabulary: name the model to continue in `init`")
         return self
+
+    @property
+    def needs_tokenizer(self) -> bool:
+        """Whether the recipe's own tokenizer is an input."""
+        return self.init is None or self.extended_vocabulary
 
 
 class SftStage(SupervisedStage):

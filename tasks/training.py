@@ -33,7 +33,10 @@ def train_tokenizer(run: Run, corpus: Made, settings: TokenizerSettings) -> Stat
         summary = vocabulary.train_tokenizer(sorted(documents.glob("part-*.parquet")), settings, draft.out / "tokenizer")
         return Result(counts={}, metrics=summary)
 
-    return make(run, "tokenizer", TOKENIZER_VERSION, settings, {"corpus": corpus}, build)
+    inputs: dict[str, Made | Files] = {"corpus": corpus}
+    if settings.extend and Path(settings.extend).is_dir():
+        inputs["extend"] = Files.of(settings.extend)
+    return make(run, "tokenizer", TOKENIZER_VERSION, settings, inputs, build)
 
 
 @task(task_run_name="{stage.name}", cache_policy=NO_CACHE)
