@@ -1,12 +1,14 @@
-"""Running a flow in this very process: a temporary Prefect server, the recipe's task runner, no waiting at the end."""
+"""Running a flow from this process: a temporary Prefect server, the recipe's task runner, no waiting at the end."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from prefect.settings import (
+    PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
@@ -16,10 +18,39 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from flows.recipe import Runner
 
 
-def task_runner(runner: Runner) -> TaskRunner[Any]:
+def task_runner(runner: Runner, part: str = "corpus") -> TaskRunner[Any]:
+    """Who works on the task runs that `part` submits. Only the corpus submits any, so only for it a cluster is started.
+
+    Dask and Ray are the machine's own, of `workers` processes, or the cluster at `address`. Raises ValueError where the
+    extra that brings them is not installed.
+    """
+    if part != "corpus" or runner.kind == "threads":
+        return ThreadPoolTaskRunner(max_workers=runner.workers)
     if runner.kind == "processes":
         return ProcessPoolTaskRunner(max_workers=runner.workers)
-    return ThreadPoolTaskRunner(max_workers=runner.workers)
+    try:
+        return _dask(runner) if runner.kind == "dask" else _ray(runner)
+    except ImportError as error:
+        raise ValueError(f"runner.kind={runner.kind} needs an extra: pip install 'crawl2chat[{runner.kind}]' ({error})") from error
+
+
+def _dask(runner: Runner) -> TaskRunner[Any]:
+    from prefect_dask import DaskTaskRunner
+
+    if runner.address:
+        return DaskTaskRunner(address=runner.address)
+    return DaskTaskRunner(cluster_kwargs={"n_workers": runner.workers, "threads_per_worker": 1, "dashboard_address": None})
+
+
+def _ray(runner: Runner) -> TaskRunner[Any]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # on a closed network its telemetry would only wait
+    from prefect_ray import RayTaskRunner
+
+    if runner.address:
+        # "auto" is the cluster that this machine belongs to: prefect-ray would start one of its own for it.
+        own = {"address": "auto"} if runner.address == "auto" else {}
+        return RayTaskRunner(address=runner.address, init_kwargs=own)
+    return RayTaskRunner(init_kwargs={"num_cpus": runner.workers, "include_dashboard": False})
 
 
 @contextmanager
@@ -31,4 +62,13 @@ def local_run() -> Iterator[None]:
     """
     local = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180}
     with temporary_settings(local):
-        yield
+        if PREFECT_API_URL.value():
+            yield
+            return
+        # Started here, not at the first call: so the workers of a pool know it, and none starts a server of its own.
+        from prefect.server.api.server import SubprocessASGIServer
+
+        server = SubprocessASGIServer()
+        server.start()
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            yield

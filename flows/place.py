@@ -38,7 +38,7 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
     """
     name = part.__name__.rsplit(".", 1)[-1]
     if name not in run.deployments:
-        pipeline = part.pipeline.with_options(task_runner=local.task_runner(recipe.runner))
+        pipeline = part.pipeline.with_options(task_runner=local.task_runner(recipe.runner, name))
         return dict(pipeline(recipe, run, dict(made), until))
     parameters = {
         "recipe": recipe.model_dump(mode="json"),

@@ -48,8 +48,20 @@ class Runner(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["threads", "processes"] = "threads"
+    kind: Literal["threads", "processes", "dask", "ray"] = Field(
+        "threads", description="Threads or processes of this machine, or a Dask or Ray cluster (extras dask, ray)."
+    )
     workers: int = Field(2, ge=1, description="Shard groups at the same time.")
+    address: str | None = Field(
+        None, description="Of a running cluster: tcp://HOST:8786 (Dask), ray://HOST:10001 or auto (Ray); null = one of this machine for the run. "
+        "All its machines need this project installed, the store and the crawl under the same paths, and PREFECT_API_URL."
+    )
+
+    @model_validator(mode="after")
+    def _address_has_a_cluster(self) -> Runner:
+        if self.address and self.kind not in ("dask", "ray"):
+            raise ValueError(f"address: only a dask or ray runner has one, not {self.kind}")
+        return self
 
 
 class Recipe(BaseModel):
