@@ -56,6 +56,8 @@ def label_earlier(signatures: Sequence[Path], labels: Path, indexes: Sequence[Pa
 
     `signatures` and the shards in `labels` have the same documents in the same order. Returns how many have one.
     """
+    if not signatures:
+        return 0
     every = np.concatenate([np.array(values(read_shard(shard, ["id"]), "id"), dtype="S32") for shard in indexes])
     ids, rank = np.unique(every, return_inverse=True)
     found = np.full(sum(pq.read_metadata(shard).num_rows for shard in signatures), len(ids), dtype=np.int64)
