@@ -18,8 +18,8 @@ from tasks import show
 from tasks.artifacts import Draft, Files, Result
 from tasks.stage import Made, Run, make
 
-INSTRUCTIONS_VERSION = 1
-SPLITS_VERSION = 1
+INSTRUCTIONS_VERSION = 2
+SPLITS_VERSION = 2
 BUNDLED_COMPLETIONS = Path(__file__).parent.parent / "data" / "samples" / "completions.jsonl"
 
 

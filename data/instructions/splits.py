@@ -3,25 +3,34 @@
 DeepSpeed-Chat's "2,4,4" (dschat/utils/data/data_utils.py), said anew: a preference source is split by prompt over SFT,
 reward model and PPO; instructions serve SFT alone and are never split over the steps. Two things differ on purpose.
 There, a shuffled list is cut, its indices cached by file name, so they go stale when the file changes; here a prompt's
-own hash says where it belongs, so an old prompt keeps its step and side however much its source grows, and sizes follow
-the shares up to chance. And there copies of a prompt fall anywhere; here prompts that differ only in case, spacing,
-punctuation or width hash alike, and so never stand on two sides, even when they come from different sources.
+own hash says where it belongs, so an old prompt keeps its step however much its source grows, and sizes follow the shares
+up to chance. And there copies of a prompt fall anywhere; here prompts that differ only in case, spacing, punctuation or width
+hash alike, and near-duplicates (`near_duplicates`) follow the one of them with the smallest hash to its side of train and eval,
+even when they come from different sources. So a prompt changes its side only if a near-duplicate with a smaller hash and
+another side joins it; its step it never changes.
+
+Sources are streamed twice, first to find near-duplicates, then to deal; what is held in memory are a few numbers a prompt.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
+import sqlite3
+import tempfile
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from data.instructions.formats import Reading, read_conversations, read_preferences
-from data.instructions.lines import write_json, write_jsonl
+from data.instructions.formats import Rejected, Tally, stream_conversations, stream_preferences
+from data.instructions.lines import dump, write_json
+from data.instructions.near_duplicates import leaders
 from data.instructions.records import Conversation, Preference, Turn, record_id
 from data.instructions.settings import SplitSettings
+from data.text import count_words
 
 STEPS = ("sft", "reward", "ppo")
 SIDES = ("train", "eval")
@@ -42,16 +51,23 @@ def prompt_key(turns: Sequence[Turn]) -> str:
     return "\n".join(parts)
 
 
-def place(key: str, shares: Sequence[float], eval_share: float, seed: int) -> tuple[str, str]:
-    """(step, side) of a prompt. The two are drawn independently; the side is the same whatever the shares are."""
-    digest = hashlib.blake2b(key.encode("utf-8"), digest_size=16, key=f"splits:{seed}".encode()).digest()
-    side = "eval" if _fraction(digest[8:]) < eval_share else "train"
+def prompt_digest(key: str, seed: int) -> bytes:
+    """16 bytes that say where a prompt belongs: the first half draws its step, the second its side."""
+    return hashlib.blake2b(key.encode("utf-8"), digest_size=16, key=f"splits:{seed}".encode()).digest()
+
+
+def step_of(digest: bytes, shares: Sequence[float]) -> str:
     drawn, total, upto = _fraction(digest[:8]), sum(shares), 0.0
     for step, share in zip(STEPS, shares, strict=True):
         upto += share / total
         if share and drawn < upto:
-            return step, side
-    return next(step for step, share in reversed(list(zip(STEPS, shares, strict=True))) if share), side
+            return step
+    return next(step for step, share in reversed(list(zip(STEPS, shares, strict=True))) if share)
+
+
+def side_of(digest: bytes, eval_share: float) -> str:
+    """The same whatever the shares of the steps are."""
+    return "eval" if _fraction(digest[8:]) < eval_share else "train"
 
 
 def _fraction(eight: bytes) -> float:
@@ -59,22 +75,56 @@ def _fraction(eight: bytes) -> float:
     return (int.from_bytes(eight, "big") >> 11) / (1 << 53)
 
 
+class _Seen:
+    """What was dealt already: a set on disk, so that its size does not matter."""
+
+    def __init__(self, path: Path) -> None:
+        self._base = sqlite3.connect(path, isolation_level=None)
+        self._base.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; CREATE TABLE seen (name TEXT PRIMARY KEY) WITHOUT ROWID; BEGIN")
+
+    def add(self, name: str) -> bool:
+        """False where `name` is known."""
+        return self._base.execute("INSERT OR IGNORE INTO seen VALUES (?)", (name,)).rowcount == 1
+
+    def close(self) -> None:
+        self._base.close()
+
+
 @dataclass
 class _Dealt:
-    """Records by (step, side), and what is counted on the way."""
+    """Six files of records, and what is counted on the way."""
 
-    records: dict[tuple[str, str], list[Record]] = field(default_factory=lambda: defaultdict(list))
+    files: dict[tuple[str, str], IO[str]]
+    seen: _Seen
+    records: Counter[tuple[str, str]] = field(default_factory=Counter)  # step, side
     counts: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)  # source, step, side, lang
     left_out: Counter[tuple[str, str]] = field(default_factory=Counter)  # source, reason
-    seen: set[tuple[str, str]] = field(default_factory=set)  # step, record id (PPO: prompt key)
 
     def add(self, step: str, side: str, record: Record, source: str, identity: str) -> None:
-        if (step, identity) in self.seen:
+        if not self.seen.add(f"{step} {identity}"):
             self.left_out[source, "duplicate"] += 1
             return
-        self.seen.add((step, identity))
-        self.records[step, side].append(record)
+        self.files[step, side].write(record.line())
+        self.records[step, side] += 1
         self.counts[source, step, side, record.lang or ""] += 1
+
+
+@dataclass(frozen=True)
+class _Source:
+    path: Path
+    name: str
+    is_preferences: bool
+
+    def stream(self, tally: Tally) -> Iterator[Any]:
+        read: Any = stream_preferences if self.is_preferences else stream_conversations
+        return read(self.path, tally, source=self.name)
+
+    def prompts(self) -> Iterator[list[Turn]]:
+        for record in self.stream(Tally()):
+            if isinstance(record, Preference):
+                yield record.turns
+            elif isinstance(record, Conversation) and record.turns[-1].role == "assistant":
+                yield record.turns[:-1]
 
 
 def split(
@@ -95,61 +145,90 @@ def split(
     """
     preference_files, instruction_files = list(preferences), list(instructions)
     names = _names([*preference_files, *instruction_files])
+    sources = [_Source(path, names[path], True) for path in preference_files]
+    sources += [_Source(path, names[path], False) for path in instruction_files]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".splits-", dir=out.parent) as folder:
+        made = Path(folder) / "out"
+        sides = _leading_digests(sources, settings, Path(folder))
+        summary = _deal_all(sources, settings, sides, made, Path(folder) / "seen.sqlite", progress)
+        out.mkdir(exist_ok=True)
+        shutil.copytree(made, out, dirs_exist_ok=True, copy_function=shutil.move)
+    return summary
+
+
+def _leading_digests(sources: Sequence[_Source], settings: SplitSettings, folder: Path) -> dict[str, str]:
+    """Hex digests of the prompts that follow another one to its side -> that one's digest."""
+    if settings.near_duplicates is None or not settings.eval_share:
+        return {}
+    keys = (prompt_key(turns) for source in sources for turns in source.prompts())
+    texts = ((prompt_digest(key, settings.seed).hex(), key) for key in keys)
+    return leaders(texts, settings.near_duplicates, folder / "near")
+
+
+def _deal_all(
+    sources: Sequence[_Source], settings: SplitSettings, following: dict[str, str], out: Path, seen: Path, progress: Progress | None
+) -> dict[str, Any]:
     shares = [float(share) for share in settings.shares.split(",")]
-    dealt, rejected, sources = _Dealt(), [], {}
-    for done, path in enumerate([*preference_files, *instruction_files]):
-        source = names[path]
-        if progress is not None:
-            progress(done, len(names), source)
-        reading: Reading[Preference] | Reading[Conversation]
-        if path in preference_files:
-            reading = read_preferences(path, source=source)
-            _deal_preferences(reading, source, shares, settings, dealt)
-        else:
-            reading = read_conversations(path, source=source)
-            _deal_instructions(reading, source, settings, dealt)
-        _check_source(path, reading, dealt.left_out, source)
-        rejected += [{"source": source, **line.as_dict()} for line in reading.rejected]
-        sources[source] = _source_summary(reading, source, dealt)
-    _check_splits(dealt, shares, settings, list(sources), bool(preference_files))
+    tallies: dict[str, Tally] = {}
     for step in STEPS:
-        for side in SIDES:
-            write_jsonl(out / step / f"{side}.jsonl", dealt.records[step, side])
-    write_jsonl(out / "rejected.jsonl", rejected)
+        (out / step).mkdir(parents=True)
+    files = {(step, side): _open(out / step / f"{side}.jsonl") for step in STEPS for side in SIDES}
+    rejected = _open(out / "rejected.jsonl")
+    dealt = _Dealt(files, _Seen(seen))
+    try:
+        for done, source in enumerate(sources):
+            if progress is not None:
+                progress(done, len(sources), source.name)
+            tally = tallies[source.name] = Tally()
+            for record in source.stream(tally):
+                if isinstance(record, Rejected):
+                    rejected.write(dump({"source": source.name, **record.as_dict()}))
+                else:
+                    _deal(record, source.name, shares, settings, following, dealt)
+            _check_source(source, tally, dealt)
+    finally:
+        dealt.seen.close()
+        for file in (*files.values(), rejected):
+            file.close()
+    _check_splits(dealt, shares, settings, list(tallies), any(source.is_preferences for source in sources))
     summary = {
         "shares": {step: share / sum(shares) for step, share in zip(STEPS, shares, strict=True)},
         "eval_share": settings.eval_share,
-        "splits": {step: {side: len(dealt.records[step, side]) for side in SIDES} for step in STEPS},
-        "sources": sources,
+        "near_duplicates": len(following),
+        "splits": {step: {side: dealt.records[step, side] for side in SIDES} for step in STEPS},
+        "sources": {name: _source_summary(tally, name, dealt) for name, tally in tallies.items()},
     }
     write_json(out / "summary.json", summary)
     return summary
 
 
-def _deal_preferences(
-    reading: Reading[Preference], source: str, shares: Sequence[float], settings: SplitSettings, dealt: _Dealt
-) -> None:
-    for record in reading.records:
-        key = prompt_key(record.turns)
-        step, side = place(key, shares, settings.eval_share, settings.seed)
-        if step == "sft":
-            answered = best_answer(record)
-            dealt.add(step, side, answered, source, answered.id)
-        elif step == "reward":
-            dealt.add(step, side, record, source, record.id)
-        else:
-            dealt.add(step, side, prompt_of(record), source, key)
+def _open(path: Path) -> IO[str]:
+    return path.open("w", encoding="utf-8", newline="\n")
 
 
-def _deal_instructions(
-    reading: Reading[Conversation], source: str, settings: SplitSettings, dealt: _Dealt
+def _deal(
+    record: Record, source: str, shares: Sequence[float], settings: SplitSettings, following: dict[str, str], dealt: _Dealt
 ) -> None:
-    for record in reading.records:
-        if record.turns[-1].role == "user":
-            dealt.left_out[source, "no_answer"] += 1
-            continue
-        _, side = place(prompt_key(record.turns[:-1]), (1, 0, 0), settings.eval_share, settings.seed)
+    if isinstance(record, Conversation) and record.turns[-1].role == "user":
+        dealt.left_out[source, "no_answer"] += 1
+        return
+    key = prompt_key(record.turns if isinstance(record, Preference) else record.turns[:-1])
+    digest = prompt_digest(key, settings.seed)
+    side = side_of(bytes.fromhex(following.get(digest.hex(), digest.hex())), settings.eval_share)
+    if isinstance(record, Conversation):
         dealt.add("sft", side, record, source, record.id)
+        return
+    step = step_of(digest, shares)
+    if step == "sft":
+        answered = best_answer(record)
+        dealt.add(step, side, answered, source, answered.id)
+    elif step == "reward":
+        dealt.add(step, side, record, source, record.id)
+    elif settings.max_prompt_words is not None and sum(count_words(turn.text) for turn in record.turns) > settings.max_prompt_words:
+        dealt.left_out[source, "too_long"] += 1
+    else:
+        dealt.add(step, side, prompt_of(record), source, digest.hex())
 
 
 def best_answer(record: Preference) -> Conversation:
@@ -183,16 +262,14 @@ def _names(paths: list[Path]) -> dict[Path, str]:
     return names
 
 
-def _check_source(
-    path: Path, reading: Reading[Preference] | Reading[Conversation], left_out: Counter[tuple[str, str]], source: str
-) -> None:
-    if len(reading.records) > left_out[source, "no_answer"]:
+def _check_source(source: _Source, tally: Tally, dealt: _Dealt) -> None:
+    if tally.records > dealt.left_out[source.name, "no_answer"]:
         return
-    reasons = dict(reading.reasons())
-    if left_out[source, "no_answer"]:
-        reasons["no_answer"] = left_out[source, "no_answer"]
+    reasons = tally.reasons()
+    if dealt.left_out[source.name, "no_answer"]:
+        reasons["no_answer"] = dealt.left_out[source.name, "no_answer"]
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "it is empty"
-    raise ValueError(f"{path} gives nothing to train on: {why}")
+    raise ValueError(f"{source.path} gives nothing to train on: {why}")
 
 
 def _check_splits(
@@ -214,9 +291,7 @@ def _check_splits(
             )
 
 
-def _source_summary(
-    reading: Reading[Preference] | Reading[Conversation], source: str, dealt: _Dealt
-) -> dict[str, Any]:
+def _source_summary(tally: Tally, source: str, dealt: _Dealt) -> dict[str, Any]:
     steps: dict[str, dict[str, int]] = {}
     languages: Counter[str] = Counter()
     for (name, step, side, lang), count in sorted(dealt.counts.items()):
@@ -225,12 +300,12 @@ def _source_summary(
             sides[side] += count
             languages[lang] += count
     return {
-        "values": reading.values,
-        "formats": reading.formats,
-        "records": len(reading.records),
-        "rejected": reading.reasons(),
+        "values": tally.values,
+        "formats": dict(sorted(tally.formats.items())),
+        "records": tally.records,
+        "rejected": tally.reasons(),
         "left_out": {reason: count for (name, reason), count in sorted(dealt.left_out.items()) if name == source},
-        "responses_left_out": reading.merged,
+        "responses_left_out": dict(sorted(tally.merged.items())),
         "steps": steps,
         "languages": dict(sorted(languages.items())),
     }

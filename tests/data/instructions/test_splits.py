@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +14,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from data.instructions.near_duplicates import leaders
 from data.instructions.records import Turn
 from data.instructions.settings import SplitSettings
-from data.instructions.splits import SIDES, STEPS, place, prompt_key, split
+from data.instructions.splits import SIDES, STEPS, prompt_digest, prompt_key, side_of, split, step_of
 from tests.data.instructions.test_formats import written
 
 SPLITS = [(step, side) for step in STEPS for side in SIDES]
 
 
+def unlike(number: int) -> str:
+    """A text that is near to no other number's."""
+    return f"{number} {hashlib.md5(str(number).encode()).hexdigest()}"
+
+
 def preference(number: int, **more: Any) -> dict[str, Any]:
-    return {"prompt": f"Question {number}?", "chosen": f"Good {number}.", "rejected": f"Bad {number}.", **more}
+    return {"prompt": f"Question {unlike(number)}?", "chosen": f"Good {number}.", "rejected": f"Bad {number}.", **more}
 
 
 def instruction(number: int) -> dict[str, Any]:
-    return {"instruction": f"Task {number}.", "output": f"Answer {number}."}
+    return {"instruction": f"Task {unlike(number)}.", "output": f"Answer {number}."}
 
 
 def read(folder: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
@@ -32,6 +41,11 @@ def read(folder: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
         (step, side): [json.loads(line) for line in (folder / step / f"{side}.jsonl").read_text("utf-8").splitlines()]
         for step, side in SPLITS
     }
+
+
+def place(key: str, shares: tuple[float, ...], eval_share: float, seed: int) -> tuple[str, str]:
+    digest = prompt_digest(key, seed)
+    return step_of(digest, shares), side_of(digest, eval_share)
 
 
 def prompt(record: dict[str, Any]) -> str:
@@ -83,7 +97,8 @@ def test_prompts_that_differ_in_form_only_stay_together(tmp_path: Path) -> None:
     forms = ("Which river is {}?", "which  river is {}", "WHICH RIVER IS {}!", "Ｗhich river, is “{}”？")
     values = [{"prompt": form.format(i), "chosen": f"a{j}", "rejected": "b"} for i in range(100) for j, form in enumerate(forms)]
     other = [{"instruction": f"Which river is {i}?", "output": "x"} for i in range(100)]
-    summary = split([written(tmp_path, *values, name="p")], [written(tmp_path, *other, name="i")], SplitSettings(), tmp_path / "out")
+    settings = SplitSettings(near_duplicates=None)  # "is 17" and "is 18" are near ones too
+    summary = split([written(tmp_path, *values, name="p")], [written(tmp_path, *other, name="i")], settings, tmp_path / "out")
     places: dict[str, set[tuple[str, str]]] = {}
     for key, records in read(tmp_path / "out").items():
         for record in records:
@@ -94,6 +109,80 @@ def test_prompts_that_differ_in_form_only_stay_together(tmp_path: Path) -> None:
         assert len({step for step, _ in keys} - {"sft"}) <= 1
     # of the four forms PPO needs one
     assert summary["sources"]["p"]["left_out"]["duplicate"] == 3 * (summary["splits"]["ppo"]["train"] + summary["splits"]["ppo"]["eval"])
+
+
+WORDS = [f"{a}{b}{c}" for a in ("ker", "mol", "tan", "vi", "sor") for b in ("ba", "fe", "lu", "ri") for c in ("n", "dge", "st", "pp", "mk")]
+
+
+def near(rng: random.Random, words: int) -> tuple[str, str]:
+    """A prompt, and the same with its last word another one."""
+    said = rng.choices(WORDS, k=words)
+    return " ".join(said), " ".join([*said[:-1], rng.choice(WORDS)])
+
+
+def test_near_duplicates_stand_on_one_side_whatever_their_sources_and_steps(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    pairs = [near(rng, 14) for _ in range(300)]  # 13 of 14 words alike: a Jaccard similarity of 0.85 and more
+    first = written(tmp_path, *({"prompt": one, "chosen": "a", "rejected": "b"} for one, _ in pairs), name="p")
+    second = written(tmp_path, *({"instruction": other, "output": "c"} for _, other in pairs), name="i")
+
+    def sides(**settings: Any) -> dict[str, set[tuple[str, str]]]:
+        folder = tmp_path / str(settings)
+        split([first], [second], SplitSettings(eval_share=0.3, **settings), folder)
+        found: dict[str, set[tuple[str, str]]] = {}
+        for key, records in read(folder).items():
+            for record in records:
+                found.setdefault(prompt(record), set()).add(key)
+        return found
+
+    kept, drawn = sides(), sides(near_duplicates=None)
+    assert [one for one, other in pairs if {side for _, side in kept[one]} != {side for _, side in kept[other]}] == []
+    assert sum({side for _, side in drawn[one]} != {side for _, side in drawn[other]} for one, other in pairs if one != other) > 50
+    for one, other in pairs:  # the step never changes, and the side is that of one of the two
+        assert {step for step, _ in kept[one]} == {step for step, _ in drawn[one]}
+        assert {side for _, side in kept[one]} <= {side for text in (one, other) for _, side in drawn[text]}
+    share = sum({side for _, side in kept[one]} == {"eval"} for one, _ in pairs) / 300
+    assert 0.2 < share < 0.4  # the draw stays fair
+
+
+def test_a_growing_source_moves_a_prompt_only_beside_a_new_near_duplicate(tmp_path: Path) -> None:
+    rng = random.Random(6)
+    pairs = [near(rng, 14) for _ in range(200)]
+    values = [[{"prompt": text, "chosen": "a", "rejected": "b"} for text in column] for column in zip(*pairs, strict=True)]
+    split([written(tmp_path, *values[0], name="small")], [], SplitSettings(eval_share=0.3), tmp_path / "a")
+    split([written(tmp_path, *values[1][:100], *values[0], name="grown")], [], SplitSettings(eval_share=0.3), tmp_path / "b")
+    before, after = ({prompt(record): key for key, records in read(tmp_path / name).items() for record in records} for name in "ab")
+    moved = [text for text in before if before[text] != after[text]]
+    assert all(before[text][0] == after[text][0] for text in before)  # the step never
+    assert set(moved) <= {one for one, _ in pairs[:100]}
+    assert 0 < len(moved) < 50
+
+
+def test_chinese_and_tiny_prompts_have_near_duplicates_too(tmp_path: Path) -> None:
+    texts = {"a": "请用三句话介绍一下灰泉镇的历史、河流和当地的手工艺。", "b": "请用三句话介绍一下灰泉镇的历史、河流和当地的手工业。", "c": "请写一首关于秋天的诗", "d": "好", "e": "?!", "f": "好"}
+    assert leaders(((name, text) for name, text in texts.items()), 0.8, tmp_path / "w") == {"b": "a", "f": "d"}
+    assert leaders([], 0.8, tmp_path / "x") == {}
+
+
+def test_memory_does_not_grow_with_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.instructions.near_duplicates._BATCH", 100)
+    peaks = []
+    for count in (100, 500):
+        path = written(tmp_path, *({"prompt": unlike(i), "chosen": "good " * 2000, "rejected": "bad"} for i in range(count)), name=str(count))
+        tracemalloc.start()
+        split([path], [], SplitSettings(), tmp_path / f"out{count}")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 1_000_000  # of 4 MB more of records
+
+
+def test_long_prompts_are_left_out_of_ppo_alone(tmp_path: Path) -> None:
+    values = [preference(i) for i in range(100)] + [{"prompt": "好" * 60 + unlike(i), "chosen": "a", "rejected": "b"} for i in range(100)]
+    summary = split([written(tmp_path, *values, name="p")], [], SplitSettings(max_prompt_words=50), tmp_path / "out")
+    found = read(tmp_path / "out")
+    assert not any("好" in prompt(record) for side in SIDES for record in found["ppo", side])
+    assert any("好" in prompt(record) for record in found["reward", "train"])
+    assert summary["sources"]["p"]["left_out"]["too_long"] > 20
 
 
 def test_the_reference_reaches_the_ppo_prompts(tmp_path: Path) -> None:
@@ -194,7 +283,7 @@ def test_a_place_depends_on_the_key_alone(key: str, shares: tuple[int, int, int]
     step, side = place(key, shares, eval_share, seed)
     assert shares[STEPS.index(step)] > 0
     assert side == "train" or eval_share > 0
-    assert (step, side) == place(key, [share * 10 for share in shares], eval_share, seed)
+    assert (step, side) == place(key, tuple(share * 10 for share in shares), eval_share, seed)
 
 
 def test_the_dealing_is_the_same_for_ever() -> None:

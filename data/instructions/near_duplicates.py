@@ -1,0 +1,106 @@
+"""Near-duplicates among short texts: MinHash bands as in the corpus half, then the true Jaccard similarity.
+
+Instructions are short: of a prompt of six words every 5-word shingle holds the one word that was changed. So their shingles
+are five characters, in every language, over letters and digits alone. Texts and band keys lie on disk; what is held in
+memory are a few numbers a text, and one band.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from data.corpus.components import Component, join
+from data.corpus.dedup import band_keys, minhash
+from data.settings import DedupSettings
+from data.text import Hashes, code_points, mix, ngram_hashes
+
+_CHARACTERS = 5  # of a shingle
+# 20 bands of 5 rows: P(candidate) = 1 - (1 - J^5)^20, .97 at J = .7 and .9996 at .8; what is not alike is let go by its Jaccard.
+_BANDS = DedupSettings(bands=20, rows=5)
+_BATCH = 2000  # texts
+_SCHEMA = pa.schema({"id": pa.string(), "text": pa.string()})
+
+
+def leaders(texts: Iterable[tuple[str, str]], jaccard: float, work: Path) -> dict[str, str]:
+    """For every id whose text is a near-duplicate of another: the smallest id of its cluster; ids that lead are left out.
+
+    A cluster is a connected component of pairs of at least this Jaccard similarity of character shingles.
+
+    Args:
+        texts: (id, text). An id may come again, with the same text.
+        jaccard: in (0, 1].
+        work: an empty folder.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with pa.OSFile(str(work / "texts.arrow"), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as file, (work / "keys").open("wb") as keys:
+        for batch in _batches(texts):
+            spelled = ["".join(char for char in text if char.isalnum()) or text or "\0" for _, text in batch]
+            file.write_table(pa.table([[identity for identity, _ in batch], spelled], schema=_SCHEMA))
+            keys.write(band_keys(minhash([_shingles(text) for text in spelled], _BANDS), _BANDS).tobytes())
+            count += len(batch)
+    if not count:
+        return {}
+    with pa.memory_map(str(work / "texts.arrow")) as source:
+        table = pa.ipc.open_file(source).read_all()
+        bands = np.memmap(work / "keys", dtype=np.uint64, mode="r", shape=(count, _BANDS.bands))
+        component: Component = np.arange(count, dtype=np.int64)
+        for band in range(_BANDS.bands):
+            component = join(count, _alike(np.ascontiguousarray(bands[:, band]), component, table["text"], jaccard), component)
+        return _by_smallest_id(component, table["id"])
+
+
+def _shingles(text: str) -> Hashes:
+    codes = mix(code_points(text).astype(np.uint64) + np.uint64(1))
+    return ngram_hashes(codes, min(_CHARACTERS, len(codes)))
+
+
+def _alike(keys: Hashes, component: Component, texts: pa.ChunkedArray, jaccard: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Links between rows with the same key that are close enough. Of a group the first row leads; those close to it are
+    linked and leave; the next one left leads then."""
+    order = np.lexsort((component, keys))
+    fresh = (keys[order][1:] != keys[order][:-1]) | (component[order][1:] != component[order][:-1])
+    order = order[np.concatenate([[True], fresh])]  # each component once a group
+    borders = np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1
+    left, right = list[int](), list[int]()
+    for group in np.split(order, borders):
+        if len(group) < 2:
+            continue
+        waiting = [(row, _grams(texts[row].as_py())) for row in group.tolist()]
+        while len(waiting) > 1:
+            (leader, grams), *others = waiting
+            waiting = []
+            for row, other in others:
+                shared = len(grams & other)
+                if shared >= jaccard * (len(grams) + len(other) - shared):
+                    left.append(leader)
+                    right.append(row)
+                else:
+                    waiting.append((row, other))
+    return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
+
+
+def _grams(text: str) -> set[str]:
+    return {text[at : at + _CHARACTERS] for at in range(max(1, len(text) - _CHARACTERS + 1))}
+
+
+def _by_smallest_id(component: Component, ids: pa.ChunkedArray) -> dict[str, str]:
+    members = np.flatnonzero(np.bincount(component)[component] > 1)
+    names = [str(name) for name in ids.take(members).to_pylist()]
+    smallest: dict[int, str] = {}
+    for row, name in zip(component[members].tolist(), names, strict=True):
+        smallest[row] = min(smallest.get(row, name), name)
+    led = zip(names, component[members].tolist(), strict=True)
+    return {name: smallest[row] for name, row in led if name != smallest[row]}
+
+
+def _batches(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    stream = iter(texts)
+    while batch := list(islice(stream, _BATCH)):
+        yield batch
