@@ -158,7 +158,7 @@ def start_server(stack: Stack) -> None:
     port = stack.environment["PREFECT_API_URL"].split(":")[2].split("/")[0]
     stack.prefect("server", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-services")
     ready = stack.environment["PREFECT_API_URL"] + "/ready"
-    until(lambda: _answers(ready), f"the server never became ready: {stack.log('server')[-2000:]}", 120)
+    until(lambda: _answers(ready), f"the server never became ready: {stack.log('server')[-2000:]}", 300)
 
 
 def _answers(address: str) -> bool:
