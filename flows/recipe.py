@@ -30,7 +30,7 @@ from data.settings import (
     SensitiveSettings,
     UrlSettings,
 )
-from rlhf_core.settings import AnyStage, EvaluationSettings, RewardStage, TokenizerSettings
+from rlhf_core.settings import AnyStage, EvaluationSettings, PretrainStage, RewardStage, TokenizerSettings
 from tasks.publishing import PublishSettings
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -120,10 +120,12 @@ class Recipe(BaseModel):
                 _check_reference(stage.name, role, model, earlier, kind)
             for role, source in stage.datasets().items():
                 known = ("corpus",) if role == "ptx" else ("corpus", *SPLITS)
-                if source not in known:
+                if source not in known and not (role.startswith("data") and Path(source).is_dir()):
                     raise ValueError(f"{stage.name}.{DATA_KEYS.get(role, role)}: {source!r} is not one of {', '.join(known)}")
             if stage.init is None and stage.kind != "pretrain":
                 raise ValueError(f"{stage.name}.init: name the stage or model to start from; allowed: {_choices(earlier)}")
+            if isinstance(stage, PretrainStage) and stage.extended_vocabulary and not self.tokenizer.extend:
+                raise ValueError(f"{stage.name}.extended_vocabulary: say in tokenizer.extend which vocabulary is extended")
             if isinstance(stage, RewardStage) and stage.data != "splits/reward":
                 raise ValueError(f"{stage.name}.data: a reward stage needs preference pairs: splits/reward")
             earlier[stage.name] = stage.kind
@@ -240,6 +242,15 @@ def _anchor(raw: dict[str, Any], folder: Path) -> None:
 
 
 def _file_fields() -> Iterator[tuple[str, str]]:
+    def beside(value: Any) -> Any:  # a folder is written ./NAME or ../NAME; other names are stages and artifacts
+        return anchored(value) if isinstance(value, str) and value.startswith(("./", "../")) else value
+
+    for stage in raw.get("training") or []:
+        if isinstance(stage, dict):
+            stage |= {key: beside(stage[key]) for key in ("init", "data") if key in stage}
+            if isinstance(stage.get("blend"), dict):
+                stage["blend"] = {beside(name): passes for name, passes in stage["blend"].items()}
+
     """(section, key) of every setting that is an input file."""
     for section, field in Recipe.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):

@@ -38,7 +38,10 @@ def inputs(stage: TrainingStage, made: dict[str, Made]) -> tuple[dict[str, Made 
     folders: dict[str, str] = {}
     for role, data in stage.datasets().items():
         source, _, folder = data.partition("/")
-        artifacts[role], folders[role] = made[source], folder
+        if source in made:
+            artifacts[role], folders[role] = made[source], folder
+        else:
+            artifacts[role], folders[role] = Files.of(data), ""
     if _needs_tokenizer(stage):
         artifacts["tokenizer"], folders["tokenizer"] = made["tokenizer"], "tokenizer"
     for role, model in stage.models().items():

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rlhf_core.errors import BadInput
 from rlhf_core.settings import TrainingStage
 
@@ -44,6 +46,13 @@ class Inputs:
         if path.is_absolute() and not path.exists():
             raise BadInput(f"input {role}: no such folder: {path}")
         return str(path)
+
+
+def portion(items: list[Any], passes: float, seed: int) -> list[Any]:
+    """`items` so many times over; a part of a pass is drawn by the seed and keeps their order."""
+    whole, part = divmod(passes, 1.0)
+    drawn = np.sort(np.random.default_rng([seed, 0xB1E]).permutation(len(items))[: round(part * len(items))])
+    return items * int(whole) + [items[index] for index in drawn]
 
 
 def check_length(settings: TrainingStage, model: Any, length: int | None = None) -> None:

@@ -88,7 +88,26 @@ class SupervisedStage(TrainingStage):
         return True
 
 
-class PretrainStage(SupervisedStage):
+class BlendedStage(SupervisedStage):
+    """A stage whose `data` may have other sources beside it."""
+
+    blend: dict[str, float] = Field(
+        {},
+        description="Further data (splits/sft, a folder, ...) -> passes over it in one pass over `data`: 2 = twice as often, "
+        "0.1 = a tenth of it, drawn by the seed.",
+    )
+
+    def datasets(self) -> dict[str, str]:
+        return super().datasets() | {f"data_{number}": name for number, name in enumerate(self.blend, 1)}
+
+    @model_validator(mode="after")
+    def _passes_are_positive(self) -> BlendedStage:
+        if any(passes <= 0 for passes in self.blend.values()):
+            raise ValueError("blend: passes must be above 0")
+        return self
+
+
+class PretrainStage(BlendedStage):
     """Data: a corpus, a folder of conversations (read as text, role marks and all), or a mixture of such sources."""
 
     kind: Literal["pretrain"] = "pretrain"
@@ -117,7 +136,7 @@ class PretrainStage(SupervisedStage):
         return self.init is None or self.extended_vocabulary
 
 
-class SftStage(SupervisedStage):
+class SftStage(BlendedStage):
     kind: Literal["sft"] = "sft"
     data: str = "splits/sft"
 
@@ -281,6 +300,7 @@ class Job(Settings):
         (documents/part-*.parquet), a folder of conversations (train.jsonl), or one with a mixture's plan.json, whose
         sources are such folders: inputs `source:NAME`, or sources/NAME beside the plan;
     sft, reward: `init`, `data` (a folder with train.jsonl and eval.jsonl);
+    pretrain, sft: `data_1`, ... in the order of `blend`;
     ppo, rloo, grpo, raft, best_of_n, dpo: `init`, `data`, the rewards' models (`reward_model`, or `reward_1`, ... in the
     order of `rewards`), ppo's `value_init` where it is not the reward model, `ptx` (a corpus) where ptx_data names one;
     evaluation: `KIND:NAME` for every training stage in the recipe's order (`ppo:ppo`), `questions` (a JSONL file of

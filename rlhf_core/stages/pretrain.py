@@ -14,7 +14,7 @@ from rlhf_core.batches import InOrder, TokenBatch, pad_right
 from rlhf_core.chat import Chat, load_chat
 from rlhf_core.corpus import Document, held_out, pack, read_documents, windows
 from rlhf_core.engine import Ranks
-from rlhf_core.inputs import Inputs, check_length
+from rlhf_core.inputs import Inputs, check_length, portion
 from rlhf_core.losses import token_logprobs
 from rlhf_core.mixture import mix, read_plan
 from rlhf_core.models import PolicyModel, fresh_policy, load_policy, selected_labels, train_new_rows
@@ -45,6 +45,9 @@ class Pretrain(Supervised):
             order = InOrder(len(blocks), settings.batch_size)
         else:
             train = self._divide(data, chat, settings)
+            for number, passes in enumerate(settings.blend.values(), 1):
+                more = self._divide(inputs.folder(f"data_{number}"), chat, settings)
+                train += portion(more, passes, settings.seed)
             blocks = pack(train, chat.end_id, settings.max_length, settings.seed)
         self.blocks = torch.from_numpy(blocks)
         super().__init__(settings, ranks, chat, module, len(self.blocks), order)
@@ -56,7 +59,7 @@ class Pretrain(Supervised):
         # A corpus of a few documents may have none below the share: then its first stands in.
         self.eval_documents += [d for d in documents if held_out(d.id, settings.eval_share)] or documents[:1]
         self.train_documents += train
-        return train
+        return list(train)
 
     def weigh(self, indices: list[int]) -> int:
         return len(indices) * (self.settings.max_length - 1)

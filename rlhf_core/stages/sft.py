@@ -11,7 +11,7 @@ from torch import Tensor
 from rlhf_core.batches import Order, pad_right
 from rlhf_core.chat import Chat, Tokens, load_chat
 from rlhf_core.engine import Ranks
-from rlhf_core.inputs import Inputs, check_length
+from rlhf_core.inputs import Inputs, check_length, portion
 from rlhf_core.models import load_policy
 from rlhf_core.records import read_records
 from rlhf_core.settings import SftStage
@@ -30,6 +30,11 @@ class Sft(Supervised):
         check_length(settings, module.model)
         data = inputs.folder("data")
         self.train, self.dropped, self.cut = self._read(data / "train.jsonl", chat, settings.max_length)
+        for number, passes in enumerate(settings.blend.values(), 1):
+            path = inputs.folder(f"data_{number}") / "train.jsonl"
+            examples, dropped, cut = self._read(path, chat, settings.max_length)
+            self.train += portion(examples, passes, settings.seed)
+            self.dropped, self.cut = self.dropped + dropped, self.cut + cut
         self.held_out = self._read(data / "eval.jsonl", chat, settings.max_length)[0]
         self.held_out.sort(key=len)
         lengths = [len(tokens) for tokens in self.train] if settings.length_grouping else None
