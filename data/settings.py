@@ -281,6 +281,19 @@ def _default_rules() -> list[Rule]:
     ]
 
 
+class CardSettings(Settings):
+    """What the corpus card shows."""
+
+    labels: list[str] = Field(
+        ["words", "target_language_score", "quality_score", "bits_per_character", "perplexity_bucket", "topic", "symbols_share", "duplicate_size", "sensitive_terms", "personal_data"],
+        description="Labels whose distribution is shown, as far as they are measured.",
+    )
+    hosts: int = Field(20, ge=0, description="Hosts that are named, those with most documents.")
+    examples: int = Field(3, ge=0, description="Dropped documents shown for each reason.")
+    example_characters: int = Field(160, ge=0, description="Characters of an example's text.")
+    bins: int = Field(20, ge=2, description="Bars of a histogram.")
+
+
 class SelectionSettings(Settings):
     """Decides once, over all labels; the first rule that a document breaks names its drop."""
 

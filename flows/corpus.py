@@ -6,6 +6,8 @@ selection decides at the end, so a changed threshold measures nothing again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prefect import flow
 
 from flows.recipe import Recipe
@@ -16,6 +18,10 @@ from tasks.stage import Made, Run
 
 GATES = ("ingest", "urls", "rough_language", "extraction", "lines")
 LABELS = ("lines", "language", "quality", "classifiers", "duplicates", "perplexity", "sensitive", "decontamination")
+
+
+def measured(made: Mapping[str, Made]) -> dict[str, Made]:
+    return {name: made[name] for name in LABELS if name in made}
 
 
 @flow(name="corpus")
@@ -42,12 +48,13 @@ def steps(recipe: Recipe, run: Run) -> Steps:
         "corpus": lambda made: task.select(
             run,
             made["lines"],
-            {name: made[name] for name in LABELS if name in made},
+            measured(made),
             recipe.selection,
             recipe.duplicates,
             {name: made[name] for name in GATES},
             recipe.truth,
         ),
+        "card": lambda made: task.describe(run, made["corpus"], {name: made[name] for name in GATES}, measured(made), recipe.card),
     }
     left_out = set()
     if not recipe.classifiers.has_model:

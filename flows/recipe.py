@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from data.instructions.settings import SelfInstructSettings, SplitSettings
 from data.settings import (
+    CardSettings,
     ClassifierSettings,
     DecontaminationSettings,
     DedupSettings,
@@ -92,6 +93,7 @@ class Recipe(BaseModel):
     sensitive: SensitiveSettings = SensitiveSettings()
     decontamination: DecontaminationSettings = DecontaminationSettings()
     selection: SelectionSettings = SelectionSettings()
+    card: CardSettings = CardSettings()
 
     tokenizer: TokenizerSettings = TokenizerSettings()
     self_instruct: SelfInstructSettings = SelfInstructSettings()
@@ -122,10 +124,10 @@ class Recipe(BaseModel):
                 known = ("corpus",) if role == "ptx" else ("corpus", *SPLITS)
                 if source not in known and not (role.startswith("data") and Path(source).is_dir()):
                     raise ValueError(f"{stage.name}.{DATA_KEYS.get(role, role)}: {source!r} is not one of {', '.join(known)}")
-            if stage.init is None and stage.kind != "pretrain":
-                raise ValueError(f"{stage.name}.init: name the stage or model to start from; allowed: {_choices(earlier)}")
             if isinstance(stage, PretrainStage) and stage.extended_vocabulary and not self.tokenizer.extend:
                 raise ValueError(f"{stage.name}.extended_vocabulary: say in tokenizer.extend which vocabulary is extended")
+            if stage.init is None and stage.kind != "pretrain":
+                raise ValueError(f"{stage.name}.init: name the stage or model to start from; allowed: {_choices(earlier)}")
             if isinstance(stage, RewardStage) and stage.data != "splits/reward":
                 raise ValueError(f"{stage.name}.data: a reward stage needs preference pairs: splits/reward")
             earlier[stage.name] = stage.kind
@@ -240,17 +242,19 @@ def _anchor(raw: dict[str, Any], folder: Path) -> None:
         if isinstance(raw.get(section), dict) and field in raw[section]:
             raw[section][field] = anchored(raw[section][field])
 
-
-def _file_fields() -> Iterator[tuple[str, str]]:
     def beside(value: Any) -> Any:  # a folder is written ./NAME or ../NAME; other names are stages and artifacts
         return anchored(value) if isinstance(value, str) and value.startswith(("./", "../")) else value
 
     for stage in raw.get("training") or []:
         if isinstance(stage, dict):
             stage |= {key: beside(stage[key]) for key in ("init", "data") if key in stage}
+            if isinstance(stage.get("launch"), dict) and "hostfile" in stage["launch"]:
+                stage["launch"] = stage["launch"] | {"hostfile": beside(stage["launch"]["hostfile"])}
             if isinstance(stage.get("blend"), dict):
                 stage["blend"] = {beside(name): passes for name, passes in stage["blend"].items()}
 
+
+def _file_fields() -> Iterator[tuple[str, str]]:
     """(section, key) of every setting that is an input file."""
     for section, field in Recipe.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):

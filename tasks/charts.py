@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from matplotlib import rc_context
@@ -73,6 +74,27 @@ def _number(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+def histograms(labels: Mapping[str, Mapping[str, Any]], columns: int = 4) -> str:
+    """Distributions of a corpus card's number labels: of the kept, and on top of them of the dropped."""
+    drawn = {name: label for name, label in labels.items() if "edges" in label}
+    if not drawn:
+        return ""
+    rows = -(-len(drawn) // columns)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.2 * min(columns, len(drawn)), 1.7 * rows), layout="constrained")
+        plots = figure.subplots(rows, min(columns, len(drawn)), squeeze=False).ravel()
+        for axes, (name, label) in zip(plots, drawn.items(), strict=False):
+            edges = label["edges"]
+            widths = [high - low for low, high in pairwise(edges)]
+            axes.bar(edges[:-1], label["kept"], widths, align="edge", color=GREEN, label="kept")
+            axes.bar(edges[:-1], label["dropped"], widths, bottom=label["kept"], align="edge", color=VERMILION, label="dropped")
+            axes.set_title(name, fontsize=8)
+        for axes in plots[len(drawn) :]:
+            axes.set_axis_off()
+        plots[0].legend(frameon=False, fontsize=7)
+        return _svg(figure)
 
 
 def _svg(figure: Figure) -> str:

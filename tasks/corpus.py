@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
 from data.corpus import (
+    card,
     classifiers,
     decontamination,
     dedup,
@@ -31,6 +32,7 @@ from data.corpus import earlier as earlier_corpus
 from data.corpus.shard_work import run_filter, run_label
 from data.document import Counts
 from data.settings import (
+    CardSettings,
     ClassifierSettings,
     DecontaminationSettings,
     DedupSettings,
@@ -53,6 +55,7 @@ from tasks.stage import Made, Run, make
 VERSIONS = {
     "urls": 2, "rough_language": 1, "extraction": 1, "language": 1, "quality": 1, "lines": 1,
     "duplicates": 2, "perplexity": 2, "classifiers": 1, "sensitive": 2, "decontamination": 1, "corpus": 2,
+    "card": 1,
 }  # fmt: skip
 
 
@@ -160,6 +163,25 @@ def label_contamination(run: Run, documents: Made, questions: str | None, settin
 @task(task_run_name="sensitive", cache_policy=NO_CACHE)
 def label_sensitive(run: Run, documents: Made, settings: SensitiveSettings) -> State[Made]:
     return mapped(run, "sensitive", VERSIONS["sensitive"], documents, run_label, sensitive.sensitive_labels, settings)
+
+
+@task(task_run_name="card", cache_policy=NO_CACHE)
+def describe(run: Run, corpus: Made, gates: Mapping[str, Made], labels: Mapping[str, Made], settings: CardSettings) -> State[Made]:
+    """The corpus card: what was kept and what was dropped, by the stages that dropped it, and how the labels are distributed."""
+
+    def build(draft: Draft) -> Result:
+        def shards(made: Made, kind: str) -> list[Path]:
+            return list_shards(run.local(made.artifact) / kind)
+
+        dropped = {name: shards(made, "dropped") for name, made in [*gates.items(), ("corpus", corpus)]}
+        measured = {name: shards(made, "labels") for name, made in labels.items()}
+        documents_in = gates["ingest"].counts["documents_in"]
+        found = card.make_card(documents_in, shards(corpus, "documents"), dropped, measured, settings)
+        card.write_card(found, draft.out)
+        return Result({}, {name: found[name] for name in ("kept", "characters", "hosts_in_all")})
+
+    inputs = {"corpus": corpus, **{f"dropped_{name}": made for name, made in gates.items()}, **{f"labels_{name}": made for name, made in labels.items()}}
+    return make(run, "card", VERSIONS["card"], settings, inputs, build)
 
 
 @task(task_run_name="corpus", cache_policy=NO_CACHE)

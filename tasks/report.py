@@ -22,7 +22,7 @@ from tasks import charts
 from tasks.artifacts import Draft, Result
 from tasks.stage import Made, Run, make
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 CORPUS_STAGES = ("ingest", "urls", "rough_language", "extraction", "lines", "corpus")
 
 # What is drawn together, per kind of stage.
@@ -51,7 +51,11 @@ def report(run: Run, recipe: str, stages: Sequence[AnyStage], made: Mapping[str,
         folders = {name: run.local(stage.artifact) for name, stage in made.items()}
         evaluation = json.loads((folders["evaluation"] / "evaluation.json").read_text(encoding="utf-8"))
         figures = gather(recipe, stages, made, evaluation)
+        if "card" in folders:
+            figures["card"] = json.loads((folders["card"] / "card.json").read_text(encoding="utf-8"))
         pictures = {"corpus": charts.waterfall(figures["corpus"]["documents_in"], figures["corpus"]["dropped"], figures["corpus"]["kept"])}
+        if card := figures.get("card"):
+            pictures["card"] = charts.histograms(card["labels"])
         for stage in stages:
             lines = _json_lines(folders[stage.name] / "metrics.jsonl")
             pictures[stage.name] = charts.curves(lines, CURVES.get(stage.kind, [["loss"]]))
@@ -152,7 +156,8 @@ def _page(figures: Mapping[str, Any], pictures: Mapping[str, str], samples: list
         headline=headline,
         way=way,
         waterfall=pictures["corpus"],
-        curves=[(name, picture) for name, picture in pictures.items() if name != "corpus"],
+        distributions=pictures.get("card", ""),
+        curves=[(name, picture) for name, picture in pictures.items() if name not in ("corpus", "card")],
         samples=samples,
         models=list(samples[0]["answers"]) if samples else [],
     )

@@ -54,4 +54,7 @@ def test_pictures_are_svg_and_the_same_twice() -> None:
     picture = charts.curves(lines, [["loss", "eval_loss"], ["absent"]])
     assert picture.startswith("<svg") and picture == charts.curves(lines, [["loss", "eval_loss"], ["absent"]])
     assert charts.curves([], [["loss"]]) == ""
+    distributions = charts.histograms({"words": {"edges": [0, 1, 2], "kept": [1, 2], "dropped": [3, 0]}, "topic": {"values": []}})
+    assert distributions.startswith("<svg") and "words" in distributions and "topic" not in distributions
+    assert charts.histograms({"topic": {"values": []}}) == ""
     assert "blocked_host" in charts.waterfall(10, {"blocked_host": 4}, 6)

@@ -1,0 +1,181 @@
+"""The corpus card: what a corpus is made of and what was left out, in counts, shares, distributions and examples."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from data.corpus.personal_data import redact
+from data.corpus.sampling import id_keys
+from data.corpus.selection import host_of
+from data.document import values
+from data.settings import CardSettings
+from data.shards import read_shard
+
+Shards = Sequence[Path]
+_PERCENTILES = (5, 25, 50, 75, 95)
+
+
+def make_card(
+    documents_in: int, kept: Shards, dropped: Mapping[str, Shards], labels: Mapping[str, Shards], settings: CardSettings
+) -> dict[str, Any]:
+    """The card as plain values; shares are of the kept documents, of drops and of `documents_in` what came in.
+
+    `kept` are the corpus' document shards, `dropped` the dropped shards by stage in the order of the stages, `labels` the
+    label shards by stage. Memory: some 100 bytes a document, never its text.
+    """
+    ids, tallies, characters = _kept(kept)
+    total = len(ids)
+    return {
+        "documents_in": documents_in,
+        "kept": total,
+        "characters": characters,
+        "languages": _shares(tallies["lang"], total, None),
+        "hosts": _shares(tallies["host"], total, settings.hosts),
+        "hosts_in_all": len(tallies["host"]),
+        "years": _shares(tallies["year"], total, None, by_name=True),
+        "drops": [drop for stage, shards in dropped.items() for drop in _drops(stage, shards, documents_in, settings)],
+        "labels": _labels(labels, np.sort(ids), settings),
+    }
+
+
+def write_card(card: Mapping[str, Any], out: Path) -> None:
+    """out/card.json and, for reading, out/card.md."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "card.json").write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (out / "card.md").write_text(_page(card), encoding="utf-8")
+
+
+def _kept(shards: Shards) -> tuple[NDArray[np.bytes_], dict[str, Counter[str]], int]:
+    tallies: dict[str, Counter[str]] = {"lang": Counter(), "host": Counter(), "year": Counter()}
+    ids: list[NDArray[np.bytes_]] = [np.zeros(0, "S32")]
+    characters = 0
+    for shard in shards:
+        table = read_shard(shard, ["id", "url", "date", "lang", "text"])
+        ids.append(np.array(values(table, "id"), dtype="S32"))
+        characters += pc.sum(pc.utf8_length(table["text"])).as_py() or 0
+        tallies["lang"].update(lang or "unknown" for lang in values(table, "lang"))
+        tallies["host"].update(host_of(url) or "none" for url in values(table, "url"))
+        tallies["year"].update((date or "")[:4] or "unknown" for date in values(table, "date"))
+    return np.concatenate(ids), tallies, int(characters)
+
+
+def _shares(tally: Counter[str], total: int, most: int | None, by_name: bool = False) -> list[dict[str, Any]]:
+    order = sorted(tally.items(), key=lambda item: item[0] if by_name else (-item[1], item[0]))
+    return [{"value": name, "documents": count, "share": _share(count, total)} for name, count in order[:most]]
+
+
+def _share(count: int, total: int) -> float:
+    return round(count / total, 4) if total else 0.0
+
+
+def _drops(stage: str, shards: Shards, documents_in: int, settings: CardSettings) -> list[dict[str, Any]]:
+    """Reasons of a stage, the commonest first, with the documents of smallest key as examples."""
+    counts: Counter[str] = Counter()
+    chosen: dict[str, list[tuple[int, str, Path, int]]] = {}
+    for shard in shards:
+        table = read_shard(shard, ["id", "source", "reason"])
+        reasons = values(table, "reason")
+        counts.update(reasons)
+        keys = id_keys(np.array(values(table, "id"), dtype="S32"), 0).tolist()
+        sources = values(table, "source")
+        for reason in set(reasons):
+            here = [(key, sources[row], shard, row) for row, key in enumerate(keys) if reasons[row] == reason]
+            chosen[reason] = sorted([*chosen.get(reason, []), *here], key=lambda item: item[:2])[: settings.examples]
+    return [
+        {
+            "stage": stage,
+            "reason": reason,
+            "documents": count,
+            "share": _share(count, documents_in),
+            "examples": [_example(shard, row, settings) for _, _, shard, row in chosen[reason]],
+        }
+        for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _example(shard: Path, row: int, settings: CardSettings) -> dict[str, Any]:
+    """URL, measured value and the beginning of the text, personal data redacted."""
+    found = read_shard(shard, ["url", "value", "text"]).slice(row, 1).to_pylist()[0]
+    text = " ".join((found["text"] or "")[: settings.example_characters * 4].split())
+    shown = redact(text)
+    cut = shown[: settings.example_characters]
+    return {"url": redact(found["url"] or "") or None, "value": found["value"], "text": cut + "…" if len(shown) > len(cut) else cut}
+
+
+def _labels(labels: Mapping[str, Shards], kept: NDArray[np.bytes_], settings: CardSettings) -> dict[str, Any]:
+    """Distribution of each label that is asked for and measured: among the kept, and among those measured and dropped."""
+    found: dict[str, Any] = {}
+    for shards in labels.values():
+        names = [name for name in settings.labels if shards and name in pq.read_schema(shards[0]).names]
+        for name in names:
+            parts = [_column(shard, name, kept) for shard in shards]
+            stays = np.concatenate([mask for _, mask in parts])
+            if pa.types.is_string(pq.read_schema(shards[0]).field(name).type):
+                column = [value for part, _ in parts for value in part]
+                found[name] = _of_text(column, stays)
+            else:
+                found[name] = _of_numbers(np.concatenate([np.array(part, dtype=np.float64) for part, _ in parts]), stays, settings.bins)
+    return {name: found[name] for name in settings.labels if found.get(name)}
+
+
+def _column(shard: Path, name: str, kept: NDArray[np.bytes_]) -> tuple[list[Any], NDArray[np.bool_]]:
+    table = read_shard(shard, ["id", name])
+    ids = np.array(values(table, "id"), dtype="S32")
+    at = np.minimum(np.searchsorted(kept, ids), max(len(kept) - 1, 0))
+    return values(table, name), kept[at] == ids if len(kept) else np.zeros(len(ids), np.bool_)
+
+
+def _of_text(column: list[str | None], stays: NDArray[np.bool_]) -> dict[str, Any]:
+    tally: Counter[str] = Counter(value for value, stay in zip(column, stays.tolist(), strict=True) if stay and value is not None)
+    return {"values": _shares(tally, tally.total(), 50)} if tally else {}
+
+
+def _of_numbers(measure: NDArray[np.float64], stays: NDArray[np.bool_], bins: int) -> dict[str, Any]:
+    """Percentiles of the kept, and a histogram of both between the 1st and 99th percentile; the ends hold what is beyond."""
+    known = ~np.isnan(measure)
+    if not (known & stays).any():
+        return {}
+    low, high = np.percentile(measure[known], [1, 99])
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    clipped = np.clip(measure, edges[0], edges[-1])
+    return {
+        "percentiles": {str(p): float(f"{value:.6g}") for p, value in zip(_PERCENTILES, np.percentile(measure[known & stays], _PERCENTILES), strict=True)},
+        "edges": [float(f"{edge:.6g}") for edge in edges],
+        "kept": np.histogram(clipped[known & stays], edges)[0].tolist(),
+        "dropped": np.histogram(clipped[known & ~stays], edges)[0].tolist(),
+    }
+
+
+def _page(card: Mapping[str, Any]) -> str:
+    lines = ["# Corpus card", "", f"{card['kept']:,} of {card['documents_in']:,} documents kept, {card['characters']:,} characters, {card['hosts_in_all']:,} hosts.", ""]
+    for title in ("languages", "hosts", "years"):
+        lines += [f"## {title.capitalize()}", "", "| | documents | share |", "|---|---:|---:|"]
+        lines += [f"| {_cell(row['value'])} | {row['documents']:,} | {row['share']:.1%} |" for row in card[title]]
+        lines.append("")
+    lines += ["## What was dropped, and why", "", "| stage | reason | documents | share | an example |", "|---|---|---:|---:|---|"]
+    for drop in card["drops"]:
+        example = drop["examples"][0] if drop["examples"] else {}
+        shown = " · ".join(_cell(part) for part in (example.get("value"), example.get("text") or example.get("url")) if part)
+        lines.append(f"| {drop['stage']} | {drop['reason']} | {drop['documents']:,} | {drop['share']:.1%} | {shown} |")
+    lines += ["", "## Labels of the kept", "", "| label | 5% | 25% | 50% | 75% | 95% |", "|---|---:|---:|---:|---:|---:|"]
+    numbers = {name: label["percentiles"] for name, label in card["labels"].items() if "percentiles" in label}
+    lines += [f"| {name} | " + " | ".join(f"{value:g}" for value in row.values()) + " |" for name, row in numbers.items()]
+    for name, label in card["labels"].items():
+        if "values" in label:
+            lines += ["", f"{name}: " + ", ".join(f"{_cell(row['value'])} {row['share']:.1%}" for row in label["values"])]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text of the crawl in a table of Markdown: as code, so that nothing in it is markup."""
+    return "`" + " ".join(text.replace("`", "'").replace("|", "¦").split())[:120] + "`"
