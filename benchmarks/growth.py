@@ -1,0 +1,46 @@
+"""How deduplication grows: 10 thousand, 100 thousand and a million synthetic documents, one process each; time exponent, memory."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import numpy as np
+
+from benchmarks.measuring import WORK, arguments, publish, timed
+from benchmarks.peers import median
+from benchmarks.texts import documents, write_documents
+
+_WORK = WORK / "growth"
+_WORDS = 100  # short documents: what grows with their number is asked here, not with their length
+
+
+def main(arguments_given: list[str]) -> None:
+    parser = arguments(__doc__ or "", repeats=1)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    options = parser.parse_args(arguments_given)
+    if options.quick:
+        options.sizes = [1000, 10_000, 30_000]
+    rows = []
+    for size in options.sizes:
+        folder = _WORK / str(size)
+        shutil.rmtree(folder, ignore_errors=True)
+        write_documents(folder / "documents", documents(size, _WORDS), 20_000)
+        command = [sys.executable, "-m", "benchmarks._our_dedup", str(folder / "documents"), str(folder / "out")]
+        timings = [timed(command, folder / f"{size}.log") for _ in range(options.repeats)]
+        parts = {name: median(timings, name) for name in ("signatures", "clusters", "seconds")}
+        rows.append({"documents": size, **parts, "documents/s": size / parts["seconds"], "peak MiB": median(timings, "peak")})
+        shutil.rmtree(folder, ignore_errors=True)
+    logarithms = np.log([[row["documents"], row["seconds"]] for row in rows])
+    steps = np.diff(logarithms[:, 1]) / np.diff(logarithms[:, 0])
+    figures = {
+        "time exponent, least squares": float(np.polyfit(logarithms[:, 0], logarithms[:, 1], 1)[0]),
+        "time exponent of the last step": float(steps[-1]),
+        f"peak MiB at {rows[-1]['documents']} documents": rows[-1]["peak MiB"],
+    }
+    about = {"words": _WORDS, "repeats": options.repeats, "seconds": "signatures and clusters, one core, imports left out"}
+    publish("growth", rows, figures, about)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
