@@ -18,8 +18,10 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.context import TaskRunContext
+from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
+from prefect.runtime import deployment
 
 from tasks.artifacts import Artifact, Manifest
 
@@ -40,6 +42,18 @@ def outcome(manifest: Manifest, artifact: Artifact, reused: bool) -> None:
     if reused or TaskRunContext.get() is None:
         return
     create_markdown_artifact(_page(manifest, artifact), key=_key(manifest.stage), description=headline(manifest))
+    if deployment.id:  # a temporary server has no automation that could hear it
+        announce(manifest, artifact)
+
+
+def announce(manifest: Manifest, artifact: Artifact) -> None:
+    """Event `<stage>.artifact.created` with the figures, for automations: a new corpus can start training (prefect.yaml)."""
+    figures = {name: value for name, value in manifest.metrics.items() if isinstance(value, int | float)}
+    emit_event(
+        f"{manifest.stage}.artifact.created",
+        resource={"prefect.resource.id": f"crawl2chat.{manifest.stage}.{artifact.fingerprint}", "prefect.resource.name": artifact.url},
+        payload={"counts": manifest.counts, "figures": figures},
+    )
 
 
 def headline(manifest: Manifest) -> str:
