@@ -100,3 +100,33 @@ def shown(task: Task, lang: str, bare: bool = False) -> str:
         return f"{marks.instruction}{marks.colon}{task.instruction}"
     fields = ((marks.instruction, task.instruction), (marks.input, task.input or marks.no_input), (marks.output, task.output))
     return "\n".join(f"{name}{marks.colon}{text}" for name, text in fields)
+
+
+# ---- about a topic -----------------------------------------------------------------------------------------------
+
+_TOPIC = {
+    "en": (
+        "You write training tasks for an assistant that answers in text. Write {count} new tasks in English about one subject.\n",
+        "What the subject is about: {}.\n", "People ask in ways like these, where … is left open:\n", "What people really asked:\n",
+        "Cover what the examples leave out, and do not repeat them. Write each task in this form:\n",
+    ),
+    "zh": (
+        "你负责为一个以文字作答的助手编写训练任务。请围绕同一个主题，用中文写 {count} 个新任务。\n",
+        "主题的关键词：{}。\n", "人们常用的问法（…处可替换）：\n", "真实的提问：\n",
+        "请写例子没有涉及的内容，不要重复例子。每个任务按下面的格式写：\n",
+    ),
+}  # fmt: skip
+
+
+def topic_prompt(phrases: Sequence[str], patterns: Sequence[str], texts: Sequence[str], lang: str, count: int) -> str:
+    """Asks for tasks about one topic, known by its key phrases, its sentence patterns and some of its texts."""
+    opening, about, ways, asked, form = _TOPIC[lang]
+    marks = MARKS[lang]
+    parts = [opening.format(count=count), "".join(line for line in requirements(lang, count).splitlines(keepends=True)[1:-1] if line.strip())]
+    if phrases:
+        parts.append(about.format(("; " if lang == "en" else "；").join(phrases)))
+    if patterns:
+        parts.append(ways + "".join(f"- {pattern}\n" for pattern in patterns))
+    parts.append(asked + "".join(f"- {' '.join(text.split())}\n" for text in texts))
+    grammar = f"1. {marks.instruction}{marks.colon}{'…'}\n{marks.input}{marks.colon}{marks.no_input}\n{marks.output}{marks.colon}{'…'}\n{SEPARATOR}\n"
+    return "\n".join([*parts, form + grammar])
