@@ -19,7 +19,7 @@ class Rloo(PolicyGradient):
 
     def experience(self, answers: Answers, live: Pass | None) -> tuple[Experience, Tensor]:
         sequences, mask = self.sequences(answers.rollout), answers.rollout.response_mask
-        old, ref = self.reference_logprobs(answers, sequences)
+        old, ref = self.reference_logprobs(answers, sequences, live)
         kl = torch.where(mask, kl_estimate(old, ref), 0.0)
         rewards = answers.scores - self.kl_coef * kl.sum(1)
         advantages = leave_one_out(rewards.view(-1, self.settings.samples)).view(-1, 1)
@@ -33,7 +33,7 @@ class Grpo(PolicyGradient):
 
     def experience(self, answers: Answers, live: Pass | None) -> tuple[Experience, Tensor]:
         sequences, mask = self.sequences(answers.rollout), answers.rollout.response_mask
-        old, ref = self.reference_logprobs(answers, sequences)
+        old, ref = self.reference_logprobs(answers, sequences, live)
         kl = torch.where(mask, kl_estimate(old, ref), 0.0)
         groups = answers.scores.view(-1, self.settings.samples)
         advantages = group_relative(groups, self.settings.scale_advantages).view(-1, 1) * mask

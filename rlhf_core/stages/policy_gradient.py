@@ -1,7 +1,8 @@
 """The policy gradient behind PPO, RLOO and GRPO (Schulman et al. 2017): a rollout, advantages, clipped updates.
 
-With a single update (one epoch, one minibatch) nothing is computed twice: the sampling log-probabilities serve the
-KL, and the update's own pass gives the old log-probabilities and, where its graph fits one micro-batch, the values.
+Nothing is computed twice where it need not be. The first update starts from the policy that wrote the answers: with one
+minibatch, its own pass gives the old log-probabilities and values too. With one update in all, the log-probabilities
+of the sampling serve the KL, and the old ones are never needed.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from rlhf_core.losses import (
     kl_estimate,
     logprobs_and_entropy,
     policy_loss,
+    token_logprobs,
     value_loss,
 )
 from rlhf_core.models import selected_labels
 from rlhf_core.settings import PolicyGradientStage
 from rlhf_core.stages.actors import Actor
-from rlhf_core.stages.on_policy import Answers, OnPolicy
+from rlhf_core.stages.on_policy import Answers, OnPolicy, spread
 from rlhf_core.stages.ptx import Ptx
 
 Pass = tuple[Tensor, Tensor | None]  # logits (N, V), values (N,) or None
@@ -119,7 +121,7 @@ class PolicyGradient(OnPolicy):
         updates = 0
         for number in range(settings.ppo_epochs * settings.minibatches):
             more, norms = self._update(data, number % settings.minibatches, step, rate_share, live)
-            updates += 1
+            live, updates = None, updates + 1
             for name, value in more.items():
                 sums[name] = sums.get(name, 0.0) + value
             if settings.kl_stop and self._moved(more) > settings.kl_stop:
@@ -142,20 +144,24 @@ class PolicyGradient(OnPolicy):
     # An iteration
 
     def _live(self, answers: Answers) -> Pass | None:
-        """The pass of the only update, made before the advantages are known."""
-        if not (self.single and self.accumulation == 1):
+        """The pass of the first update, made before the advantages are known, where it is one pass over all rows."""
+        if self.settings.minibatches > 1 or self.accumulation > 1:
             return None
         return self.actor(self.sequences(answers.rollout))
 
-    def reference_logprobs(self, answers: Answers, sequences: TokenBatch) -> tuple[Tensor, Tensor]:
+    def reference_logprobs(
+        self, answers: Answers, sequences: TokenBatch, live: Pass | None
+    ) -> tuple[Tensor, Tensor]:
         """(old, ref) log-probabilities of the response tokens, (B, T) each."""
         mask = answers.rollout.response_mask
         with torch.no_grad():
             ref = self.logprobs(self.reference, sequences, mask)
-            old = answers.rollout.logprobs
-            if not self.single:
-                old = self.logprobs(self.actor.logits, sequences, mask)
-        return old, ref
+            if self.single:
+                return answers.rollout.logprobs, ref
+            if live is None:
+                return self.logprobs(self.actor.logits, sequences, mask), ref
+            _, labels = selected_labels(sequences.input_ids, sequences.response_mask)
+            return spread(token_logprobs(live[0].detach(), labels, self.settings.temperature), mask), ref
 
     def kl_in_loss(self) -> float:
         """Weight of the KL that is part of the loss (GRPO), not of the reward."""

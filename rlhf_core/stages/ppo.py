@@ -42,7 +42,9 @@ class Ppo(PolicyGradient):
             return SharedCritic(self.policy)
         # A value model reads the policy's tokens: a reward model with another vocabulary cannot be its start.
         role = "value_init" if inputs.has("value_init") else self.scoring.critic_source or "init"
-        value = load_scalar(inputs.model(role), self.chat, "fp32", settings.seed)
+        value = load_scalar(
+            inputs.model(role), self.chat, "fp32", settings.seed, settings.launch.attention
+        )
         optimizer = settings.optimizer.model_copy(update={"learning_rate": settings.value_learning_rate})
         engine = Engine(
             value, optimizer, settings.launch, settings.precision, self.accumulation, self.ranks
@@ -52,7 +54,7 @@ class Ppo(PolicyGradient):
     def experience(self, answers: Answers, live: Pass | None) -> tuple[Experience, torch.Tensor]:
         settings, mask = self.settings, answers.rollout.response_mask
         sequences = self.sequences(answers.rollout)
-        old, ref = self.reference_logprobs(answers, sequences)
+        old, ref = self.reference_logprobs(answers, sequences, live)
         values = self._old_values(sequences, mask, live)
         kl = torch.where(mask, kl_estimate(old, ref), 0.0)
         rewards = shaped_rewards(answers.scores, kl, mask, self.kl_coef)
