@@ -14,6 +14,7 @@ from flows.recipe import Recipe
 from flows.steps import Step, Steps, walk
 from tasks import corpus as task
 from tasks.ingest import ingest
+from tasks.scoring import score_documents
 from tasks.stage import Made, Run
 
 GATES = ("ingest", "urls", "rough_language", "extraction", "lines")
@@ -42,7 +43,8 @@ def steps(recipe: Recipe, run: Run) -> Steps:
         "language": lambda made: task.label_language(run, made["lines"], recipe.language),
         "classifiers": lambda made: task.classify(run, made["lines"], recipe.classifiers),
         "duplicates": lambda made: task.label_duplicates(run, made["lines"], recipe.duplicates),
-        "perplexity": lambda made: task.label_perplexity(run, made["lines"], made["language"], None, recipe.perplexity),
+        "scoring": lambda made: score_documents(run, made["lines"], recipe.scoring),
+        "perplexity": lambda made: task.label_perplexity(run, made["lines"], made["language"], made.get("scoring"), recipe.perplexity),
         "sensitive": lambda made: task.label_sensitive(run, made["lines"], recipe.sensitive),
         "decontamination": lambda made: task.label_contamination(run, made["lines"], questions, recipe.decontamination),
         "corpus": lambda made: task.select(
@@ -59,6 +61,8 @@ def steps(recipe: Recipe, run: Run) -> Steps:
     left_out = set()
     if not recipe.classifiers.has_model:
         left_out.add("classifiers")
+    if not recipe.scoring.model:
+        left_out.add("scoring")
     if not questions and not recipe.decontamination.files:
         left_out.add("decontamination")
     return {name: step for name, step in every.items() if name not in left_out}

@@ -31,7 +31,14 @@ from data.settings import (
     SensitiveSettings,
     UrlSettings,
 )
-from rlhf_core.settings import AnyStage, EvaluationSettings, PretrainStage, RewardStage, TokenizerSettings
+from rlhf_core.settings import (
+    AnyStage,
+    EvaluationSettings,
+    PretrainStage,
+    RewardStage,
+    ScoringSettings,
+    TokenizerSettings,
+)
 from tasks.publishing import PublishSettings
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -90,6 +97,7 @@ class Recipe(BaseModel):
     classifiers: ClassifierSettings = ClassifierSettings()
     duplicates: DedupSettings = DedupSettings()
     perplexity: PerplexitySettings = PerplexitySettings()
+    scoring: ScoringSettings = ScoringSettings()
     sensitive: SensitiveSettings = SensitiveSettings()
     decontamination: DecontaminationSettings = DecontaminationSettings()
     selection: SelectionSettings = SelectionSettings()

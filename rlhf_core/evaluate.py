@@ -14,7 +14,7 @@ from rlhf_core.train import guarded, read_job
 
 
 def main() -> int:
-    return guarded(evaluate, read_job())
+    return guarded(evaluate, read_job(Job))
 
 
 def evaluate(job: Job) -> None:

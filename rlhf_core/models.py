@@ -131,6 +131,13 @@ def load_policy(source: str, chat: Chat, precision: str, attention: str = "sdpa"
     return PolicyModel(_ready(_load(AutoModelForCausalLM, source, precision, attention), chat, source))
 
 
+def load_plain(source: str, precision: str, attention: str = "sdpa") -> Any:
+    """A folder's causal language model as it stands, without what a chat adds."""
+    from transformers import AutoModelForCausalLM
+
+    return _load(AutoModelForCausalLM, source, precision, attention)
+
+
 def load_scalar(source: str, chat: Chat, precision: str, seed: int, attention: str = "sdpa") -> ScalarModel:
     """A classifier with one label, or the backbone of a language model with a new head.
 

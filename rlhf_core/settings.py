@@ -292,6 +292,31 @@ class EvaluationSettings(Settings):
     launch: Launch = Field(Launch(), json_schema_extra=WHERE)
 
 
+class ScoringSettings(Settings):
+    """Perplexity of the crawl by a causal language model, instead of the corpus half's own models; without a model none."""
+
+    model: str | None = Field(
+        None, description="A Hugging Face model folder.", json_schema_extra={"file": True}
+    )
+    max_tokens: int = Field(
+        1024, ge=16, description="Tokens of a document that are scored, from its beginning; the model's positions at most."
+    )
+    precision: Literal["fp32", "bf16"] = "fp32"
+    batch_tokens: int = Field(
+        4096, ge=64, description="Tokens scored at once, padding included.", json_schema_extra=WHERE
+    )
+    launch: Launch = Field(Launch(), json_schema_extra=WHERE)
+
+
+class ScoringJob(Settings):
+    """What `python -m rlhf_core.perplexity JOB.json` reads: `documents` is a folder of part-*.parquet (id, text)."""
+
+    settings: ScoringSettings
+    model: str
+    documents: str
+    output: str
+
+
 class Job(Settings):
     """One launched job: what `python -m rlhf_core.train JOB.json` (under the deepspeed launcher) or `rlhf_core.evaluate` reads.
 

@@ -9,18 +9,21 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rlhf_core import owner
 from rlhf_core.errors import BadInput, TrainingFailed
 from rlhf_core.settings import AnyStage, EvaluationSettings, Job
 
+Read = TypeVar("Read", bound=BaseModel)  # what kind of job a job file holds
+
 
 def main() -> int:
-    status = guarded(train, read_job())
+    status = guarded(train, read_job(Job))
     if "torch" in sys.modules:
         from rlhf_core import engine
 
@@ -28,13 +31,13 @@ def main() -> int:
     return status
 
 
-def read_job() -> Job:
+def read_job(kind: type[Read]) -> Read:
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("job", type=Path, help="a JSON file of rlhf_core.settings.Job")
     parser.add_argument("--local_rank", help="given by the deepspeed launcher; the environment says the same")
     path = parser.parse_args().job
     try:
-        return Job.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         problem = f"cannot read {path}: {error}"
     except ValidationError as error:
@@ -45,7 +48,7 @@ def read_job() -> Job:
     raise SystemExit(2)
 
 
-def guarded(work: Any, job: Job) -> int:
+def guarded(work: Callable[[Read], None], job: Read) -> int:
     """Run `work(job)`; expected failures become one line on stderr and an exit status."""
     owner.watch()
     try:

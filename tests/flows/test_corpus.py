@@ -1,0 +1,41 @@
+"""The corpus part's table of stages: what a recipe gives nothing to do is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.corpus import steps
+from flows.recipe import RecipeError, load
+from tasks.stage import Run
+
+RUN = Run(store="nowhere")
+ALWAYS = ["ingest", "urls", "rough_language", "extraction", "quality", "lines", "language", "duplicates", "perplexity", "sensitive", "corpus", "card"]
+
+
+def test_stages_without_work_are_left_out(tmp_path: Path) -> None:
+    assert set(steps(load("tiny"), RUN)) == {*ALWAYS, "decontamination"}
+    assert list(steps(load("tiny", ["decontamination.use_questions=false"]), RUN)) == ALWAYS
+    assert list(steps(load("tiny", paths={"corpus": [str(tmp_path)]}), RUN)) == ALWAYS  # another crawl, no questions
+    (tmp_path / "model.npz").write_text("")
+    given = [f"classifiers.quality_model={tmp_path / 'model.npz'}", f"scoring.model={tmp_path}", f"decontamination.files=[{tmp_path}]"]
+    assert {"classifiers", "scoring", "decontamination"} <= set(steps(load("tiny", [*given, "decontamination.use_questions=false"]), RUN))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("classifiers.topic_model=missing.npz", r"classifiers\.topic_model: no such file or folder: missing\.npz"),
+        ("decontamination.files=[missing.jsonl]", r"decontamination\.files: no such file or folder: missing\.jsonl"),
+        ("duplicates.earlier=[missing]", r"duplicates\.earlier: no such file"),
+        ("perplexity.models=missing", r"perplexity\.models: no such file"),
+        ("scoring.model=missing", r"scoring\.model: no such file"),
+        ("selection.balance=[{label: lang}]", r"selection\.balance\.0: balance over 'lang' needs shares or max_documents"),
+        ("selection.rules=[{reason: x, label: y}]", r"selection\.rules\.0: rule 'x' needs min, max"),
+        ("selection.personal_data={emails: burn}", r"selection\.personal_data.*'redact', 'drop' or 'keep'"),
+    ],
+)
+def test_wrong_values_are_named(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load("tiny", [override])
