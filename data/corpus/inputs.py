@@ -131,11 +131,11 @@ def _find_files(text: str) -> list[tuple[str, str, int]]:
         base = re.split(r"[*?\[]", root)[0].rpartition("/")[0]
         for path, info in fs.glob(root, detail=True).items():
             found |= fs.find(path, detail=True) if info["type"] == "directory" else {path: info}
-    named = []
+    named = []  # without folders, pipes, and links to nowhere
     for path, info in found.items():
         name = path[len(base) :].lstrip("/")
         hidden = any(part.startswith(".") for part in name.split("/"))
-        if not hidden and file_kind(name) and info["type"] != "directory":
+        if not hidden and file_kind(name) and (os.path.isfile(path) if local else info["type"] == "file"):
             named.append((name, url_of(path), int(info["size"] or 0)))
     if not named:
         raise FileNotFoundError(f"{text}: no {READ} file there")

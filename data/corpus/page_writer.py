@@ -42,7 +42,7 @@ class Page:
         url = clean_text(self.url)[:_MAX_URL] if self.url else None
         payload = self.html if self.html is not None else (self.text or "").encode()
         if self.reason and not payload:
-            payload = self.source.encode()  # nothing was read: its place tells it from the others
+            payload = self.source.encode("utf-8", "surrogatepass")  # nothing was read: its place tells it from the others
         row: dict[str, str | bytes | None] = {
             "id": content_id(url, payload),
             "url": url,

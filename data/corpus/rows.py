@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.corpus import hub
@@ -96,10 +98,33 @@ def _fields(settings: IngestSettings) -> list[str]:
 
 
 def _rows(batch: pa.RecordBatch, settings: IngestSettings) -> Iterator[dict[str, Any]]:
-    """Rows one at a time: a column that repeats one huge value must not be unpacked at once."""
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    """Rows one at a time, and of values that are too large their size alone: a column that repeats one huge value must
+    not be unpacked at once, nor again for every row."""
+    limit = settings.max_record_megabytes << 20
+    columns = [(name, column, _sizes(column)) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
     for index in range(batch.num_rows):
-        yield {name: _value(column[index]) for name, column in columns.items()}
+        row = {}
+        for name, column, sizes in columns:
+            size = sizes[index] if sizes else None
+            row[name] = _TooLarge(size) if size is not None and size > limit else _value(column[index])
+        yield row
+
+
+@dataclass(frozen=True)
+class _TooLarge:
+    """In the place of a value that is not unpacked."""
+
+    size: int  # bytes
+
+
+def _sizes(column: pa.Array) -> list[int | None]:
+    """Bytes of each value; empty where the column holds neither text nor bytes."""
+    values: Any = column.dictionary if isinstance(column, pa.DictionaryArray) else column
+    kind = values.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        return []
+    sizes = pc.binary_length(values)
+    return (sizes.take(column.indices) if isinstance(column, pa.DictionaryArray) else sizes).to_pylist()
 
 
 def _value(scalar: Any) -> Any:
@@ -123,6 +148,9 @@ def _page(page: Page, row: Mapping[str, Any] | None, settings: IngestSettings) -
     if isinstance(html, str):
         html = html.encode("utf-8", "replace")
     limit = settings.max_record_megabytes << 20
+    payload = html if text is None else text
+    if isinstance(payload, _TooLarge):
+        return page.drop("too_large", f"{payload.size} bytes")
     if isinstance(text, str):
         if len(text) > limit:
             return page.drop("too_large", f"{len(text)} characters")
