@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel
 
 
@@ -58,6 +59,8 @@ def hash_files(path: str) -> str:
     if not found:
         raise FileNotFoundError(f"no such file, folder or glob: {path}")
     files = sorted(name for entry in found for name in (fs.find(entry) if fs.isdir(entry) else [entry]))
+    if isinstance(fs, LocalFileSystem):  # a pipe would be waited for, a link to nowhere is nothing
+        files = [name for name in files if os.path.isfile(name)]
     if not files:
         raise FileNotFoundError(f"no files in {path}")
     if len(files) == 1 and not fs.isdir(found[0]):
@@ -70,7 +73,12 @@ def hash_files(path: str) -> str:
 
 
 def _hash_stream(fs: fsspec.AbstractFileSystem, name: str) -> str:
+    """Of the content, or of the tag by which an object store knows it: a crawl in a bucket is not read for its name's sake."""
     digest = hashlib.blake2b(digest_size=12)
+    info = fs.info(name)
+    if tag := info.get("ETag") or info.get("etag") or info.get("md5Hash"):
+        digest.update(f"{info.get('size')} {tag}".encode())
+        return digest.hexdigest()
     with fs.open(name, "rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)

@@ -155,7 +155,7 @@ def bombs(megabytes: int) -> dict[str, bytes]:
         "one_line.jsonl.zst": pa.Codec("zstd").compress(line, asbytes=True),
         "one_line.jsonl.xz": lzma.compress(line, preset=1),
         "one_page.html.gz": gzip.compress(b"<p>" + zeros),
-        "one_value.parquet": _parquet(pa.table({"text": pa.array(["x" * (megabytes * MEGABYTE)] * 30).dictionary_encode()})),
+        "one_value.parquet": _parquet(pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 30), ["x" * (megabytes * MEGABYTE)])})),
     }
 
 

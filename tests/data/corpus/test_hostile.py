@@ -94,13 +94,13 @@ def test_hostile_files_through_every_stage(tmp_path: Path) -> None:
     """In a process of its own, so that its memory can be told: a page of 50 MB costs its limit."""
     program = (
         "import json, resource, sys; from pathlib import Path\n"
-        "from tests.data.corpus import hostile; from tests.data.corpus.test_pipeline import clean\n"
-        "root = Path(sys.argv[1]); hostile.write(root / 'in')\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "from tests.data.corpus.test_pipeline import clean\n"
+        "root = Path(sys.argv[1])\n"
         "counts = clean(root / 'in', root / 'out')\n"
         "own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))\n"
         "print(json.dumps({'in': counts.documents_in, 'kept': counts.kept, 'own': own >> 10, 'child': child >> 10}))\n"
     )
+    hostile.write(tmp_path / "in")
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr[-3000:]
     measured = json.loads(done.stdout.splitlines()[-1])
