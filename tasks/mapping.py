@@ -88,7 +88,7 @@ def link(source: Path, target: Path) -> None:
         except OSError:  # a file system without links
             shutil.copy2(one, other)
 
-    shutil.copytree(source, target, copy_function=link_file)
+    shutil.copytree(source, target, copy_function=link_file, dirs_exist_ok=True)
 
 
 def result_of(counts: Counts, metrics: Mapping[str, Any] | None = None) -> Result:
