@@ -12,11 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from data.corpus.examples import read_examples, texts_of
 from data.document import label_schema, values
 from data.settings import DecontaminationSettings
 from data.text import Hashes, Words, ngram_hashes, normalise, scan_words
+from data.text_batch import TextBatch, batches
+
+_SCRIPTS = ("spaced", "unspaced")
 
 CONTAMINATION_LABELS = label_schema({"contaminated_ngrams": pa.int64()})  # different n-grams of the evaluation sets in the document
 
@@ -57,7 +61,7 @@ def write_index(questions: Iterable[str], out: Path, settings: DecontaminationSe
 
 
 def _name(unspaced: bool, length: int) -> str:
-    script = "unspaced" if unspaced else "spaced"
+    script = _SCRIPTS[unspaced]
     return f"{script}_prefix_{-length}" if length < 0 else f"{script}_{length}"
 
 
@@ -75,29 +79,37 @@ def _load(path: Path) -> dict[str, Hashes]:
 def contamination_labels(documents: pa.Table, settings: DecontaminationSettings, *, index: Path) -> pa.Table:
     """`contaminated_ngrams` of each document by the index that `write_index` left."""
     arrays = _load(index)
-    counts = [count_overlaps(text or "", arrays) for text in values(documents, "text")]
+    counts: list[int] = []
+    for texts in batches([text or "" for text in values(documents, "text")]):
+        batch = TextBatch([normalise(text) for text in texts])
+        hashes, of_text = batch.word_hashes, batch.words.text
+        near = set(of_text[np.concatenate([_prefixed(hashes, script, arrays) for script in _SCRIPTS])].tolist())
+        borders = np.searchsorted(of_text, np.arange(len(batch) + 1))
+        counts += [
+            count_overlaps(hashes[borders[text] : borders[text + 1]], arrays) if text in near else 0 for text in range(len(batch))
+        ]
     return pa.table([documents["id"].combine_chunks(), pa.array(counts, pa.int64())], schema=CONTAMINATION_LABELS)
 
 
-def count_overlaps(text: str, arrays: dict[str, Hashes]) -> int:
-    """How many different n-grams of the index stand in `text`, whichever script most of it is in."""
-    found = scan_words(normalise(text))
-    total = 0
-    for script in ("spaced", "unspaced"):
-        prefixes = [(name, known) for name, known in arrays.items() if name.startswith(f"{script}_prefix_")]
-        if not any(len(_shared(found.hashes, name, known)) for name, known in prefixes):
-            continue
-        for name, known in arrays.items():
-            if name.startswith(f"{script}_") and "prefix" not in name:
-                total += len(_shared(found.hashes, name, known))
-    return total
+def _prefixed(hashes: Hashes, script: str, arrays: dict[str, Hashes]) -> NDArray[np.int64]:
+    """Where in a row of words a prefix of the index begins; it may reach into the next text, which costs a look and no more."""
+    found = [_places(ngram_hashes(hashes, _length(name)), known) for name, known in arrays.items() if name.startswith(f"{script}_prefix_")]
+    return np.concatenate([np.zeros(0, np.int64), *found])
 
 
-def _shared(hashes: Hashes, name: str, known: Hashes) -> Hashes:
-    """n-grams of `hashes` that are among `known` (sorted, distinct); their length stands in the name."""
-    grams = ngram_hashes(hashes, int(name.rsplit("_", 1)[1]))
-    if not len(grams) or not len(known):
-        return grams[:0]
-    at = np.searchsorted(known, grams)
-    at[at == len(known)] = 0
-    return np.unique(grams[known[at] == grams])
+def count_overlaps(hashes: Hashes, arrays: dict[str, Hashes]) -> int:
+    """How many different n-grams of the index stand in a text, given by the hashes of its words."""
+    grams = {name: ngram_hashes(hashes, _length(name)) for name in arrays if "prefix" not in name}
+    return sum(len(np.unique(found[_places(found, arrays[name])])) for name, found in grams.items())
+
+
+def _length(name: str) -> int:
+    return int(name.rsplit("_", 1)[1])
+
+
+def _places(grams: Hashes, known: Hashes) -> NDArray[np.int64]:
+    """Places in `grams` of those that are among `known` (sorted, distinct)."""
+    if not len(known):
+        return np.zeros(0, np.int64)
+    at = np.minimum(np.searchsorted(known, grams), len(known) - 1)
+    return np.flatnonzero(known[at] == grams)
