@@ -49,6 +49,36 @@ def test_overrides_are_typed() -> None:
     assert stages["ppo"].seed == recipe.duplicates.seed == 7
 
 
+@pytest.mark.parametrize("kind", ["rloo", "grpo", "raft", "best_of_n", "dpo"])
+def test_every_kind_of_alignment_may_stand_in_ppos_place(kind: str, tmp_path: Path) -> None:
+    text = (RECIPES / "tiny.yaml").read_text().replace("../../data/", f"{RECIPES.parents[1] / 'data'}/")
+    raw = yaml.safe_load(text)
+    ppo = raw["training"].pop()
+    kept = ("name", "init", "steps", "optimizer") if kind == "dpo" else ("name", "init", "steps", "optimizer", "reward_model")
+    raw["training"].append({"kind": kind, **{key: ppo[key] for key in kept}})
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(raw))
+    stage = load(str(file)).training[-1]
+    assert stage.kind == kind
+    assert stage.datasets() == {"data": "splits/reward" if kind == "dpo" else "splits/ppo"}
+    assert stage.models() == {key: ppo[key] for key in kept if key in ("init", "reward_model")}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("ppo.ptx_coef=27.8", r"ppo.*ptx_data"),
+        ("ppo.reward_model=null", r"ppo: name a reward: reward_model, or a list of rewards"),
+        ("ppo.rewards=[{function: os}]", r"function.*pattern"),
+        ("ppo.rewards=[{model: sft}]", r"ppo\.reward_1: 'sft' is a sft stage, a reward stage is needed"),
+        ("ppo.pattern_penalties=[{pattern: '('}]", r"is no regular expression"),
+    ],
+)
+def test_wrong_options_of_alignment_are_named(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load("tiny", [override])
+
+
 def test_another_crawl_leaves_truth_and_questions_behind(tmp_path: Path) -> None:
     recipe = load("tiny", paths={"corpus": [str(tmp_path)]})
     assert recipe.corpus == [str(tmp_path)] and recipe.truth is None and recipe.questions is None

@@ -141,3 +141,59 @@ def test_value_loss_takes_the_larger_error() -> None:
     loss, clipped = losses.value_loss(values, old, torch.tensor([1.0, 3.0]), 0.2)
     assert loss.item() == pytest.approx(0.5 * (0.8**2 + 2.0**2))
     assert clipped.item() == 1
+
+
+def test_logprobs_and_entropy_from_one_softmax() -> None:
+    logits, labels = torch.randn(7, 5, requires_grad=True), torch.tensor([0, 1, 2, 3, 4, 0, 1])
+    for temperature in (1.0, 0.7):
+        logprobs, entropy = losses.logprobs_and_entropy(logits, labels, temperature)
+        assert torch.allclose(logprobs, losses.token_logprobs(logits, labels, temperature))
+        assert torch.allclose(entropy, losses.entropy(logits, temperature))
+        assert not entropy.requires_grad
+    _, entropy = losses.logprobs_and_entropy(logits, labels, with_grad=True)
+    entropy.sum().backward()
+    p = logits.detach().softmax(1)
+    h = -(p * p.log()).sum(1, keepdim=True)
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad, -p * (p.log() + h), atol=1e-6)  # dH/dz by hand
+
+
+def test_margins_ask_for_more() -> None:
+    margins = torch.tensor([[[0.0, 0.5], [-0.5, 0.0]]])
+    loss, right, _ = losses.ranking_loss(torch.tensor([[2.0, 1.8]]), pairs(2), margins)
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(0.3)))
+    assert right.item() == 1  # the order is right, the distance is not
+
+
+def test_leave_one_out_by_hand() -> None:
+    # 1, 2, 6: means of the others 4, 3.5, 1.5
+    found = losses.leave_one_out(torch.tensor([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]]))
+    assert torch.allclose(found, torch.tensor([[-3.0, -1.5, 4.5], [0.0, 0.0, 0.0]]))
+
+
+def test_group_relative_by_hand() -> None:
+    scores = torch.tensor([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]])  # mean 3, deviation sqrt((4+1+9)/2) = sqrt 7
+    found = losses.group_relative(scores, scale=True)
+    assert torch.allclose(found[0], torch.tensor([-2.0, -1.0, 3.0]) / math.sqrt(7), atol=1e-4)
+    assert found[1].tolist() == [0.0, 0.0, 0.0]
+    assert losses.group_relative(scores, scale=False)[0].tolist() == [-2.0, -1.0, 3.0]
+
+
+def test_the_adaptive_kl_coefficient_by_hand() -> None:
+    assert losses.adapted_kl_coef(0.1, 6.6, 6.0, 10000, 64) == pytest.approx(0.1 * (1 + 0.1 * 64 / 10000))
+    assert losses.adapted_kl_coef(0.1, 60.0, 6.0, 64, 64) == pytest.approx(0.12)  # the error is clipped at 0.2
+    assert losses.adapted_kl_coef(0.1, 0.0, 6.0, 64, 64) == pytest.approx(0.08)
+
+
+def test_dpo_by_hand() -> None:
+    chosen, rejected = torch.tensor([1.0, -2.0]), torch.tensor([-1.0, 0.0])  # margins 2 and -2
+    loss, right = losses.dpo_loss(chosen, rejected, 0.5)
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)) + math.log(1 + math.exp(1)))
+    assert right.item() == 1
+    assert losses.dpo_loss(chosen[:1], rejected[:1], 0.25, "hinge")[0].item() == pytest.approx(0.5)
+    smooth = losses.dpo_loss(chosen[:1], rejected[:1], 0.5, label_smoothing=0.1)[0].item()
+    assert smooth == pytest.approx(0.9 * math.log(1 + math.exp(-1)) + 0.1 * math.log(1 + math.exp(1)))
+    zero = torch.zeros(3)
+    assert losses.dpo_loss(zero, zero, 0.1)[0].item() == pytest.approx(3 * LN2)
+    with pytest.raises(ValueError, match="ipo"):
+        losses.dpo_loss(zero, zero, 0.1, "ipo")

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from rlhf_core.chat import Chat, load_chat
-from rlhf_core.decoding import CacheDecoder, LlamaDecoder, make_decoder
+from rlhf_core.decoding import CacheDecoder, LlamaDecoder, OptDecoder, make_decoder
 from rlhf_core.losses import token_logprobs
 from rlhf_core.models import PolicyModel, fresh_policy, selected_labels
-from rlhf_core.rollout import draw, generate, noise
+from rlhf_core.rollout import cut_at_marks, draw, generate, noise, without_marks
 from rlhf_core.settings import FreshModel
 
 PROMPTS = [[5, 9, 12, 7, 30, 41], [8], [5, 77, 13], [61, 5]]
@@ -34,6 +34,23 @@ def policy(chat: Chat) -> PolicyModel:
     return policy.eval()
 
 
+@pytest.fixture(scope="module")
+def opt(chat: Chat) -> PolicyModel:
+    from transformers import OPTConfig, OPTForCausalLM
+
+    torch.manual_seed(2)
+    config = OPTConfig(
+        vocab_size=chat.vocab_size, hidden_size=32, word_embed_proj_dim=32, num_hidden_layers=2, num_attention_heads=4,
+        ffn_dim=64, max_position_embeddings=64, pad_token_id=chat.pad_id, bos_token_id=None, eos_token_id=chat.end_id,
+        dropout=0.0,
+    )  # fmt: skip
+    model = PolicyModel(OPTForCausalLM(config))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.2)
+    return model.eval()
+
+
 def by_hand(policy: PolicyModel, prompt: list[int], uniforms: Any, temperature: float, end: int) -> list[int]:
     """One row alone, without cache or padding: the whole sequence through the model for every token."""
     ids = list(prompt)
@@ -48,21 +65,67 @@ def by_hand(policy: PolicyModel, prompt: list[int], uniforms: Any, temperature: 
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-@pytest.mark.parametrize("decoder", [CacheDecoder, LlamaDecoder])
+@pytest.mark.parametrize(
+    ("model", "decoder"),
+    [("policy", CacheDecoder), ("policy", LlamaDecoder), ("opt", CacheDecoder), ("opt", OptDecoder)],
+)
 def test_left_padding_the_cache_and_ended_rows_change_nothing(
-    policy: PolicyModel, chat: Chat, sampled: bool, decoder: Any, monkeypatch: pytest.MonkeyPatch
+    model: str, decoder: Any, sampled: bool, chat: Chat, request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    policy = request.getfixturevalue(model)
     monkeypatch.setattr("rlhf_core.rollout.make_decoder", decoder)
     uniforms = noise(3, 1, len(PROMPTS), 10) if sampled else None
     rollout = generate(policy.model, chat, PROMPTS, 10, 1.3, uniforms)
+    marks = set(chat.tokenizer.all_special_ids) - {chat.pad_id, chat.end_id}
     with torch.no_grad():
         for row, prompt in enumerate(PROMPTS):
             alone = by_hand(policy, prompt, uniforms[row] if uniforms is not None else None, 1.3, chat.end_id)
-            assert rollout.responses()[row] == alone
+            first = next((i for i, token in enumerate(alone) if token in marks), len(alone) - 1)
+            assert rollout.responses()[row] == alone[: first + 1]  # a role mark ends an answer, and counts
 
 
 def test_a_small_llama_is_given_its_own_decoder(policy: PolicyModel) -> None:
     assert type(make_decoder(policy.model, 4)) is LlamaDecoder
+
+
+def test_a_small_opt_is_given_its_own_decoder(opt: PolicyModel) -> None:
+    assert type(make_decoder(opt.model, 4)) is OptDecoder
+
+
+def test_an_answer_ends_at_a_role_mark_unfinished(policy: PolicyModel, chat: Chat) -> None:
+    """The head is bent so that the greedy third token is a role mark."""
+    user = chat.tokenizer.convert_tokens_to_ids("<|user|>")
+    plain = generate(policy.model, chat, PROMPTS, 10)
+    head, weight = policy.model.lm_head, policy.model.lm_head.weight.data.clone()
+    third = plain.responses()[0][2]
+    head.weight.data[user] = head.weight.data[third] * 2
+    try:
+        row = generate(policy.model, chat, PROMPTS[:1], 10)
+    finally:
+        head.weight.data = weight
+    answer = row.responses()[0]
+    assert answer[-1] == user
+    assert len(answer) <= 3
+    assert row.finished.tolist() == [False]
+
+
+def test_marks_in_plain_text_cut_an_answer(policy: PolicyModel, chat: Chat) -> None:
+    rollout = generate(policy.model, chat, PROMPTS, 10, 1.0, noise(3, 1, 4, 10))
+    texts = [chat.tokenizer.decode(ids, skip_special_tokens=True) for ids in rollout.responses()]
+    mark = chat.tokenizer.decode(rollout.responses()[0][3:5], skip_special_tokens=True)
+    cut = cut_at_marks(rollout, chat, [mark])
+    for row, (before, after) in enumerate(zip(texts, cut.responses(), strict=True)):
+        if mark in before:
+            text = chat.tokenizer.decode(after, skip_special_tokens=True)
+            assert mark in text
+            assert mark not in chat.tokenizer.decode(after[:-1], skip_special_tokens=True)
+            assert without_marks(text, [mark]) == before[: before.index(mark)].strip()
+        else:
+            assert after == rollout.responses()[row]
+    assert len(cut.responses()[0]) <= 5
+    assert not bool(cut.finished[0])
+    assert bool((cut.logprobs[~cut.response_mask] == 0).all())
+    assert cut_at_marks(rollout, chat, []) is rollout
 
 
 def test_a_row_does_not_depend_on_its_batch(policy: PolicyModel, chat: Chat) -> None:
