@@ -6,8 +6,9 @@ A model is one that this project trained (python -m data.corpus.train_quality, t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from data.corpus.linear_model import Features, LinearModel, hashed, train
 from data.document import label_schema, values
 from data.settings import ClassifierSettings
-from data.text import mix, ngram_hashes, normalise, scan_words
+from data.text import mix, ngram_hashes, normalise
+from data.text_batch import TextBatch, batches
 
 BITS = 18  # of a feature's number: a quarter of a million weights a class
 TRUSTED, RAW = "trusted", "raw"  # the classes of a quality model
@@ -26,12 +28,19 @@ _FASTTEXT = (".bin", ".ftz")
 _MOST_CHARACTERS = 1 << 15  # of a text that a model reads, from its beginning
 
 
-def text_features(text: str, bits: int = BITS) -> Features:
-    """Words and pairs of words of `text` (normalised); of unspaced text characters, pairs and triples."""
-    found = scan_words(normalise(text[:_MOST_CHARACTERS]))
-    unspaced = int(found.unspaced.sum()) * 2 > len(found)
-    # Each size hashed apart: a word must not meet the pair that happens to have its hash.
-    return hashed((mix(ngram_hashes(found.hashes, size) + np.uint64(size)) for size in range(1, 4 if unspaced else 3)), bits)
+def text_features(texts: Sequence[str], bits: int = BITS) -> list[Features]:
+    """Words and pairs of words of each text (normalised); of unspaced text characters, pairs and triples."""
+    found: list[Features] = []
+    for part in batches([normalise(text[:_MOST_CHARACTERS]) for text in texts]):
+        batch = TextBatch(part)
+        # Each size hashed apart: a word must not meet the pair that happens to have its hash.
+        grams = {size: mix(ngram_hashes(batch.word_hashes, size) + np.uint64(size)) for size in (1, 2, 3)}
+        borders = np.searchsorted(batch.words.text, np.arange(len(batch) + 1)).tolist()
+        unspaced = batch.count(batch.unspaced).tolist()
+        for number, (first, last) in enumerate(pairwise(borders)):
+            sizes = (1, 2, 3) if unspaced[number] * 2 > last - first else (1, 2)
+            found.append(hashed((grams[size][first : max(last - size + 1, first)] for size in sizes), bits))
+    return found
 
 
 class Classifier(Protocol):
@@ -48,7 +57,7 @@ class _Linear:
         self.classes = self._model.classes
 
     def __call__(self, texts: list[str]) -> NDArray[np.float64]:
-        return self._model.probabilities([text_features(text, self._model.bits) for text in texts])
+        return self._model.probabilities(text_features(texts, self._model.bits))
 
 
 class _FastText:
@@ -121,7 +130,10 @@ def sample(texts: Iterable[str], most: int, bits: int, seed: int) -> list[Featur
 
 
 def _features(texts: Iterable[str], bits: int) -> Iterator[Features]:
-    return (features for text in texts if len(features := text_features(text, bits)))
+    """Of texts with a word, a thousand at a time."""
+    waiting = iter(texts)
+    while part := list(islice(waiting, 1000)):
+        yield from filter(len, text_features(part, bits))
 
 
 def train_classifier(kind: str, texts: dict[str, Iterable[str]], most: int, seed: int, bits: int = BITS) -> LinearModel:

@@ -63,7 +63,7 @@ def test_it_learns_what_scikit_learn_learns() -> None:
 
 
 def test_the_same_model_twice_and_no_model_at_all(tmp_path: Path) -> None:
-    features = [text_features(text) for text in ENGLISH + SPAM]
+    features = text_features(ENGLISH + SPAM)
     for name in ("a.npz", "b.npz"):
         train("quality", features, ["trusted"] * 4 + ["raw"] * 4, 18, seed=1).save(tmp_path / name)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
@@ -115,9 +115,8 @@ def test_a_fasttext_file_serves_as_well(tmp_path: Path) -> None:
 
 
 def test_chinese_has_features_of_its_own() -> None:
-    assert len(text_features("灰旗同盟")) == 4 + 3 + 2
-    assert len(text_features("one two three")) == 3 + 2
-    assert np.array_equal(text_features("ＯＮＥ two"), text_features("one Two"))
+    assert [len(part) for part in text_features(["灰旗同盟", "", "one two three"])] == [4 + 3 + 2, 0, 3 + 2]
+    assert np.array_equal(*text_features(["ＯＮＥ two", "one Two"]))
 
 
 def test_examples_of_every_kind(tmp_path: Path) -> None:
