@@ -14,9 +14,9 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from flows import approval, command_line, corpus, evaluation, instructions, local, place, publish, training
-from flows.recipe import Recipe
+from flows.recipe import Recipe, differences
 from tasks.jobs import JobFailed
-from tasks.report import closing_table, write_run_report
+from tasks.page import closing_table, report_paths, write_run_report
 from tasks.stage import Made, Run
 
 PARTS = (corpus, instructions, training, evaluation)
@@ -43,7 +43,7 @@ def crawl_to_model(recipe: Recipe, run: Run, until: str | None) -> dict[str, Mad
             made = place.run_part(part, recipe, run, made, until if until in names else last)
             if until in made:
                 return made
-    write_run_report(recipe.name, run, made)
+    write_run_report(recipe.name, run, made, differences(recipe))
     if recipe.publish:
         publish.publish(recipe, run, made)
     return made
@@ -78,7 +78,7 @@ def run_from_command_line(
         return 0
     print(closing_table(made))
     if until is None:
-        for name, path in write_run_report(recipe.name, run, made).items():
+        for name, path in report_paths(recipe.name, run, made).items():
             print(f"{name:11} {path}")
     return 0
 

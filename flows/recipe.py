@@ -15,7 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from data.instructions.settings import SelfInstructSettings, SplitSettings
+from data.instructions.settings import JudgeSettings, SelfInstructSettings, SplitSettings, TopicSettings
+from data.mixtures.settings import MixtureSettings
 from data.settings import (
     CardSettings,
     ClassifierSettings,
@@ -87,6 +88,10 @@ class Recipe(BaseModel):
     seed_tasks: str = Field(description="Seed tasks in Self-Instruct's format (JSONL).")
     preferences: list[str] = Field(min_length=1, description="Preference files: pairs or rankings; one may stand without a list.")
     questions: str | None = Field(None, description="Held-out questions with answers (JSONL), for exact match.")
+    domain_questions: str | None = Field(
+        None, description="User questions (JSONL), or a folder of documents, of a domain: stage `domain` writes instructions about their topics."
+    )
+    judged_prompts: str | None = Field(None, description="Prompts (JSONL) whose sampled responses stage `judged` ranks; they join the preferences.")
 
     ingest: IngestSettings = IngestSettings()
     urls: UrlSettings = UrlSettings()
@@ -105,7 +110,10 @@ class Recipe(BaseModel):
 
     tokenizer: TokenizerSettings = TokenizerSettings()
     self_instruct: SelfInstructSettings = SelfInstructSettings()
+    domain: TopicSettings = TopicSettings()
+    judged: JudgeSettings = JudgeSettings()
     splits: SplitSettings = SplitSettings()
+    mixture: MixtureSettings | None = Field(None, description="Sources and phases that a pretraining stage with data: mixture follows.")
     training: list[AnyStage] = Field(min_length=1, description="The training stages, in order.")
     evaluation: EvaluationSettings = EvaluationSettings()
 
@@ -120,6 +128,16 @@ class Recipe(BaseModel):
         return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
+    def _teachers_are_named(self) -> Recipe:
+        if self.domain_questions and not (self.domain.is_live or self.domain.completions):
+            raise ValueError("domain: give teacher_url with teacher_model, teacher_local, or completions")
+        if self.judged_prompts and not (self.judged.is_live or self.judged.completions):
+            raise ValueError("judged: give teacher_url with teacher_model, teacher_local, or completions")
+        if self.judged_prompts and not (self.judged.policy_local or (self.judged.policy_url and self.judged.policy_model)):
+            raise ValueError("judged: give policy_url with policy_model, or policy_local: the model whose answers are judged")
+        return self
+
+    @model_validator(mode="after")
     def _stages_fit_together(self) -> Recipe:
         earlier: dict[str, str] = {}
         for stage in self.training:
@@ -129,7 +147,7 @@ class Recipe(BaseModel):
                 kind = "reward" if role.startswith("reward") else None
                 _check_reference(stage.name, role, model, earlier, kind)
             for role, source in stage.datasets().items():
-                known = ("corpus",) if role == "ptx" else ("corpus", *SPLITS)
+                known = ("corpus",) if role == "ptx" else ("corpus", *SPLITS, *(["mixture"] if self.mixture else []))
                 if source not in known and not (role.startswith("data") and Path(source).is_dir()):
                     raise ValueError(f"{stage.name}.{DATA_KEYS.get(role, role)}: {source!r} is not one of {', '.join(known)}")
             if isinstance(stage, PretrainStage) and stage.extended_vocabulary and not self.tokenizer.extend:
@@ -209,6 +227,37 @@ def changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
         return Recipe.model_validate(raw)
     except ValidationError as error:
         raise RecipeError(_explain(error, raw)) from None
+
+
+def differences(recipe: Recipe) -> dict[str, Any]:
+    """The settings that differ from the defaults, by the names that --set takes."""
+    found: dict[str, Any] = {}
+    for name in type(recipe).model_fields:
+        if name == "training":
+            for stage in recipe.training:
+                found |= _differences(stage, f"{stage.name}.")
+        elif isinstance(section := getattr(recipe, name), BaseModel):
+            found |= _differences(section, f"{name}.")
+        elif name not in PATH_KEYS and section != type(recipe).model_fields[name].get_default(call_default_factory=True):
+            found[name] = section
+    return found
+
+
+def _differences(model: BaseModel, prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        if isinstance(value, BaseModel) and isinstance(default, type(value)):
+            found |= {f"{prefix}{name}.{key}": inner for key, inner in _against(value, default).items()}
+        elif value != default and name not in ("name", "kind"):
+            found[f"{prefix}{name}"] = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return found
+
+
+def _against(model: BaseModel, other: BaseModel) -> dict[str, Any]:
+    """Fields of `model` whose values are not those of `other`, a model of the same type."""
+    return {name: getattr(model, name) for name in type(model).model_fields if getattr(model, name) != getattr(other, name)}
 
 
 def _replace_inputs(raw: dict[str, Any], paths: Mapping[str, Any]) -> None:

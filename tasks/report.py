@@ -1,7 +1,6 @@
 """The report: every stage's effect in numbers, curves and samples, gathered from the artifacts; no figure is written by hand.
 
-The figures are an artifact like any other. Each run writes them once more with its own table of stages (what was made,
-what was reused) as `STORE/reports/<recipe>/report.json` and one self-contained `report.html`.
+The figures are an artifact like any other; tasks/page.py shows them with a run's own table of stages.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
@@ -30,7 +28,7 @@ CURVES: dict[str, list[list[str]]] = {
     "pretrain": [["loss", "eval_loss"], ["learning_rate"]],
     "sft": [["loss", "eval_loss"], ["learning_rate"]],
     "reward": [["loss", "eval_loss"], ["accuracy", "eval_accuracy"]],
-    **dict.fromkeys(("ppo", "rloo", "grpo", "raft", "best_of_n"), [["reward"], ["kl"], ["entropy"], ["length"], ["distinct_2"]]),
+    **{kind: [["reward"], ["kl"], ["entropy"], ["length"], ["distinct_2"]] for kind in ("ppo", "rloo", "grpo", "raft", "best_of_n")},
     "dpo": [["loss", "eval_loss"], ["accuracy", "eval_accuracy"], ["chosen_reward", "rejected_reward"]],
 }
 
@@ -119,64 +117,6 @@ def warnings(figures: Mapping[str, Any], stages: Sequence[AnyStage]) -> list[str
         if stage.kind == "reward" and own.get("accuracy", 1) < 0.6:
             found.append(f"{stage.name}: the reward model orders only {own['accuracy']:.0%} of held-out pairs right.")
     return found
-
-
-def write_run_report(recipe: str, run: Run, made: Mapping[str, Made]) -> dict[str, Path]:
-    """This run's report.json and report.html; returns their paths and the chat model's."""
-    artifact = run.local(made["report"].artifact)
-    figures, pictures, samples = (json.loads((artifact / f"{name}.json").read_text(encoding="utf-8")) for name in ("figures", "pictures", "samples"))
-    figures["stages"] = [
-        {"name": name, "seconds": round(stage.seconds, 2), "reused": stage.reused, "artifact": stage.artifact.url}
-        for name, stage in made.items()
-    ]
-    folder = run.open_store().workroot.parent / "reports" / recipe
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "report.json", figures)
-    (folder / "report.html").write_text(_page(figures, pictures, samples, made), encoding="utf-8")
-    trained = [name for name in made if (run.local(made[name].artifact) / "model").is_dir()]
-    return {
-        "report": folder / "report.html",
-        "figures": folder / "report.json",
-        "chat model": run.local(made[trained[-1]].artifact) / "model",
-    }
-
-
-def _page(figures: Mapping[str, Any], pictures: Mapping[str, str], samples: list[dict[str, Any]], made: Mapping[str, Made]) -> str:
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    environment.filters["number"] = lambda value: f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"
-    way = [{"name": name, "out": _out(stage)} for name, stage in made.items()]
-    headline = [("documents kept", figures["corpus"]["kept"])]
-    keys = {"pretrain": ["perplexity"], "sft": ["exact_match"], "reward_model": ["accuracy"]}
-    for name, own in figures.items():
-        if isinstance(own, dict):  # the policy that was compared has a win rate, whatever its stage is called
-            shown = keys.get(name, ["win_rate", "kl"] if "win_rate" in own else [])
-            headline += [(f"{name}: {key}", own[key]) for key in shown if key in own]
-    return environment.get_template("report.html.j2").render(
-        report=figures,
-        headline=headline,
-        way=way,
-        waterfall=pictures["corpus"],
-        distributions=pictures.get("card", ""),
-        curves=[(name, picture) for name, picture in pictures.items() if name not in ("corpus", "card")],
-        samples=samples,
-        models=list(samples[0]["answers"]) if samples else [],
-    )
-
-
-def _out(stage: Made) -> str:
-    return f"{stage.counts['kept']:,}" if "kept" in stage.counts else ""
-
-
-def closing_table(made: Mapping[str, Made]) -> str:
-    """The run's stages: time, in, out, reused or made."""
-    rows = [("stage", "seconds", "in", "out", "")]
-    for name, stage in made.items():
-        counts = stage.counts
-        into, out = (f"{counts[key]:,}" if key in counts else "" for key in ("documents_in", "kept"))
-        rows.append((name, f"{stage.seconds:.1f}", into, out, "reused" if stage.reused else "made"))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = ["  ".join(cell.ljust(width) if column in (0, 4) else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
-    return "\n".join(["", lines[0], "-" * sum(widths), *lines[1:], ""])
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ import pytest
 from rlhf_core.settings import PpoStage, PretrainStage, RewardStage
 from tasks import charts
 from tasks.artifacts import Artifact
-from tasks.report import closing_table, gather
+from tasks.page import closing_table
+from tasks.report import gather
 from tasks.stage import Made
 
 
