@@ -26,10 +26,17 @@ def write_shard(path: Path, table: pa.Table) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_note(path: Path, text: str) -> None:
+    """Write a small file; a reader sees none or the whole of it, and two writers at once do no harm."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
 def read_shard(path: Path, columns: list[str] | None = None) -> pa.Table:
     return pq.read_table(path, columns=columns, partitioning=None)
 
 
 def list_shards(folder: Path) -> list[Path]:
-    """Shards of `folder` in name order; an empty list where the folder is absent."""
-    return sorted(folder.glob("part-*.parquet"))
+    """Shards of `folder` in the order of their numbers; an empty list where the folder is absent."""
+    return sorted(folder.glob("part-*.parquet"), key=lambda shard: (len(shard.name), shard.name))  # also beyond 99999

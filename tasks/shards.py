@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data.document import Counts
+from data.shards import write_note
 
 # A task run costs Prefect some 90 ms in a pool of processes, so a run gets a group of shards. Four groups a worker
 # keep the workers evenly busy without making thousands of runs of thousands of shards.
@@ -25,7 +25,8 @@ ShardWork = Callable[[Any, Path, int], Counts]
 def map_shards(stage: str, work: ShardWork, shards: Sequence[Any], out: Path, progress: Path, workers: int) -> Counts:
     """Run `work` on every shard, by groups as task runs of the flow's task runner; add up the counts.
 
-    `progress` keeps one small file per finished shard. `out` must survive a kill together with it.
+    `progress` keeps one small file per finished shard. `out` must survive a kill together with it. A cluster that has lost
+    sight of a worker may run a group twice at the same time: so `work` writes each of its files whole, and the same again.
     """
     out.mkdir(parents=True, exist_ok=True)
     progress.mkdir(parents=True, exist_ok=True)
@@ -55,8 +56,6 @@ def _group(work: ShardWork, group: list[tuple[int, Any]], out: Path, progress: P
         else:
             counts = work(shard, out, index)
             counts.check()
-            written = done.with_suffix(".part")
-            written.write_text(json.dumps(dataclasses.asdict(counts)))
-            os.replace(written, done)
+            write_note(done, json.dumps(dataclasses.asdict(counts)))
         total += counts
     return total

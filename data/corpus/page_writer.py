@@ -71,7 +71,7 @@ class PageWriter:
         self._kept: list[dict[str, str | bytes | None]] = []
         self._dropped: list[dict[str, str | bytes | None]] = []
         self._bytes = 0
-        self._index = 0
+        self.parts = 0  # written so far
         self._counts = Counts()
 
     def add(self, page: Page) -> None:
@@ -88,14 +88,14 @@ class PageWriter:
             self._write()
 
     def close(self) -> Counts:
-        if self._kept or self._dropped or not self._index:
+        if self._kept or self._dropped or not self.parts:
             self._write()
         self._counts.check()
         return self._counts
 
     def _write(self) -> None:
-        name = shard_name(self._index)
+        name = shard_name(self.parts)
         write_shard(self._out / "documents" / name, pa.Table.from_pylist(self._kept, PAGE_SCHEMA))
         write_shard(self._out / "dropped" / name, pa.Table.from_pylist(self._dropped, DROPPED_SCHEMA))
         self._kept, self._dropped, self._bytes = [], [], 0
-        self._index += 1
+        self.parts += 1

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from data.corpus.page_writer import Page, PageWriter
 from data.corpus.streams import BrokenStream, ByteReader, open_chunks
 from data.document import Counts
 from data.settings import IngestSettings
+from data.shards import list_shards, write_note
 
 _PAGE_TYPES = ("text/html", "application/xhtml+xml", "application/xml", "text/xml")
 _CANONICAL = re.compile(rb"""<link[^>]{1,200}?rel=["']?canonical["']?[^>]{1,200}?href=["']([^"'>\s]{8,2000})""", re.IGNORECASE)
@@ -59,14 +58,15 @@ def _ingest(source: InputFile, out: Path, settings: IngestSettings, start: int |
         "parquet": lambda: rows.parquet(source, settings),
         "dataset": lambda: rows.dataset(source, settings),
     }
-    shutil.rmtree(out, ignore_errors=True)  # of an attempt that was killed, or on the wrong side of a seam
     writer = PageWriter(out, settings.shard_megabytes << 20, settings.shard_documents)
     for page in readers[source.kind]():
         writer.add(page)
     counts = writer.close()
-    facts = {"seam": dataclasses.asdict(seam), "counts": dataclasses.asdict(counts)}
-    (out / f".{_SEAM}").write_text(json.dumps(facts), encoding="utf-8")
-    os.replace(out / f".{_SEAM}", out / _SEAM)
+    # Of an attempt that was killed, or on the wrong side of a seam. Only now: the same part may be read twice at once.
+    for kind in ("documents", "dropped"):
+        for shard in list_shards(out / kind)[writer.parts :]:
+            shard.unlink(missing_ok=True)
+    write_note(out / _SEAM, json.dumps({"seam": dataclasses.asdict(seam), "counts": dataclasses.asdict(counts)}))
     return counts
 
 

@@ -35,3 +35,9 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.undo()
     assert read_shard(tmp_path / "a")["x"].to_pylist() == [1]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_shards_beyond_five_digits_stay_in_order(tmp_path: Path) -> None:
+    for number in (100_000, 2, 99_999, 10_000):
+        (tmp_path / shard_name(number)).touch()
+    assert list_shards(tmp_path) == [tmp_path / shard_name(number) for number in (2, 10_000, 99_999, 100_000)]

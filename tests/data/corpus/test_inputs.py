@@ -102,6 +102,7 @@ def test_a_kill_between_parts_is_made_good(tmp_path: Path) -> None:
         ingest_file(source, folder, IngestSettings())
     (folders[2] / "seam.json").unlink()  # killed while this part was read again
     (folders[2] / "documents" / "part-00000.parquet").write_bytes(b"half")
+    (folders[2] / "documents" / "part-00007.parquet").write_bytes(b"of an attempt with smaller shards")
     assert join_parts(sources, folders, IngestSettings()) == counts
     rows = [row for folder in folders for row in read_all(folder / "documents")]
     assert sorted(row["id"] for row in rows) == sorted(row["id"] for row in whole)
