@@ -198,7 +198,7 @@ class DecontaminationSettings(Settings):
     use_questions: bool = Field(True, description="Hold the recipe's own questions against the corpus.")
     files: list[str] = Field(default_factory=list, description="More evaluation sets: .txt, .jsonl or .parquet, or folders of these.", json_schema_extra=FILE)
     fields: list[str] = Field(
-        ["prompt", "question", "instruction", "input", "text", "turns", "messages"], min_length=1,
+        ["prompt", "question", "instruction", "input", "query", "text", "turns", "messages", "conversations"], min_length=1,
         description="Fields of a row that hold what is asked; answers alone are facts, which a corpus may state.",
     )
     ngram_words: int = Field(13, ge=2, description="Words in a run that two texts share by copying (GPT-3, appendix C: 13).")

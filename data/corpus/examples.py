@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 _ENDINGS = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+_ANSWERING = ("assistant", "gpt", "bot", "model")  # who answers, as the usual formats name it
 _MOST_BYTES = 64 << 20  # of a line
 
 
@@ -71,12 +72,14 @@ def _parquet(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def texts_of(row: dict[str, Any], fields: list[str]) -> list[str]:
-    """The strings in the named fields of a row, those in lists and in `text` or `content` of lists of objects among them."""
+    """The strings in the named fields of a row; of a list of turns what the assistant did not say."""
     found: list[str] = []
     for field in fields:
         value = row.get(field)
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, dict):
+                if str(item.get("role") or item.get("from")).lower() in _ANSWERING:
+                    continue
                 item = item.get("text") or item.get("content") or item.get("value")
             if isinstance(item, str) and item.strip():
                 found.append(item)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import string
 from collections.abc import Callable, Collection, Iterator
 from datetime import date
+from functools import cache
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.text import code_points
 
 _GAP = r"[ \-\u00a0]"
 _EMAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+\-]{0,63}@(?:[A-Za-z0-9\-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9\-])")
@@ -33,9 +40,13 @@ _PHONES = [
 # Where a number of seven or more digits may stand; all but addresses of the internet are looked for there alone.
 _NUMBER = re.compile(r"[+(]{0,2}\d(?:[ .()/\-\u00a0]{0,3}\d){6,}[Xx]?")
 _COLONS = re.compile(r":[0-9a-fA-F]{0,4}:")
+# Full-width digits, letters and signs are read as their ASCII forms, one for one, so that places stay what they are.
+_FULL_WIDTH = re.compile("[０-９＠]")
+_HALF_WIDTH = {0xFEE0 + code: code for code in map(ord, string.digits + string.ascii_letters + "@.-+()_%")}
 _MIN_PHONE_DIGITS, _MAX_PHONE_DIGITS = 7, 15  # E.164 allows 15
 _ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _ID_CHECKS = "10X98765432"
+_CODES = 0x20000  # there are no decimal digits beyond
 
 
 class Found(NamedTuple):
@@ -106,6 +117,8 @@ _NUMBERS: list[tuple[str, re.Pattern[str], Callable[[str], bool]]] = [
 
 def find_personal_data(text: str) -> list[Found]:
     """Spans of personal data in order, none within another: addresses first, then checked numbers, phones last."""
+    if _FULL_WIDTH.search(text):
+        text = text.translate(_HALF_WIDTH)
     found: list[Found] = []
 
     def take(kind: str, spans: Iterator[tuple[int, int]]) -> None:
@@ -116,12 +129,14 @@ def find_personal_data(text: str) -> list[Found]:
     size = len(text)
     if "@" in text:
         take("emails", (match.span() for match in _EMAIL.finditer(text)))
-    if text.count(".") >= 3:
+    codes = code_points(text)
+    digits = np.flatnonzero(_decimals()[np.minimum(codes, _CODES - 1)])
+    if np.count_nonzero(codes[digits[:-1][np.diff(digits) == 2] + 1] == ord(".")) >= 3:
         take("ip_addresses", _matches(_IPV4, text, is_public_ip, 0, size))
     if _COLONS.search(text):
         take("ip_addresses", _matches(_IPV6, text, is_public_ip, 0, size))
     addresses = sorted(found)
-    for place in _NUMBER.finditer(text):
+    for place in _NUMBER.finditer(text) if _are_close(digits) else ():
         start, end = place.span()
         if any(other.start < end and start < other.end for other in addresses):
             continue
@@ -129,6 +144,18 @@ def find_personal_data(text: str) -> list[Found]:
             # One character more on the right, so that what must not follow is seen.
             take(kind, _matches(pattern, text, check, max(0, start - 1), min(size, end + 1)))
     return sorted(found)
+
+
+@cache
+def _decimals() -> NDArray[np.bool_]:
+    """Of every code point below `_CODES` whether it is a decimal digit, of any script: what `\\d` matches."""
+    return np.fromiter((chr(code).isdecimal() for code in range(_CODES)), np.bool_, _CODES)
+
+
+def _are_close(digits: NDArray[np.int64]) -> bool:
+    """Whether seven digits stand as near to each other as those that _NUMBER matches, three characters between any two."""
+    ahead = _MIN_PHONE_DIGITS - 1
+    return bool((digits[ahead:] - digits[:-ahead] <= 4 * ahead).any())
 
 
 def redact(text: str, kinds: Collection[str] = tuple(MARKS)) -> str:

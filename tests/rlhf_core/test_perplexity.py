@@ -44,16 +44,13 @@ def _job(model: Path, folder: Path, **settings: int) -> ScoringJob:
 
 
 def _by_hand(model: Path, text: str, tokens: int) -> float:
-    """One token after the other, with a batch and a context of its own."""
+    """Alone, without padding: the sum of the tokens' log-probabilities."""
     network = LlamaForCausalLM.from_pretrained(model).eval()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"][:tokens]
-    context, nats = [tokenizer.eos_token_id], 0.0
     with torch.no_grad():
-        for token in ids:
-            logits = network(torch.tensor([context])).logits[0, -1]
-            nats -= float(logits.log_softmax(-1)[token])
-            context.append(token)
+        logits = network(torch.tensor([[tokenizer.eos_token_id, *ids[:-1]]])).logits[0]
+    nats = -sum(float(row[token]) for row, token in zip(logits.log_softmax(-1), ids, strict=True))
     return nats / math.log(2) / len(tokenizer.decode(ids))
 
 

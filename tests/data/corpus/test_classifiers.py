@@ -43,6 +43,7 @@ def test_area_under_curve_by_hand() -> None:
     assert area_under_curve(np.array([0.9, 0.5, 0.5, 0.1]), np.array([True, True, False, False])) == 3.5 / 4
 
 
+@pytest.mark.slow
 def test_it_learns_what_scikit_learn_learns() -> None:
     """Five topics drawn over a common vocabulary: as right as scikit-learn on the same held-out tenth, or nearly."""
     from sklearn.feature_extraction import DictVectorizer
@@ -60,6 +61,15 @@ def test_it_learns_what_scikit_learn_learns() -> None:
     own = train("x", features[:500], labels[:500], 9, seed=1).probabilities(features[500:]).argmax(axis=1)
     assert (own == np.array(labels[500:], dtype=int)).mean() >= peer.score(rows[500:], labels[500:]) - 0.03
     assert peer.score(rows[500:], labels[500:]) > 0.6
+
+
+def test_held_out_figures() -> None:
+    """Two classes that differ in one word in two: of three hundred texts the held-out ones are nearly all told apart."""
+    random = np.random.default_rng(1)
+    features = [np.unique(np.concatenate([random.integers(0, 200, 8), random.integers(200, 220, 4) + 20 * (n % 2)])).astype(np.uint32) for n in range(300)]
+    facts = train("x", features, ["ab"[n % 2] for n in range(300)], 8, seed=1).facts
+    assert facts["examples"] == {"a": 150, "b": 150} and 15 < facts["held_out"] < 50
+    assert facts["accuracy"] > 0.9 and facts["auc"] > 0.95
 
 
 def test_the_same_model_twice_and_no_model_at_all(tmp_path: Path) -> None:

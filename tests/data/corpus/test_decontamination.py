@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from data.corpus.decontamination import contamination_labels, questions_of, write_index
-from data.settings import DecontaminationSettings
+from data.corpus.rules import RuleBook
+from data.settings import DecontaminationSettings, SelectionSettings
 from tests.data.corpus.helpers import documents
 
 LONG = "if a train leaves the station at nine and travels north at sixty miles an hour when does it arrive"  # 20 words: 8 13-grams
@@ -31,6 +33,13 @@ def test_overlaps_by_hand(tmp_path: Path) -> None:
     assert _count(tmp_path, [LONG, SHORT], *texts) == [8, 1, 0, 0, 1, 0, 0, 8]
 
 
+def test_one_overlap_is_a_drop_by_default() -> None:
+    rule = next(rule for rule in SelectionSettings().rules if rule.reason == "contaminated")
+    book = RuleBook([rule])
+    book.add(pa.table({"id": ["a", "b"], "contaminated_ngrams": [0, 1]}))
+    assert [book.decide().verdict(row) for row in range(2)] == [None, ("contaminated", "1")]
+
+
 def test_chinese_by_characters(tmp_path: Path) -> None:
     letters = "".join(c for c in ZH if c.isalpha())
     texts = ["问题：" + ZH + "答案是七个。", letters[3:23], letters[3:22], "小明有三个苹果。", "她说：今天的天气怎么样你知道吗真的吗，我不知道。"]
@@ -44,9 +53,11 @@ def test_what_anybody_may_have_asked_is_no_contamination(tmp_path: Path) -> None
 
 
 def test_questions_of_rows_lists_and_turns(tmp_path: Path) -> None:
-    rows = [{"prompt": "one", "answer": "fact"}, {"turns": [{"role": "user", "text": "two"}]}, {"question": ["three", "four"]}]
+    talk = [{"from": "human", "value": "five"}, {"from": "gpt", "value": "fact"}]
+    turns = [{"role": "user", "text": "two"}, {"role": "assistant", "text": "fact"}]
+    rows = [{"prompt": "one", "answer": "fact"}, {"turns": turns}, {"question": ["three", "four"]}, {"conversations": talk}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "b.jsonl").write_text('{"answer": "fact"}')
-    assert questions_of([tmp_path / "a.jsonl"], DecontaminationSettings()) == ["one", "two", "three", "four"]
+    assert questions_of([tmp_path / "a.jsonl"], DecontaminationSettings()) == ["one", "two", "three", "four", "five"]
     with pytest.raises(ValueError, match=r"b\.jsonl: no row has text .* set decontamination\.fields"):
         questions_of([tmp_path / "b.jsonl"], DecontaminationSettings())

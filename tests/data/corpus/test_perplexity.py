@@ -156,6 +156,18 @@ def test_kenlm_by_hand(tmp_path: Path) -> None:
     check_models(tmp_path)
 
 
+def test_kenlm_over_pieces_where_they_lie_beside_it(tmp_path: Path) -> None:
+    """The pieces of "cat sat" are ▁cat and ▁sat; an ARPA file over them is asked as above, by pieces."""
+    pytest.importorskip("kenlm")
+    sentencepiece = pytest.importorskip("sentencepiece")
+    (tmp_path / "text.txt").write_text("cat sat\n" * 50)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text.txt"), model_prefix=str(tmp_path / "en.sp"), model_type="word", vocab_size=5, hard_vocab_limit=False, minloglevel=2
+    )
+    (tmp_path / "en.arpa").write_text(ARPA.replace("cat", "▁cat").replace("sat", "▁sat"))
+    assert KenlmModel(tmp_path / "en.arpa").bits("cat sat") == pytest.approx(1.1 / math.log10(2) / 7, rel=1e-5)
+
+
 def test_kenlm_without_its_extra_or_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "en.arpa").write_text("nothing")
     monkeypatch.setitem(sys.modules, "kenlm", None)
