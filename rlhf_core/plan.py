@@ -53,10 +53,14 @@ class Need:
     cache: float = 0.0
     other_models: float = 0.0
     buffers: float = 0.0
+    loading: float = (
+        0.0  # before training, and given back: the whole model lies on the card before it is split
+    )
 
     @property
     def total(self) -> float:
-        return float(sum(getattr(self, field.name) for field in fields(self)))
+        parts = sum(getattr(self, field.name) for field in fields(self) if field.name != "loading")
+        return float(max(parts, self.loading))
 
 
 def need(stage: TrainingStage, shape: Shape, others: Mapping[str, Shape], ranks: int) -> Need:
@@ -83,6 +87,7 @@ def need(stage: TrainingStage, shape: Shape, others: Mapping[str, Shape], ranks:
         cache=cache,
         other_models=frozen,
         buffers=max(engine.buffers for engine in engines),
+        loading=shape.parameters * size + frozen,
     )
 
 

@@ -47,9 +47,14 @@ class Limits:
 
 
 def deepspeed_command(module: str, job_file: Path, ranks: int, hostfile: str | None) -> list[str]:
-    """`deepspeed` with one rank a GPU, or a CPU process where there is none (gloo)."""
+    """`deepspeed` with one rank a GPU, or a CPU process where there is none (gloo).
+
+    Raises JobFailed where the hostfile is missing: DeepSpeed would go on with this machine alone.
+    """
+    if hostfile and not Path(hostfile).is_file():
+        raise JobFailed(f"launch.hostfile: no such file: {hostfile}")
     launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--master_port", str(_free_port())]
-    launcher += ["--hostfile", hostfile] if hostfile else ["--num_gpus", str(ranks)]
+    launcher += ["--hostfile", str(Path(hostfile).resolve())] if hostfile else ["--num_gpus", str(ranks)]
     return [*launcher, "--module", module, str(job_file)]
 
 

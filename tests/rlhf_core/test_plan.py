@@ -1,0 +1,161 @@
+"""The memory plan: counts by hand and against real models, what fits, and (slow) an estimate beside a measured peak."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_core import plan, shapes
+from rlhf_core.errors import BadInput
+from rlhf_core.settings import FreshModel, Lora, PpoStage, SftStage
+from rlhf_core.shapes import Shape
+from tests.rlhf_core.toy import Chain
+
+ROOT = Path(__file__).parents[2]
+SHAPE = Shape(hidden=8, layers=2, heads=2, kv_heads=1, inner=16, vocabulary=10, tied=True)
+
+
+def test_parameters_by_hand() -> None:
+    # q, o: 8x8; k, v: 8x4; three of 8x16; two norms of 8: 592 a block; the last norm and 10 embeddings of 8
+    assert SHAPE.parameters == 2 * (64 + 64 + 32 + 32 + 3 * 128 + 16) + 8 + 80
+    # adapters of rank 3 on q and v: 3 x (8 + 8) + 3 x (8 + 4)
+    assert SHAPE.trained(Lora(rank=3, modules=["q_proj", "v_proj"])) == 2 * (48 + 36)
+
+
+@pytest.mark.parametrize(("tied", "kv_heads"), [(True, 2), (False, 4)])
+def test_parameters_of_a_real_model(chain: Chain, tied: bool, kv_heads: int) -> None:
+    from rlhf_core.chat import load_chat
+    from rlhf_core.lora import add_lora
+    from rlhf_core.models import fresh_policy
+
+    chat = load_chat(str(chain.world / "pretrain" / "model"))
+    settings = FreshModel(hidden_size=64, layers=3, heads=4, kv_heads=kv_heads, tie_embeddings=tied)
+    model, shape = fresh_policy(settings, chat, 1), shapes.fresh(settings, chat.vocab_size)
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+    add_lora(model.model, Lora(rank=4))
+    assert shape.trained(Lora(rank=4)) == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    model.model.config.save_pretrained(chain.world / "shape")
+    assert shapes.named(str(chain.world / "shape")) == shape
+
+
+@pytest.mark.parametrize(("name", "billions"), [("0.5B", 0.494), ("1.5B", 1.54), ("7B", 7.62), ("72B", 72.7)])
+def test_published_sizes(name: str, billions: float) -> None:
+    assert shapes.KNOWN[f"Qwen/Qwen2.5-{name}"].parameters / 1e9 == pytest.approx(billions, rel=0.005)
+
+
+def stage(kind: Any = SftStage, **launch: Any) -> Any:
+    more = {"reward_model": "x/y"} if kind is PpoStage else {}
+    return kind(name="s", init="x/y", precision="bf16", batch_size=16, launch=launch, **more)
+
+
+def test_zero_splits_optimizer_then_gradients_then_weights() -> None:
+    """Rajbhandari et al. 2020, figure 1, over 4 cards; without ZeRO 2, gradients are there in float32 as well."""
+    p = SHAPE.parameters
+    found = [plan.need(stage(zero_stage=zero), SHAPE, {}, 4) for zero in (0, 1, 2, 3)]
+    assert [need.weights for need in found] == [2 * p, 2 * p, 2 * p, p / 2]
+    assert [need.gradients for need in found] == [6 * p, 6 * p, p / 2, p / 2]
+    assert [need.optimizer for need in found] == [12 * p, 3 * p, 3 * p, 3 * p]
+    offloaded = plan.need(stage(zero_stage=3, offload="all"), SHAPE, {}, 4)
+    assert offloaded.weights == offloaded.optimizer == 0
+
+
+def test_checkpointing_and_micro_batches_shrink_activations() -> None:
+    whole, parts = (plan.activations(stage(micro_batch_size=rows), SHAPE, 1) for rows in (16, 4))
+    assert whole == 4 * parts
+    assert plan.activations(stage(micro_batch_size=4, gradient_checkpointing=True), SHAPE, 1) < parts
+
+
+def test_ppo_counts_its_other_models() -> None:
+    found = plan.need(stage(PpoStage), SHAPE, {"reward_model": SHAPE}, 1)
+    assert found.weights == 2 * 2 * SHAPE.parameters  # policy and value
+    assert found.other_models == 2 * 2 * SHAPE.parameters  # reference and reward model
+    # 16 answers: keys and values of 96 tokens (width 4 each, 2 blocks), and logits once in bf16 and twice in float32
+    assert found.cache == 16 * (96 * 2 * 2 * 4 * 2 + 10 * 10)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "card"), [("single_gpu", 24.0), ("multi_gpu", 80.0), ("multi_node", 80.0)]
+)
+def test_the_bundled_recipes_fit_their_cards_and_no_much_smaller_ones(recipe: str, card: float) -> None:
+    planned = plan.read(ROOT / "flows" / "recipes" / f"{recipe}.yaml")
+    totals = [plan.need(p.stage, p.shape, p.others, p.ranks).total for p in planned]
+    assert 0.3 * card < max(totals) / 1e9 < 0.9 * card
+    assert plan.largest(planned[0], card * 1e9) is not None
+
+
+def test_the_command_says_what_does_not_fit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["plan", "single_gpu", "--card-gb", "8"])
+    assert plan.main() == 1
+    out = capsys.readouterr().out
+    assert "ppo" in out and " NO " in out and "Qwen2.5-0.5B" in out
+    monkeypatch.setattr(sys, "argv", ["plan", "nowhere"])
+    assert plan.main() == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_recipes_that_cannot_be_planned(tmp_path: Path) -> None:
+    broken = tmp_path / "r.yaml"
+    broken.write_text("training: [{kind: sft, name: s, init: x/y, batch_size: 0}]")
+    with pytest.raises(BadInput, match="batch_size"):
+        plan.read(broken)
+    broken.write_text("training: [{kind: sft, name: s, init: x/y, launch: {hostfile: hosts}}]")
+    (tmp_path / "x").mkdir()
+    with pytest.raises(BadInput, match="the shape of x/y is not known"):
+        plan.read(broken)
+
+
+MEASURE = """
+import resource, sys
+import deepspeed, peft, torch, torch._dynamo
+import peft.tuners.lora
+import transformers.models.llama.modeling_llama, transformers.models.auto.modeling_auto
+import rlhf_core.stages.pretrain
+from rlhf_core import engine, loop
+from rlhf_core.inputs import Inputs
+from rlhf_core.settings import Job
+from rlhf_core.train import build
+job = Job.model_validate_json(open(sys.argv[1]).read())
+ranks = engine.start(job.stage.launch)
+x = torch.randn(64, 64, requires_grad=True); (x @ x).sum().backward()  # what torch itself needs
+torch.optim.AdamW([x]).step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+stage = build(job.stage, Inputs(job.inputs), ranks)
+stage.save = lambda folder: None
+loop.run(job, job.stage, stage, ranks)
+print("PEAK", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_the_estimate_is_near_the_measured_peak(chain: Chain) -> None:
+    """A pretraining step in float32 on one CPU rank: 32 M parameters, a gigabyte of activations. Saving is left out.
+
+    Measured by hand on a busy machine: 1517 MB estimated, 1792 measured; with checkpointing 662 and 1083; with LoRA 1148
+    and 2035: what freed blocks and scratch space keep on a CPU is not in the estimate.
+    """
+    from rlhf_core.settings import PretrainStage
+
+    model = {"hidden_size": 512, "layers": 10, "heads": 8, "context_length": 256}
+    options: dict[str, Any] = {
+        "steps": 2, "eval_steps": 2, "checkpoint_steps": 9, "batch_size": 16, "max_length": 128, "model": model,
+        "launch": {"threads": 1},
+    }  # fmt: skip
+    path = chain.write_job("peak", "pretrain", **options)
+    ours = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # of jobs run in this process
+    env = {name: value for name, value in os.environ.items() if name not in ours}
+    command = [sys.executable, "-c", MEASURE, str(path)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert "PEAK" in done.stdout, done.stderr
+    measured = float(done.stdout.split("PEAK")[1])
+    settings = PretrainStage.model_validate(json.loads(path.read_text())["stage"])
+    estimated = plan.need(settings, shapes.fresh(settings.model, 360), {}, 1).total
+    print(f"estimated {estimated / 1e6:.0f} MB, measured {measured / 1e6:.0f} MB")
+    assert estimated == pytest.approx(measured, rel=0.25)
