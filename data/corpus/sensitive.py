@@ -19,6 +19,7 @@ from data.settings import SensitiveSettings
 from data.text import count_words, normalise
 
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 DEFAULT_TOPIC = "listed"  # of terms without a topic
 _MIN_WORDS = 500  # a density is taken over at least so many words: one mention in a short text is none
 
@@ -60,7 +61,10 @@ def fold(text: str) -> str:
     without what is not seen (soft hyphens, zero-width characters)."""
     if text.isascii():
         return " ".join(text.lower().split())
-    return " ".join(normalise(_UNSEEN.sub("", text)).translate(_simplified()).split())
+    seen = normalise(_UNSEEN.sub("", text))
+    if _HAN.search(seen):
+        seen = seen.translate(_simplified())
+    return " ".join(seen.split())
 
 
 @cache
