@@ -45,6 +45,7 @@ from tasks.publishing import PublishSettings
 RECIPES = Path(__file__).parent / "recipes"
 PATH_KEYS = ("corpus", "truth", "seed_tasks", "preferences", "questions")
 DATA_KEYS = {"ptx": "ptx_data"}
+ORIGINS = ("corpus", "instructions", "domain", "splits")  # stages whose artifacts may be sources of a mixture; splits by folder
 SPLITS = ("splits/sft", "splits/reward", "splits/ppo")
 
 
@@ -299,6 +300,11 @@ def _anchor(raw: dict[str, Any], folder: Path) -> None:
         if isinstance(raw.get(section), dict) and field in raw[section]:
             raw[section][field] = anchored(raw[section][field])
 
+    mixture = raw.get("mixture")
+    for source in (mixture.get("sources") or {}).values() if isinstance(mixture, dict) else ():
+        if isinstance(source, dict) and isinstance(source.get("origin"), str) and source["origin"].partition("/")[0] not in ORIGINS:
+            source["origin"] = anchored(source["origin"])
+
     def beside(value: Any) -> Any:  # a folder is written ./NAME or ../NAME; other names are stages and artifacts
         return anchored(value) if isinstance(value, str) and value.startswith(("./", "../")) else value
 
@@ -380,6 +386,11 @@ def _check_paths(recipe: Recipe) -> None:
         for path in value if isinstance(value, list) else [value]:
             if path and "://" not in path and not _exists(path):
                 raise RecipeError(f"{section}.{key}: no such file or folder: {path}")
+
+
+    for name, source in recipe.mixture.sources.items() if recipe.mixture else ():
+        if source.origin.partition("/")[0] not in ORIGINS and not _exists(source.origin):
+            raise RecipeError(f"mixture.sources.{name}.origin: {source.origin!r} is neither one of {', '.join(ORIGINS)} nor a file or folder")
 
 
 def _exists(path: str) -> bool:

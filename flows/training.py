@@ -12,6 +12,7 @@ from flows.recipe import Recipe
 from flows.steps import Steps, walk
 from rlhf_core.settings import PretrainStage, TrainingStage
 from tasks.artifacts import Files
+from tasks.mixtures import mix
 from tasks.stage import Made, Run
 from tasks.training import train, train_tokenizer
 
@@ -27,6 +28,8 @@ def steps(recipe: Recipe, run: Run) -> Steps:
     table: dict[str, Any] = {}
     if any(_needs_tokenizer(stage) for stage in recipe.training):
         table["tokenizer"] = lambda made: train_tokenizer(run, made["corpus"], recipe.tokenizer)
+    if recipe.mixture is not None:
+        table["mixture"] = lambda made: mix(run, *_mixture_inputs(recipe, made), recipe.mixture)
     for stage in recipe.training:
         table[stage.name] = lambda made, stage=stage: train(run, stage, *inputs(stage, made))
     return table
@@ -52,6 +55,20 @@ def inputs(stage: TrainingStage, made: dict[str, Made]) -> tuple[dict[str, Made 
         else:
             folders[role] = model
     return artifacts, folders
+
+
+def _mixture_inputs(
+    recipe: Recipe, made: dict[str, Made]
+) -> tuple[dict[str, tuple[Made | Files, str]], tuple[Made | Files, str], dict[str, Made]]:
+    """Origins, tokenizer and label stages of the recipe's mixture."""
+    assert recipe.mixture is not None
+    origins: dict[str, tuple[Made | Files, str]] = {}
+    for name, source in recipe.mixture.sources.items():
+        artifact, _, folder = source.origin.partition("/")
+        origins[name] = (made[artifact], folder) if artifact in made else (Files.of(source.origin), "")
+    reader = next((stage for stage in recipe.training if stage.data == "mixture"), recipe.training[0])
+    tokenizer: tuple[Made | Files, str] = (made["tokenizer"], "tokenizer") if "tokenizer" in made else (Files.of(reader.init or ""), "")
+    return origins, tokenizer, {name: made[name] for name in corpus.LABELS if name in made}
 
 
 def _needs_tokenizer(stage: TrainingStage) -> bool:

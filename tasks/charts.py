@@ -97,6 +97,25 @@ def histograms(labels: Mapping[str, Mapping[str, Any]], columns: int = 4) -> str
         return _svg(figure)
 
 
+def mixture(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Tokens of every source, phase by phase: the plan as wide pale bars, what was read as narrow dark ones inside them."""
+    sources = list(dict.fromkeys(row["source"] for row in rows))
+    names = [f"{row['phase']} · {row['source']}" for row in rows]
+    colours = [(BLUE, ORANGE, GREEN, VERMILION)[sources.index(row["source"]) % 4] for row in rows]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.5, 0.32 * len(rows) + 0.8), layout="constrained")
+        axes = figure.subplots()
+        axes.barh(range(len(rows)), [row["planned"] for row in rows], height=0.8, color=colours, alpha=0.35)
+        axes.barh(range(len(rows)), [row["read"] for row in rows], height=0.35, color=colours)
+        for place, row in enumerate(rows):
+            text = f"{row['planned']:,}" + (f", read {row['read']:,}" if row["read"] else "")
+            axes.annotate(text, (max(row["planned"], row["read"]), place), xytext=(3, 0), textcoords="offset points", va="center")
+        most = max((row["planned"] for row in rows), default=1)
+        axes.set(yticks=range(len(rows)), yticklabels=names, xlabel="tokens", xlim=(0, most * 1.35 or 1))
+        axes.invert_yaxis()
+        return _svg(figure)
+
+
 def _svg(figure: Figure) -> str:
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""Tasks of the instruction half: self-instruct, and the split over the training steps."""
+"""Tasks of the instruction half: self-instruct, instructions about topics, judged responses, the split over the training steps."""
 
 from __future__ import annotations
 
@@ -10,52 +10,83 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
-from data.instructions import formats, self_instruct, splits
-from data.instructions.http_teacher import HttpTeacher
-from data.instructions.settings import SelfInstructSettings, SplitSettings
-from data.instructions.teacher import Teacher
+from data.instructions import formats, judging, self_instruct, splits, synthesis
+from data.instructions.settings import JudgeSettings, SelfInstructSettings, SplitSettings, TopicSettings
 from tasks import show
 from tasks.artifacts import Draft, Files, Result
 from tasks.stage import Made, Run, make
+from tasks.teachers import policy_of, teacher_of
 
 INSTRUCTIONS_VERSION = 2
 SPLITS_VERSION = 2
+TOPICS_VERSION = 1
+JUDGED_VERSION = 1
 BUNDLED_COMPLETIONS = Path(__file__).parent.parent / "data" / "samples" / "completions.jsonl"
 
 
 @task(task_run_name="instructions", cache_policy=NO_CACHE)
 def write_instructions(run: Run, seed_tasks: str, settings: SelfInstructSettings) -> State[Made]:
     """Self-instruct from the seed tasks, by the recorded completions or by a teacher's server."""
-    completions = Path(settings.completions or BUNDLED_COMPLETIONS)
     inputs = {"seed_tasks": Files.of(seed_tasks)}
-    if settings.teacher_url is None:
-        inputs["completions"] = Files.of(completions)
+    if not settings.is_live:
+        inputs["completions"] = Files.of(settings.completions or BUNDLED_COMPLETIONS)
 
     def build(draft: Draft) -> Result:
-        teacher: Teacher | Path = completions
-        if settings.teacher_url is not None:
-            teacher = HttpTeacher.from_settings(settings, draft.work / "answers")
         progress = show.Progress("instructions").count
-        summary = self_instruct.run(Path(seed_tasks), teacher, settings, draft.out, draft.work, progress)
+        with teacher_of(settings, draft.work, BUNDLED_COMPLETIONS) as teacher:
+            summary = self_instruct.run(Path(seed_tasks), teacher, settings, draft.out, draft.work, progress)
         return Result(counts=_counts(summary), metrics=summary)
 
     return make(run, "instructions", INSTRUCTIONS_VERSION, settings, inputs, build)
 
 
+@task(task_run_name="domain", cache_policy=NO_CACHE)
+def write_about_topics(run: Run, questions: str, settings: TopicSettings) -> State[Made]:
+    """User questions (or documents) in, a domain instruction set out."""
+
+    def build(draft: Draft) -> Result:
+        progress = show.Progress("domain").count
+        with teacher_of(settings, draft.work) as teacher:
+            summary = synthesis.run(Path(questions), teacher, settings, draft.out, draft.work, progress)
+        dropped = dict(Counter(summary["rejected"]) + Counter(summary["answers_rejected"]))
+        kept = summary["conversations"]
+        return Result(counts={"documents_in": kept + sum(dropped.values()), "kept": kept, "dropped": dropped}, metrics=summary)
+
+    return make(run, "domain", TOPICS_VERSION, settings, {"questions": Files.of(questions)}, build)
+
+
+@task(task_run_name="judged", cache_policy=NO_CACHE)
+def judge_responses(run: Run, prompts: str, settings: JudgeSettings) -> State[Made]:
+    """Responses sampled from a model and ranked by the teacher: preference records."""
+
+    def build(draft: Draft) -> Result:
+        progress = show.Progress("judged").count
+        with policy_of(settings, draft.work) as policy, teacher_of(settings, draft.work) as teacher:
+            summary = judging.judge(Path(prompts), policy, teacher, settings, draft.out, draft.work, progress)
+        return Result(counts={}, metrics=summary)
+
+    return make(run, "judged", JUDGED_VERSION, settings, {"prompts": Files.of(prompts)}, build)
+
+
 @task(task_run_name="splits", cache_policy=NO_CACHE)
 def split(
-    run: Run, instructions: Made, preferences: list[str], questions: str | None, settings: SplitSettings
+    run: Run, written: dict[str, Made], preferences: list[str], questions: str | None, settings: SplitSettings
 ) -> State[Made]:
-    """Deal all records over the three training steps, and bring the evaluation's questions into the one record form."""
-    inputs: dict[str, Made | Files] = {"instructions": instructions}
+    """Deal all records over the three training steps, and bring the evaluation's questions into the one record form.
+
+    `written` are the stages whose records join the files: conversations.jsonl, or preferences.jsonl of judged ones.
+    """
+    inputs: dict[str, Made | Files] = dict(written)
     inputs |= {f"preferences_{number}": Files.of(path) for number, path in enumerate(preferences)}
     if questions:
         inputs["questions"] = Files.of(questions)
 
     def build(draft: Draft) -> Result:
-        conversations = run.local(instructions.artifact) / "conversations.jsonl"
+        folders = [run.local(made.artifact) for made in written.values()]
+        ranked = [Path(path) for path in preferences] + [found for folder in folders if (found := folder / "preferences.jsonl").is_file()]
+        instructions = [found for folder in folders if (found := folder / "conversations.jsonl").is_file()]
         progress = show.Progress("splits").count
-        summary = splits.split([Path(path) for path in preferences], [conversations], settings, draft.out, progress)
+        summary = splits.split(ranked, instructions, settings, draft.out, progress)
         if questions:
             reading = formats.read_conversations(Path(questions))
             formats.write_jsonl(draft.out / "questions.jsonl", reading.records)

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
 from rlhf_core.settings import EvaluationSettings, Job, Launch, TokenizerSettings, TrainingStage
-from tasks import show
+from tasks import mixtures, show
 from tasks.artifacts import Draft, Files, Result
 from tasks.jobs import Limits, environment, job_command, prepare_jobs, run_job
 from tasks.stage import Made, Run, make
@@ -96,6 +96,8 @@ def _launch(
     lines = _lines(draft.out / "metrics.jsonl")
     show.curves(name, lines, [key for key in lines[-1] if key not in ("step", "steps", "seconds", "learning_rate")][:6] if lines else [])
     summary: dict[str, Any] = json.loads((draft.out / "summary.json").read_text(encoding="utf-8"))
+    if "data" in inputs:
+        mixtures.account(name, Path(inputs["data"]), summary, draft.out)
     return Result(counts={}, metrics=summary)
 
 

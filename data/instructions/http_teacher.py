@@ -13,7 +13,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -55,6 +55,7 @@ class HttpTeacher:
             server that has never answered is given two further tries only, so that a wrong URL fails within seconds.
         concurrency: requests in flight at most.
         cache: folder of answers by request; null = no cache.
+        extra: more fields of every request's body, for a server that needs them.
         sleep: waits that many seconds (tests pass their own).
     """
 
@@ -68,6 +69,7 @@ class HttpTeacher:
         retries: int = 5,
         concurrency: int = 4,
         cache: Path | None = None,
+        extra: Mapping[str, Any] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._url = url.rstrip("/") + "/chat/completions"
@@ -76,6 +78,7 @@ class HttpTeacher:
         self._timeout = timeout
         self._retries = retries
         self._cache = cache
+        self._extra = dict(extra or {})
         self._sleep = sleep
         self._answered = False
         self._slots = threading.BoundedSemaphore(concurrency)
@@ -87,16 +90,19 @@ class HttpTeacher:
         self.requests = 0  # sent over the network, tries counted one by one
 
     @classmethod
-    def from_settings(
-        cls, settings: TeacherSettings, cache: Path | None, url: str | None = None, model: str | None = None
-    ) -> HttpTeacher:
-        """The settings' teacher; `url` and `model` where they are known only now (a model served by the stage itself)."""
-        url, model = url or settings.teacher_url, model or settings.teacher_model
-        if url is None or not model:
+    def from_settings(cls, settings: TeacherSettings, cache: Path | None) -> HttpTeacher:
+        if settings.teacher_url is None or not settings.teacher_model:
             raise ValueError("teacher_url and teacher_model are needed")
+        return cls.at(settings.teacher_url, settings.teacher_model, settings, cache)
+
+    @classmethod
+    def at(
+        cls, url: str, model: str, settings: TeacherSettings, cache: Path | None, extra: Mapping[str, Any] | None = None
+    ) -> HttpTeacher:
+        """A teacher at another place than the settings say, with their limits and key."""
         return cls(
             url, model, key_variable=settings.teacher_key_variable, timeout=settings.teacher_timeout_seconds,
-            retries=settings.teacher_retries, concurrency=settings.teacher_concurrency, cache=cache,
+            retries=settings.teacher_retries, concurrency=settings.teacher_concurrency, cache=cache, extra=extra,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -145,6 +151,7 @@ class HttpTeacher:
             "messages": [{"role": "user", "content": prompt.text}],
             "max_tokens": prompt.max_tokens,
             "temperature": prompt.temperature,
+            **self._extra,
             "seed": prompt.call,  # two calls with one text are two requests, here and in the cache
         }
 

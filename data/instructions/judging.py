@@ -36,7 +36,7 @@ _ASK = {
         "只写 A、B 或平局，不要写别的。\n\n[请求]\n{prompt}\n\n[回答 A]\n{first}\n\n[回答 B]\n{second}\n\n[结论]\n"
     ),
 }
-_VERDICT = re.compile(r"(?<![A-Za-z])(A|B|tie|平局)(?![A-Za-z])", re.IGNORECASE)
+_VERDICT = re.compile(r"(?<![A-Za-z])(A|B|[Tt]ie|TIE|平局)(?![A-Za-z])")
 
 
 @dataclass(frozen=True)
@@ -173,9 +173,13 @@ def by_scores(prompt: Conversation, responses: Sequence[str], scores: Sequence[f
 
 
 def _verdict(text: str) -> str:
-    """A, B or tie: the last that is named, since a judge that reasons decides at the end."""
-    named = _VERDICT.findall(text)
-    return named[-1].upper() if named else "TIE"
+    """A, B or TIE: what stands alone on the last or the first line, else what is named alone; anything else is no verdict, a tie."""
+    lines = [line.strip(" *[]().。:：") for line in text.strip().splitlines() if line.strip()]
+    for line in (lines[-1], lines[0]) if lines else ():
+        if _VERDICT.fullmatch(line):
+            return line.upper()
+    named = {found.upper() for found in _VERDICT.findall(text)}
+    return named.pop() if len(named) == 1 else "TIE"
 
 
 def _prompts(path: Path, tally: Tally, rejected: list[dict[str, Any]]) -> Iterator[Conversation]:

@@ -89,6 +89,7 @@ def run(
     expected = settings.max_calls
     if isinstance(teacher, Path):
         teacher = RecordedTeacher(teacher)
+    if isinstance(teacher, RecordedTeacher):
         expected = min(len(teacher), expected or len(teacher))
     state = _start(seeds, settings)
     journaled = JournaledTeacher(teacher, work / "journal.jsonl", settings.teacher_concurrency)

@@ -21,7 +21,7 @@ from data.instructions.settings import TopicSettings
 
 OPEN = "…"
 _CHARACTERS = 500  # of a text's beginning: what says its topic
-_FRAME_SHARE = 0.2  # of a topic's texts that hold a word: then it belongs to patterns
+_FRAME_SHARE = 0.4  # of a topic's texts that hold a word: then it belongs to patterns, as function words do
 _STOP_ENGLISH = frozenset(
     """a about after all also an and any are as at be because been before between both but by can could did do does for from
     get had has have he her his how i if in into is it its just like made make me more my need new no not now of on one only
@@ -173,7 +173,7 @@ def sentence_patterns(texts: Sequence[str], count: int) -> list[str]:
     holding: Counter[str] = Counter()
     for text in texts:
         holding.update(set(_words(text)))
-    frequent = {word for word, number in holding.items() if number >= max(2, _FRAME_SHARE * len(texts))}
+    frequent = {word for word, number in holding.items() if number >= max(2, 0 if _is_stop(word) else _FRAME_SHARE * len(texts))}
     patterns: Counter[str] = Counter()
     for text in texts:
         frame: list[str] = []

@@ -3,7 +3,8 @@
 A document of weight w stands floor(w) times, and once more with probability w - floor(w), drawn from its id and the seed:
 the expected number of copies is w, whatever the order of documents, the shards or the process, and nothing is remembered.
 Numbers become weights by exp(z / temperature), z the label's standard score (QuRating's sampling, Wettig et al. 2024, eq. 4,
-with z in place of the rating), scaled so that the mean weight is 1; other labels by a table of factors.
+with z in place of the rating), z and scale taken over the source's own documents, whose mean weight is 1; other labels by a
+table of factors.
 """
 
 from __future__ import annotations
@@ -54,26 +55,30 @@ class Labels:
         order = np.argsort(keys, kind="stable")
         self._keys, self._values = keys[order], numbers[order]
         self._sampling = sampling
-        self._scale = self._fit()
+        self._scale = (0.0, 1.0, 1.0)
 
     def _numbers(self, column: pa.ChunkedArray, sampling: LabelSampling) -> Floats:
         if sampling.factors is None:
             return np.array([np.nan if value is None else float(value) for value in column.to_pylist()])
         return np.array([sampling.factors.get(str(value), sampling.otherwise) for value in column.to_pylist()], dtype=np.float64)
 
-    def _fit(self) -> tuple[float, float, float]:
-        """(mean, deviation, mean weight) of the labels."""
-        known = self._values[~np.isnan(self._values)]
-        if self._sampling.factors is not None or not len(known):
-            return 0.0, 1.0, 1.0
-        mean, deviation = float(known.mean()), float(known.std()) or 1.0
-        return mean, deviation, float(np.exp((known - mean) / deviation / self._sampling.temperature).mean())
+    def fit(self, batches: Iterable[Sequence[str]]) -> None:
+        """Take mean, deviation and mean weight of a number's label over these documents, given by their ids."""
+        found = np.concatenate([np.zeros(0), *(self._of(ids) for ids in batches)])
+        known = found[~np.isnan(found)]
+        if self._sampling.factors is None and len(known):
+            mean, deviation = float(known.mean()), float(known.std()) or 1.0
+            self._scale = mean, deviation, float(np.exp((known - mean) / deviation / self._sampling.temperature).mean())
+
+    def _of(self, ids: Sequence[str]) -> Floats:
+        """Labels (or factors) of documents, NaN where there is none."""
+        wanted = _hashes(ids)
+        at = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        return np.where(self._keys[at] == wanted, self._values[at], np.nan)
 
     def weights(self, ids: Sequence[str]) -> Floats:
         """Weight of each document; of one without the label `otherwise`."""
-        wanted = _hashes(ids)
-        at = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        values = np.where(self._keys[at] == wanted, self._values[at], np.nan)
+        values = self._of(ids)
         if self._sampling.factors is not None:
             weights = values
         else:
@@ -88,6 +93,7 @@ def sample_shards(documents: Sequence[Path], labels: Sequence[Path], sampling: L
     Copies of a document stand together; the reading's permutation parts them.
     """
     known = Labels(labels, sampling)
+    known.fit(values_of(read_shard(shard, ["id"]), "id") for shard in documents)
     counts = {"documents_in": 0, "kept": 0, "rows": 0}
     for number, shard in enumerate(documents):
         table = read_shard(shard)

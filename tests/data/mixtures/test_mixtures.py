@@ -14,12 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from data.mixtures.account import compare, markdown, tally
 from data.mixtures.order import Position, documents_at, permute, read, round_keys
 from data.mixtures.plan import Size, allot, make
 from data.mixtures.sampling import Labels, copies, sample_shards
 from data.mixtures.settings import LabelSampling, MixtureSettings
+from data.mixtures.sources import as_rows, gather, measure
 from data.shards import read_shard, write_shard
 
 
@@ -228,10 +230,53 @@ def test_numbers_become_weights(tmp_path: Path) -> None:
     # z of (1, 3) is (-1, 1); exp(z / 2) = 0.6065, 1.6487, mean 1.1276
     labels = shard(tmp_path / "labels.parquet", id=["a", "b", "c"], quality=[1.0, 3.0, None])
     known = Labels([labels], LabelSampling(label="quality", otherwise=0.5))
+    known.fit([["a"], ["b", "c", "never seen"]])
     assert known.weights(["b", "a", "c", "never seen"]).tolist() == pytest.approx([1.6487 / 1.1276, 0.6065 / 1.1276, 0.5, 0.5], abs=1e-4)
-    assert Labels([labels], LabelSampling(label="quality", temperature=0.3, max_copies=1.5)).weights(["b"]).tolist() == [1.5]
+    capped = Labels([labels], LabelSampling(label="quality", temperature=0.3, max_copies=1.5))
+    capped.fit([["a", "b"]])
+    assert capped.weights(["b"]).tolist() == [1.5]
     with pytest.raises(ValueError, match="no label 'kindness'"):
         Labels([labels], LabelSampling(label="kindness"))
+
+
+def test_sampling_by_a_number_takes_the_better_ones_more_often(tmp_path: Path) -> None:
+    ids = [f"d{i}" for i in range(4000)]
+    quality = np.random.default_rng(1).normal(size=4000)
+    labels = [shard(tmp_path / "l.parquet", id=[*ids, *(f"dropped{i}" for i in range(4000))], quality=[*quality, *[99.0] * 4000])]
+    documents = [shard(tmp_path / "d.parquet", id=ids, text=ids)]
+    counts = sample_shards(documents, labels, LabelSampling(label="quality", temperature=1), 1, tmp_path / "out")
+    assert 3600 < counts["rows"] < 4200  # a mean of one copy, less what max_copies takes; the dropped do not count
+    rows = read_shard(tmp_path / "out" / "documents" / "part-00000.parquet")["id"].to_pylist()
+    taken = np.array([rows.count(name) for name in ids[:400]])
+    assert taken[quality[:400] > 1].mean() > 2 > 0.5 > taken[quality[:400] < -0.5].mean()
+
+
+# ---- the sources as training reads them ----
+
+
+def test_sources_are_gathered_and_measured(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    shard(tmp_path / "corpus" / "documents" / "part-00000.parquet", id=["1", "2"], text=["a b c", None])
+    (tmp_path / "sft.jsonl").write_text('{"input": "a b", "target": "b"}\n{broken\n{"prompt": "only asks"}\n')
+    found = {}
+    for name in ("corpus", "sft.jsonl"):
+        gather(tmp_path / name, tmp_path / "out" / name)
+        found[name] = measure(tmp_path / "out" / name, tmp_path / "tokenizer.json")
+    assert found == {"corpus": Size("documents", 2, 3 + 0 + 2), "sft.jsonl": Size("conversations", 1, 3 + 1)}
+    assert (tmp_path / "out" / "sft.jsonl" / "conversations.jsonl").read_text().count("\n") == 1
+    with pytest.raises(ValueError, match="holds neither documents"):
+        gather(tmp_path, tmp_path / "out" / "none")
+
+
+def test_planned_and_read_are_drawn(plan: dict[str, Any]) -> None:
+    from tasks.charts import mixture as drawn
+
+    rows = compare(plan, as_rows(plan, {"one": {"a": 150, "b": 49}}))
+    assert [row["read"] for row in rows] == [150, 49, 0, 0]
+    picture = drawn(rows)
+    assert picture.startswith("<svg") and "one · a" in picture and "50, read 49" in picture
 
 
 def test_sampled_shards(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""The sources of a mixture as folders that training reads: documents/part-*.parquet, or conversations.jsonl; and their sizes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from data.document import values
+from data.instructions.formats import Rejected, stream_conversations, write_jsonl
+from data.mixtures.plan import Size
+from data.shards import list_shards, read_shard, shard_name
+
+_CONVERSATIONS = ("train.jsonl", "conversations.jsonl")
+_BATCH = 1000  # texts tokenized together
+
+
+def documents_of(origin: Path) -> list[Path]:
+    """The Parquet shards of a corpus folder, its documents/, or one file; empty for conversations."""
+    if origin.suffix == ".parquet":
+        return [origin]
+    return list_shards(origin / "documents") or list_shards(origin)
+
+
+def gather(origin: Path, place: Path) -> None:
+    """Fill `place` with the source at `origin`: shards linked, conversations of any layout as records of one form.
+
+    Raises:
+        ValueError: there are neither documents nor conversations.
+    """
+    shards = documents_of(origin)
+    for number, shard in enumerate(shards):
+        _link(shard, place / "documents" / shard_name(number))
+    if shards:
+        return
+    files = [origin] if origin.is_file() else [origin / name for name in _CONVERSATIONS if (origin / name).is_file()]
+    records = (record for file in files for record in stream_conversations(file) if not isinstance(record, Rejected))
+    answered = (record for record in records if record.turns[-1].role == "assistant")
+    if not files or not write_jsonl(place / "conversations.jsonl", answered):
+        raise ValueError(f"{origin} holds neither documents (part-*.parquet) nor conversations with answers ({', '.join(_CONVERSATIONS)} or a JSON-lines file)")
+
+
+def measure(place: Path, tokenizer: Path) -> Size:
+    """Documents and tokens of a gathered source; every document counts one more token, its end.
+
+    Of conversations the texts are counted, not the marks of their roles. `tokenizer` is a tokenizer.json.
+    """
+    encoder = Tokenizer.from_file(str(tokenizer))
+    shards = documents_of(place)
+    documents = tokens = 0
+    texts = _texts(shards) if shards else _turns(place / "conversations.jsonl")
+    while batch := list(islice(texts, _BATCH)):
+        documents += len(batch)
+        tokens += sum(len(found.ids) + 1 for found in encoder.encode_batch(batch, add_special_tokens=False))
+    return Size("documents" if shards else "conversations", documents, tokens)
+
+
+def _texts(shards: list[Path]) -> Iterator[str]:
+    for shard in shards:
+        yield from (text or "" for text in values(read_shard(shard, ["text"]), "text"))
+
+
+def _turns(file: Path) -> Iterator[str]:
+    for record in stream_conversations(file):
+        if not isinstance(record, Rejected):
+            yield "\n".join(turn.text for turn in record.turns)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link where the file systems allow it: an artifact's files never change."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def as_rows(plan: dict[str, Any], read: dict[str, dict[str, int]]) -> list[dict[str, int]]:
+    """What a job says it read ({phase: {source: tokens}}) in the order of the plan's phases."""
+    return [read.get(phase["name"], {}) for phase in plan["phases"]]
