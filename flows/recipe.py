@@ -43,7 +43,7 @@ from rlhf_core.settings import (
 from tasks.publishing import PublishSettings
 
 RECIPES = Path(__file__).parent / "recipes"
-PATH_KEYS = ("corpus", "truth", "seed_tasks", "preferences", "questions")
+PATH_KEYS = ("corpus", "truth", "seed_tasks", "preferences", "questions", "domain_questions", "judged_prompts")
 DATA_KEYS = {"ptx": "ptx_data"}
 ORIGINS = ("corpus", "instructions", "domain", "splits")  # stages whose artifacts may be sources of a mixture; splits by folder
 SPLITS = ("splits/sft", "splits/reward", "splits/ppo")

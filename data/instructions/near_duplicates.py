@@ -67,12 +67,11 @@ def _alike(keys: Hashes, component: Component, texts: pa.ChunkedArray, jaccard: 
     order = np.lexsort((component, keys))
     fresh = (keys[order][1:] != keys[order][:-1]) | (component[order][1:] != component[order][:-1])
     order = order[np.concatenate([[True], fresh])]  # each component once a group
-    borders = np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1
+    borders = np.concatenate([[0], np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1, [len(order)]])
+    groups = np.flatnonzero(np.diff(borders) > 1)
     left, right = list[int](), list[int]()
-    for group in np.split(order, borders):
-        if len(group) < 2:
-            continue
-        waiting = [(row, _grams(texts[row].as_py())) for row in group.tolist()]
+    for first, end in zip(borders[groups].tolist(), borders[groups + 1].tolist(), strict=True):
+        waiting = [(row, _grams(texts[row].as_py())) for row in order[first:end].tolist()]
         while len(waiting) > 1:
             (leader, grams), *others = waiting
             waiting = []

@@ -39,6 +39,38 @@ def test_wrong_values_are_named(override: str, message: str) -> None:
         load("tiny", [override])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["domain_questions=data/samples/questions.jsonl"], r"domain: give teacher_url with teacher_model, teacher_local, or completions"),
+        (["judged_prompts=data/samples/questions.jsonl", "judged.teacher_url=http://a/v1", "judged.teacher_model=m"], r"judged: give policy_url"),
+        (["domain_questions=nowhere.jsonl", "domain.completions=data/samples/completions.jsonl"], r"domain_questions: no such file"),
+        (["pretrain.data=mixture"], r"pretrain\.data: 'mixture' is not one of corpus"),
+        (["mixture={tokens: 10, sources: {web: {origin: nowhere}}}"], r"mixture\.sources\.web\.origin: 'nowhere' is neither one of corpus"),
+        (["mixture={tokens: 10, good: [sft], sources: {web: {origin: corpus}}}"], r"unknown or malformed source 'sft'; sources: web"),
+    ],
+)
+def test_stages_that_lack_what_they_need_are_named(overrides: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load("tiny", overrides)
+
+
+def test_domain_judged_and_mixture_are_stages_where_the_recipe_asks_for_them() -> None:
+    from flows import instructions, training
+    from tasks.stage import Run
+
+    said = "data/samples/completions.jsonl"
+    recipe = load("tiny", [
+        "domain_questions=data/samples/questions.jsonl", f"domain.completions={said}", "pretrain.data=mixture",
+        "judged_prompts=data/samples/questions.jsonl", f"judged.completions={said}", "judged.policy_url=http://localhost:1/v1", "judged.policy_model=m",
+        "mixture={tokens: 1000, sources: {web: {origin: corpus}, sft: {origin: splits/sft}}, schedule: late, good: [sft]}",
+    ])  # fmt: skip
+    run = Run(store="nowhere")
+    assert list(instructions.steps(recipe, run)) == ["instructions", "domain", "judged", "splits"]
+    assert list(training.steps(recipe, run))[:3] == ["tokenizer", "mixture", "pretrain"]
+    assert list(instructions.steps(load("tiny"), run)) == ["instructions", "splits"]
+
+
 def test_overrides_are_typed() -> None:
     recipe = load("tiny", ["sft.optimizer.learning_rate=1e-5", "ppo.steps=3", "language.languages=[zh]", "seed=7", "sft.seed=9"])
     stages = {stage.name: stage for stage in recipe.training}

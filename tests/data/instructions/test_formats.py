@@ -273,6 +273,16 @@ def test_a_gzip_file_that_was_cut_off_gives_what_it_has(tmp_path: Path) -> None:
     assert reading.rejected[-1].reason == "broken_gzip"
 
 
+def test_formats_may_be_mixed_in_one_file(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, {"input": "a", "target": "b"}, {"instruction": "a", "output": "b"}, "{broken", {"text": HH}, "", {"text": HASHES}, "\0",
+        {"messages": [{"role": "user", "content": "a"}]}, {"prompt": "a", "chosen": "b", "rejected": "c"},
+    )  # fmt: skip
+    reading = read_conversations(path)
+    assert reading.formats == {"alpaca": 1, "belle_pair": 1, "messages": 1, "text": 2}
+    assert [(line.line, line.reason) for line in reading.rejected] == [(3, "broken_json"), (7, "broken_json"), (9, "wrong_kind")]
+
+
 def test_a_named_format_is_not_guessed_around(tmp_path: Path) -> None:
     path = written(tmp_path, {"input": "a", "target": "b"}, {"instruction": "a", "output": "b"})
     assert read_conversations(path, format="belle").reasons() == {"unknown_format": 1}
