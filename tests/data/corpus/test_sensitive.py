@@ -94,10 +94,10 @@ def test_patterns() -> None:
 
 
 def test_thousands_of_terms_are_searched_at_once() -> None:
-    """A text is read once whatever the number of terms: fifty thousand terms are found, and none too many."""
-    terms = Terms(parse_terms("\n".join(f"topic {n % 5}\tterm{n}x" for n in range(50_000))))
+    """A text is read once whatever the number of terms: twenty thousand terms are found, and none too many."""
+    terms = Terms(parse_terms("\n".join(f"topic {n % 5}\tterm{n}x" for n in range(20_000))))
     assert terms.topics == [f"topic_{n}" for n in range(5)]
-    assert terms.count("term1x term77777x Term49999x term5xy")[0] == {"topic_1": 1, "topic_4": 1}
+    assert terms.count("term1x term77777x Term19999x term5xy")[0] == {"topic_1": 1, "topic_4": 1}
 
 
 def test_labels(tmp_path: Path) -> None:
