@@ -83,7 +83,7 @@ def test_a_text_that_holds_the_marks_is_left_out_of_a_transcript(tmp_path: Path,
 said = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30).map(str.strip).filter(bool)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from(sorted(set(CONVERSATION_WRITERS) - {"question"})), st.lists(st.tuples(said, said), min_size=1, max_size=3))
 def test_whatever_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, name: str, pairs: list[tuple[str, str]]) -> None:
     record = conversation(*(text for two in pairs for text in two))
@@ -113,7 +113,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 # ---- big files: one value in memory at a time ----
 
 
-@pytest.mark.parametrize("layout", ["lines", "array", "array in one line", "lmflow", "lmflow in one line"])
+@pytest.mark.parametrize("layout", ["lines", "array in one line", "lmflow"])
 def test_a_big_file_is_streamed(tmp_path: Path, layout: str) -> None:
     count, answer = 400, "x" * 40_000
     values = ('{"messages": [{"role": "user", "content": "' + str(i) + '"}, {"role": "assistant", "content": "' + answer + '"}]}' for i in range(count))
