@@ -148,7 +148,7 @@ def test_pretraining_follows_a_mixture_of_corpus_and_conversations(chain: Chain,
     output = chain.run("mixed", "pretrain", inputs, init="pretrain", steps=None, epochs=1.0)
     found = json.loads((output / "summary.json").read_text())
     assert found["mixture"] == {"stable": {"web": 1000}, "anneal": {"web": 300, "chat": 200}}
-    with pytest.raises(BadInput, match="source:chat|chat"):
+    with pytest.raises(BadInput, match="chat"):
         chain.run(
             "mixed_bad",
             "pretrain",
@@ -254,5 +254,5 @@ def test_rewarming_starts_anew_from_the_minimum() -> None:
     ],
 )
 def test_schedules_that_do_not_fit_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="rewarm_at|more than all|lamb"):
+    with pytest.raises(ValueError, match=r"rewarm_at|more than all|lamb"):
         Optimizer(**wrong)
