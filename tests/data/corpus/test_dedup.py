@@ -141,7 +141,7 @@ def test_no_documents(tmp_path: Path) -> None:
     assert _clusters(tmp_path / "x", documents("one"), [0]) != {}
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.text(alphabet="aAbé中文 .\n…\u00a0Σ", max_size=60), min_size=1, max_size=6))
 def test_signatures_of_many_texts_are_those_of_each(texts: list[str]) -> None:
     config = DedupSettings()

@@ -29,7 +29,7 @@ def datatrove_duplicates(tokens: Sequence[str], size: int) -> int:
     return characters
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(st.sampled_from(["a", "bb", "ccc"]), min_size=1, max_size=60))
 def test_repetition_is_the_slow_way_made_fast(tokens: list[str]) -> None:
     text = " ".join(tokens)
@@ -116,7 +116,7 @@ def test_a_tables_rows_are_no_lines_of_prose() -> None:
     assert measure("| a | b |")["punctuated_lines_share"] == 0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.text(alphabet="ab的。.! \"|…\n<{-", max_size=80), max_size=8))
 def test_a_text_measures_the_same_in_any_company(texts: list[str]) -> None:
     together = measures(texts)
