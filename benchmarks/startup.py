@@ -18,6 +18,7 @@ from typing import Any
 
 from tokenizers import pre_tokenizers, trainers
 
+from benchmarks import peers
 from tasks import jobs, launching
 from tasks.jobs import Limits, deepspeed_command, environment, run_job
 from tasks.launching import Forked
@@ -45,7 +46,7 @@ def main() -> None:
     for way, (first, last) in rows.items():
         print(f"{way:16} {first:18.2f} {last:15.2f}")
     results = {way: {"first_step_seconds": round(a, 2), "end_seconds": round(b, 2)} for way, (a, b) in rows.items()}
-    print(json.dumps(results))
+    print(peers.save("startup", {"ranks": options.ranks, "repeats": options.repeats, "median": results}))
 
 
 def measure(way: str, folder: Path, inputs: dict[str, str], ranks: int) -> tuple[float, float]:
