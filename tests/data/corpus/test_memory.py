@@ -1,0 +1,78 @@
+"""No stage holds the corpus: memory is bounded by a shard or a partition, however many there are."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from data.corpus.url_repeats import KEYS_SCHEMA
+from data.shards import shard_name, write_shard
+from tests.conftest import ROOT
+from tests.data.corpus.helpers import SAMPLES
+
+_PEAK = "print(int(Path('/proc/self/status').read_text().split('VmHWM:', 1)[1].split()[0]) // 1024)\n"  # MiB
+
+
+def peak(program: str, *arguments: str) -> int:
+    """MiB that a process which runs `program` holds at most."""
+    program = f"import sys; from pathlib import Path\n{program}\n{_PEAK}"
+    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return int(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_four_times_the_shards_need_no_more_memory(tmp_path: Path) -> None:
+    """The mapped stages one after the other over 3 and over 12 shards of 100 documents of 50 kB: 45 MB of text more.
+
+    The selection, which sees the whole corpus, works in parts of 128 MiB and would hold as little a corpus as this in one.
+    """
+    words = (SAMPLES / "trusted" / "en.txt").read_text(encoding="utf-8").split()
+    peaks = {}
+    for shards in (3, 12):
+        rng = random.Random(shards)
+        folder = tmp_path / str(shards)
+        folder.mkdir()
+        with (folder / "in.jsonl").open("w") as file:
+            for number in range(100 * shards):
+                text = " ".join(rng.choices(words, k=8500))
+                file.write(json.dumps({"text": text, "url": f"http://a.example/{shards}/{number}"}) + "\n")
+        program = (
+            "import tests.data.corpus.test_pipeline as pipeline\n"
+            "def enough(*given): raise KeyboardInterrupt\n"
+            "pipeline.select = enough\n"
+            "try: pipeline.clean(sys.argv[1] + '/in.jsonl', Path(sys.argv[1]) / 'out', 100)\n"
+            "except KeyboardInterrupt: pass"
+        )
+        peaks[shards] = peak(program, str(folder))
+    print(peaks)
+    assert peaks[12] - peaks[3] < 42, peaks  # MiB
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_repeated_urls_are_found_in_partitions(tmp_path: Path) -> None:
+    """Half a million and two million pages, a quarter of a million in a partition."""
+    peaks = {}
+    for pages in (500_000, 2_000_000):
+        random_ = np.random.default_rng(1)
+        keys = []
+        for number in range(pages // 50_000):
+            columns = [random_.integers(0, 1 << 63, 50_000, dtype=np.uint64) for _ in KEYS_SCHEMA.names[1:]]
+            keys.append(tmp_path / str(pages) / shard_name(number))
+            write_shard(keys[-1], pa.table([pa.array([""] * 50_000), *columns], schema=KEYS_SCHEMA))
+        program = (
+            "from data.corpus.url_repeats import find_repeats; from data.shards import list_shards\n"
+            "find_repeats(list_shards(Path(sys.argv[1])), Path(sys.argv[1]) / 'out', 250_000)"
+        )
+        peaks[pages] = peak(program, str(keys[0].parent))
+    print(peaks)
+    assert peaks[2_000_000] - peaks[500_000] < 30, peaks  # MiB; in one piece they would need some 300 more
