@@ -1,4 +1,4 @@
-"""Runs in datatrove's environment: archives -> kept documents with its own filters; prints one JSON line of what it counted."""
+"""Runs in datatrove's environment: archives -> kept documents with its own filters; prints its statistics as one JSON line."""
 
 from __future__ import annotations
 
@@ -29,11 +29,7 @@ def main(archives: Path, out: Path, workers: int) -> None:
         JsonlWriter(str(out / "documents")),
     ]
     LocalPipelineExecutor(pipeline=pipeline, tasks=workers, workers=workers, logging_dir=str(out / "logs")).run()
-    counted = {}
-    for part in json.loads((out / "logs" / "stats.json").read_text()):
-        stats = {key: value.get("total", value) if isinstance(value, dict) else value for key, value in part["stats"].items()}
-        counted[part["name"]] = {"seconds": part["time_stats"]["total"], **stats}
-    print(json.dumps({"stages": counted}))
+    print(json.dumps({"stages": json.loads((out / "logs" / "stats.json").read_text())}))
 
 
 if __name__ == "__main__":
