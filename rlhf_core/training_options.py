@@ -43,6 +43,11 @@ class Launch(Settings):
         "sdpa", description="Kernel of attention; flash_attention_2 needs its package, a GPU and bf16."
     )
     threads: int | None = Field(None, ge=1, description="CPU threads a rank; null = cores / ranks.")
+    launcher: Literal["auto", "deepspeed"] = Field(
+        "auto",
+        description="auto: on this machine's CPUs ranks are forks of a process that has imported everything (the first step comes "
+        "ten seconds sooner), on GPUs and with a hostfile the `deepspeed` command; deepspeed: always the command.",
+    )
     timeout_seconds: float = Field(86400, gt=0, description="The job is ended when it runs longer.")
     silence_seconds: float = Field(
         1800, gt=0, description="The job is ended when it reports no step for so long."

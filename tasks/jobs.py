@@ -81,9 +81,11 @@ def environment(ranks: int, threads: int | None) -> dict[str, str]:
     return kept
 
 
-def job_command(module: str, job_file: Path, ranks: int, hostfile: str | None) -> list[str] | Forked:
-    """On this machine's CPUs a fork of a launcher that has imported everything, else the `deepspeed` command."""
-    if hostfile or has_gpu():
+def job_command(
+    module: str, job_file: Path, ranks: int, hostfile: str | None = None, launcher: str = "auto"
+) -> list[str] | Forked:
+    """On this machine's CPUs a fork of a launcher that has imported everything, else, or if asked for, the `deepspeed` command."""
+    if launcher == "deepspeed" or hostfile or has_gpu():
         return deepspeed_command(module, job_file, ranks, hostfile)
     return Forked(module, job_file, ranks)
 

@@ -83,7 +83,7 @@ def _launch(
     job_file = draft.work / "job.json"
     job_file.write_text(job.model_dump_json(indent=1), encoding="utf-8")
     ranks = launch.ranks if isinstance(settings, TrainingStage) else 1  # evaluation is one process
-    command = job_command(module, job_file, ranks, launch.hostfile)
+    command = job_command(module, job_file, ranks, launch.hostfile, launch.launcher)
     run_job(
         command,
         output / "job.log",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import psutil
 
 from tests.conftest import ROOT
 
@@ -38,3 +41,15 @@ def table(output: str) -> dict[str, str]:
     """Stage -> made or reused, from the closing table."""
     lines = output[output.rindex("stage  ") :].splitlines()
     return {line.split()[0]: line.split()[-1] for line in lines if line.split()[-1:] in (["made"], ["reused"])}
+
+
+def ranks(work: Path) -> list[psutil.Process]:
+    """Living processes of training jobs that write their log below `work`, whoever launched them."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "rlhf_core." not in " ".join(process.info["cmdline"] or []):
+            continue
+        with contextlib.suppress(psutil.Error):
+            if any(Path(file.path).name == "job.log" and Path(file.path).is_relative_to(work) for file in process.open_files()):
+                found.append(process)
+    return found

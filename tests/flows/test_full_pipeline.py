@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from data.shards import list_shards
 from flows.full_pipeline import main
 from tests.conftest import ROOT
-from tests.flows.person import command, environment, run, table
+from tests.flows.person import command, environment, ranks, run, table
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,10 @@ def test_nothing_changed_is_all_reused_and_a_change_runs_only_what_depends_on_it
 def test_killed_flow_and_killed_rank_are_gone_and_resumed_to_the_same_numbers(
     first: tuple[Path, str], report: dict[str, Any], home: Path, prefect_server: str, tmp_path: Path
 ) -> None:
-    """kill -9 of the flow in the middle of pretraining, then of a rank: the next run ends where an unbroken one does."""
+    """kill -9 of the flow in the middle of pretraining, then of a rank: the next run ends where an unbroken one does.
+
+    The second attempt runs under DeepSpeed's own launcher, the others under forks: it is the same job.
+    """
     store = tmp_path / "store"
     shutil.copytree(first[0], store, ignore=shutil.ignore_patterns("corpus", "pretrain", "sft", "reward*", "ppo", "evaluation", ".work"))
     arguments, surroundings = command(store, "--until", "pretrain"), environment(home, prefect_server)
@@ -115,16 +119,18 @@ def test_killed_flow_and_killed_rank_are_gone_and_resumed_to_the_same_numbers(
     _until_step(store, 5)
     flow.send_signal(signal.SIGKILL)
     flow.wait()
-    _until(lambda: not _ranks(store), "ranks outlive their killed flow")
+    _until(lambda: not ranks(store), "ranks outlive their killed flow")
 
-    flow = subprocess.Popen(arguments, cwd=ROOT, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    by_deepspeed = [*arguments, "--set", "pretrain.launch.launcher=deepspeed"]
+    flow = subprocess.Popen(by_deepspeed, cwd=ROOT, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     _until_step(store, 42)  # further than the killed attempt can have come
-    for rank in _ranks(store):
-        rank.kill()
+    for rank in ranks(store):
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended with the one before
+            rank.kill()
     _, errors = flow.communicate(timeout=300)
     assert flow.returncode == 1
     assert re.search(r"error: the job (ended with exit status|was ended by)", errors), errors[-2000:]
-    assert not _ranks(store)
+    assert not ranks(store)
 
     done = run(store, home, "--until", "pretrain", server=prefect_server)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -139,21 +145,11 @@ def _bytes(corpus: Path) -> list[bytes]:
     return [shard.read_bytes() for shard in list_shards(corpus / "documents")]
 
 
-def _ranks(store: Path) -> list[psutil.Process]:
-    """Living training processes whose job lies in `store`."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        words = " ".join(process.info["cmdline"] or [])
-        if "rlhf_core.train" in words and str(store) in words and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
-
-
 def _until_step(store: Path, step: int) -> None:
     def reached() -> bool:
         for metrics in store.glob(".work/pretrain-*/work/output/metrics.jsonl"):
             lines = [line for line in metrics.read_text().splitlines() if line.endswith("}")]
-            return bool(lines and _ranks(store)) and json.loads(lines[-1])["step"] >= step
+            return bool(lines and ranks(store)) and json.loads(lines[-1])["step"] >= step
         return False
 
     _until(reached, f"pretraining never reached step {step}")

@@ -15,7 +15,7 @@ import pytest
 
 from flows.recipe import load
 from tests.flows import stack as stacks
-from tests.flows.person import FEW_STEPS
+from tests.flows.person import FEW_STEPS, ranks
 from tests.flows.stack import Stack, until
 
 pytestmark = [
@@ -75,15 +75,6 @@ def child(stack: Stack, run: str, flow: str, minutes: float = 10) -> dict[str, A
     return found
 
 
-def ranks(stack: Stack) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        words = " ".join(process.info["cmdline"] or [])
-        if "rlhf_core.train" in words and str(stack.folder) in words and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
-
-
 def step(stack: Stack, stage: str) -> int:
     """The last step that a running job of `stage` has reported."""
     lines = [line for path in stack.folder.glob(f"cache/crawl2chat/*/{stage}-*/work/output/metrics.jsonl") for line in path.read_text().splitlines() if line.endswith("}")]
@@ -119,10 +110,10 @@ def test_cancel_in_the_middle_of_training_leaves_no_rank(stack: Stack) -> None:
     run = create(stack, "full_pipeline/production", recipe=recipe("pretrain.seed=2", "pretrain.steps=2000"))
     training = child(stack, run, "training")
     until(lambda: step(stack, "pretrain") > 3, "pretraining never began", 5 * MINUTES)
-    assert ranks(stack)
+    assert ranks(stack.folder)
     asked = time.monotonic()
     stack.call("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
-    until(lambda: not ranks(stack), "ranks outlive the cancelled run", 60)
+    until(lambda: not ranks(stack.folder), "ranks outlive the cancelled run", 60)
     print(f"cancel to the last rank gone: {time.monotonic() - asked:.1f} s")
     assert ended(stack, run, 3)["type"] == "CANCELLED"
     assert ended(stack, training["id"], 3)["type"] == "CANCELLED"
@@ -132,10 +123,10 @@ def test_killed_rank_fails_the_run_with_its_reason(stack: Stack) -> None:
     run = create(stack, "full_pipeline/production", recipe=recipe("pretrain.seed=3", "pretrain.steps=2000"))
     child(stack, run, "training")
     until(lambda: step(stack, "pretrain") > 3, "pretraining never began", 5 * MINUTES)
-    ranks(stack)[-1].kill()
+    ranks(stack.folder)[-1].kill()
     failed = ended(stack, run, 5)
     assert failed["type"] == "FAILED" and "training" in failed["message"] and "the job" in failed["message"]
-    assert not ranks(stack)
+    assert not ranks(stack.folder)
 
 
 def test_killed_worker_is_noticed_and_its_training_goes_on(stack: Stack) -> None:
