@@ -138,7 +138,7 @@ def one_trial(recipe: Recipe, run: Run, search: Search, asked: Any) -> float:
 
     with show.watching(watch):
         made = crawl_to_model(recipe, run, until=stage if stage in trained else None)
-        found = _own_figure(made, run, stage, figure) if stage in trained else None
+        found = _own_figure(made, stage, figure) if stage in trained else None
         if found is None and stage in trained:
             made = crawl_to_model(recipe, run, until=None)
     if found is None:
@@ -149,7 +149,7 @@ def one_trial(recipe: Recipe, run: Run, search: Search, asked: Any) -> float:
     return found
 
 
-def _own_figure(made: Mapping[str, Made], run: Run, stage: str, figure: str) -> float | None:
+def _own_figure(made: Mapping[str, Made], stage: str, figure: str) -> float | None:
     """A figure of the stage's own summary."""
     value = made[stage].metrics.get(figure)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -126,7 +126,7 @@ def _start(command: list[str], log: Path, env: dict[str, str]) -> Process:
     with log.open("ab") as stream:
         return subprocess.Popen(
             command, stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, process_group=0,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
 
 
@@ -198,7 +198,8 @@ def _names_exception(line: str) -> bool:
     return head.endswith(("Error", "Exception", "Interrupt")) and " " not in head
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """For preexec_fn: the kernel ends this process when the thread that started it dies."""
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx
 
-from tasks.jobs import _die_with_parent, environment, explain
+from tasks.jobs import die_with_parent, environment, explain
 
 START_SECONDS = 600.0  # to load the model; a large one takes minutes
 GRACE_SECONDS = 5.0
@@ -62,7 +62,7 @@ def served(model: str, log: Path) -> Iterator[Served]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, process_group=0, preexec_fn=_die_with_parent,
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, process_group=0, preexec_fn=die_with_parent,
             env={**environment(1, None), "HF_HUB_OFFLINE": "1"},
         )  # fmt: skip
     try:
