@@ -127,7 +127,7 @@ def trl(folder: Path, name: str, steps: int, seed: int, dtype: str) -> dict[str,
 
 def prepare(folder: Path, name: str) -> None:
     """policy/, reward/, data/{train,eval}.jsonl and prompts.json (the same prompts as token ids)."""
-    from rlhf_core.chat import load_chat
+    from rlhf_core.chat_template import load_chat
 
     words = VOCABULARY[name] - len(SPECIAL_TOKENS)
     vocabulary = {token: i for i, token in enumerate([*SPECIAL_TOKENS, *(f"w{i}" for i in range(words))])}

@@ -75,7 +75,7 @@ def prepare(folder: Path) -> dict[str, str]:
     """A tokenizer, a model and conversations; the inputs of an SFT job."""
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from rlhf_core.chat import load_chat
+    from rlhf_core.chat_template import load_chat
     from rlhf_core.models import fresh_policy
     from rlhf_core.settings import FreshModel
     from rlhf_core.vocabulary import SPECIAL_TOKENS, new_tokenizer, save_tokenizer

@@ -60,7 +60,7 @@ def main(kind: str, description: str | None) -> None:
 def prepare(folder: Path, kind: str, model: dict[str, Any]) -> None:
     """model/ (untrained), data/{train,eval}.jsonl for ours, tokens.json with the same tokens for TRL."""
     os.environ.update(HF_HUB_OFFLINE="1", **ENVIRONMENT)
-    from rlhf_core.chat import load_chat
+    from rlhf_core.chat_template import load_chat
     from rlhf_core.models import fresh_policy
     from rlhf_core.records import Record, Turn
     from rlhf_core.settings import FreshModel, TokenizerSettings

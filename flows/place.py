@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from types import ModuleType
 from typing import Any
 
@@ -38,7 +39,8 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
     """
     name = part.__name__.rsplit(".", 1)[-1]
     if name not in run.deployments:
-        pipeline = part.pipeline.with_options(task_runner=local.task_runner(recipe.runner, name))
+        pipeline = copy(part.pipeline)  # not with_options, which works half a second on the form of the same parameters
+        pipeline.task_runner = local.task_runner(recipe.runner, name)
         return dict(pipeline(recipe, run, dict(made), until))
     parameters = {
         "recipe": recipe.model_dump(mode="json"),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlhf_core.chat import Tokens
+from rlhf_core.chat_template import Tokens
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from rlhf_core.chat import Chat, Tokens
+from rlhf_core.chat_template import Chat, Tokens
 from rlhf_core.errors import BadInput
 from rlhf_core.records import read_records
 

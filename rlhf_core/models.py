@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlhf_core.chat import Chat
+from rlhf_core.chat_template import Chat
 from rlhf_core.errors import BadInput
 from rlhf_core.settings import FreshModel
 

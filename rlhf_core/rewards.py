@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rlhf_core.batches import TokenBatch, pad_right
-from rlhf_core.chat import Chat, Tokens, load_chat
+from rlhf_core.chat_template import Chat, Tokens, load_chat
 from rlhf_core.errors import BadInput
 from rlhf_core.models import DTYPES, ScalarModel, load_scalar, score_at
 from rlhf_core.options import RewardSource

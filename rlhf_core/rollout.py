@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rlhf_core.batches import PromptBatch, TokenBatch, pad_left, pad_right
-from rlhf_core.chat import Chat, Tokens
+from rlhf_core.chat_template import Chat, Tokens
 from rlhf_core.decoding import make_decoder
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_core.chat import Chat
+from rlhf_core.chat_template import Chat
 from rlhf_core.engine import Ranks
 from rlhf_core.inputs import Inputs
 from rlhf_core.options import PatternPenalty, RewardOptions

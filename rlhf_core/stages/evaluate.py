@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from rlhf_core.chat import Chat, load_chat
+from rlhf_core.chat_template import Chat, load_chat
 from rlhf_core.errors import BadInput
 from rlhf_core.inputs import Inputs
 from rlhf_core.losses import kl_estimate, token_logprobs

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rlhf_core.batches import Order, TokenBatch
-from rlhf_core.chat import Chat, load_chat
+from rlhf_core.chat_template import Chat, load_chat
 from rlhf_core.engine import Engine, Ranks
 from rlhf_core.errors import BadInput
 from rlhf_core.inputs import Inputs, check_length

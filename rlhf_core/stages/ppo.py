@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rlhf_core.batches import TokenBatch
-from rlhf_core.chat import Chat
+from rlhf_core.chat_template import Chat
 from rlhf_core.engine import Engine, Ranks
 from rlhf_core.inputs import Inputs
 from rlhf_core.losses import gae, kl_estimate, shaped_rewards, whiten

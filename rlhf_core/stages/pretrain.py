@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlhf_core.batches import InOrder, TokenBatch, pad_right
-from rlhf_core.chat import Chat, load_chat
+from rlhf_core.chat_template import Chat, load_chat
 from rlhf_core.corpus import Document, held_out, pack, read_documents, windows
 from rlhf_core.engine import Ranks
 from rlhf_core.inputs import Inputs, check_length, portion

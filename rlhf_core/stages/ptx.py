@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rlhf_core.batches import Order
-from rlhf_core.chat import Chat
+from rlhf_core.chat_template import Chat
 from rlhf_core.corpus import pack, read_documents
 from rlhf_core.losses import token_logprobs
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf_core.batches import micro_slices, pad_right
-from rlhf_core.chat import Tokens
+from rlhf_core.chat_template import Tokens
 from rlhf_core.engine import Ranks
 from rlhf_core.inputs import Inputs
 from rlhf_core.losses import logprobs_and_entropy

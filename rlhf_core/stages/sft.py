@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlhf_core.batches import Order, pad_right
-from rlhf_core.chat import Chat, Tokens, load_chat
+from rlhf_core.chat_template import Chat, Tokens, load_chat
 from rlhf_core.engine import Ranks
 from rlhf_core.inputs import Inputs, check_length, portion
 from rlhf_core.models import load_policy

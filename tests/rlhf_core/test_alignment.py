@@ -127,7 +127,7 @@ def test_a_tokenizer_whose_pad_is_its_end_learns_to_stop(chain: Chain, tmp_path:
     """A policy that was made never to stop is paid for answers that end."""
     import shutil
 
-    from rlhf_core.chat import load_chat
+    from rlhf_core.chat_template import load_chat
 
     start = tmp_path / "model"
     shutil.copytree(chain.world / "sft" / "model", start)
@@ -223,7 +223,7 @@ def test_dpo_from_own_samples_takes_the_best_and_the_worst(chain: Chain) -> None
 
 
 def test_several_rewards_are_normalised_apart_and_combined(chain: Chain) -> None:
-    from rlhf_core.chat import load_chat
+    from rlhf_core.chat_template import load_chat
     from rlhf_core.engine import start
     from rlhf_core.inputs import Inputs
     from rlhf_core.options import RewardOptions
@@ -263,7 +263,7 @@ def test_rewards_that_cannot_be_used_are_named(chain: Chain) -> None:
 
 def test_reward_model_margins_pooling_and_normalisation(chain: Chain) -> None:
     """The best answers of the training rankings average 0 for whoever reads the scores; the mean pools the answer."""
-    from rlhf_core.chat import load_chat
+    from rlhf_core.chat_template import load_chat
     from rlhf_core.options import RewardSource
     from rlhf_core.records import read_records
     from rlhf_core.rewards import load_scorer
@@ -285,7 +285,7 @@ def test_any_classifier_of_hugging_face_scores(chain: Chain, tmp_path: Path) -> 
     """A BERT with three labels: the log-odds of the one that is asked for; without a label it is refused."""
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-    from rlhf_core.chat import load_chat
+    from rlhf_core.chat_template import load_chat
     from rlhf_core.options import RewardSource
     from rlhf_core.records import Record, Turn
     from rlhf_core.rewards import TextClassifier, load_scorer

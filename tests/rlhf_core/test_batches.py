@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlhf_core.batches import Order, micro_slices, pad_left, pad_right, share, total_steps
-from rlhf_core.chat import Tokens
+from rlhf_core.chat_template import Tokens
 
 
 def test_right_padding_never_counts() -> None:

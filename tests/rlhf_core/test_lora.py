@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rlhf_core.chat import load_chat
+from rlhf_core.chat_template import load_chat
 from rlhf_core.engine import parameter_groups
 from rlhf_core.errors import BadInput
 from rlhf_core.lora import adapters_off, add_lora, lora_layers, merged

@@ -30,7 +30,7 @@ def test_parameters_by_hand() -> None:
 
 @pytest.mark.parametrize(("tied", "kv_heads"), [(True, 2), (False, 4)])
 def test_parameters_of_a_real_model(chain: Chain, tied: bool, kv_heads: int) -> None:
-    from rlhf_core.chat import load_chat
+    from rlhf_core.chat_template import load_chat
     from rlhf_core.lora import add_lora
     from rlhf_core.models import fresh_policy
 

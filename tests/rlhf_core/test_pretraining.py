@@ -14,7 +14,7 @@ import torch
 from transformers import AutoTokenizer
 
 from rlhf_core.batches import Order
-from rlhf_core.chat import load_chat
+from rlhf_core.chat_template import load_chat
 from rlhf_core.corpus import Document, read_documents
 from rlhf_core.errors import BadInput
 from rlhf_core.mixture import mix, read_plan

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_core.chat import Chat, load_chat
+from rlhf_core.chat_template import Chat, load_chat
 from rlhf_core.decoding import CacheDecoder, LlamaDecoder, OptDecoder, make_decoder
 from rlhf_core.losses import token_logprobs
 from rlhf_core.models import PolicyModel, fresh_policy, selected_labels

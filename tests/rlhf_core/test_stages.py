@@ -46,7 +46,7 @@ def test_transformers_opens_every_model_without_this_project(chain: Chain) -> No
 
 def test_transformers_reads_the_same_score_at_the_last_real_token(chain: Chain) -> None:
     from rlhf_core.batches import pad_right
-    from rlhf_core.chat import Tokens, load_chat
+    from rlhf_core.chat_template import Tokens, load_chat
     from rlhf_core.models import load_scalar, score_at
 
     source = str(chain.world / "reward" / "model")
@@ -76,7 +76,7 @@ def test_pairs_that_are_equal_after_cutting_are_dropped_and_counted(chain: Chain
     ]
     toy.write_lines(tmp_path / "train.jsonl", lines)
     toy.write_lines(tmp_path / "eval.jsonl", [])
-    from rlhf_core.chat import load_chat
+    from rlhf_core.chat_template import load_chat
     from rlhf_core.settings import RewardStage
     from rlhf_core.stages.reward import read_rankings
 

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from rlhf_core.chat import Chat, load_chat
+from rlhf_core.chat_template import Chat, load_chat
 from rlhf_core.errors import BadInput
 from rlhf_core.records import Record, Turn
 
