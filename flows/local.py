@@ -7,14 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-    temporary_settings,
-)
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from flows import temporary_server
 from flows.recipe import Runner
 
 
@@ -56,20 +52,11 @@ def _ray(runner: Runner) -> Any:
 
 @contextmanager
 def local_run() -> Iterator[None]:
-    """Without heartbeats, which cost every flow a second at its end and tell nobody anything without a server that stays.
-
-    On a fresh machine the server's first start migrates an empty database and compiles its modules; Prefect's own 20 seconds
-    were not enough for that on two busy cores.
-    """
-    local = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180}
-    with temporary_settings(local):
+    """The configured Prefect server, or one for this run alone. Without heartbeats, which cost every flow a second at its end
+    and tell nobody anything without a server that stays."""
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         if PREFECT_API_URL.value():
             yield
             return
-        # Started here, not at the first call: so the workers of a pool know it, and none starts a server of its own.
-        from prefect.server.api.server import SubprocessASGIServer
-
-        server = SubprocessASGIServer()
-        server.start()
-        with temporary_settings({PREFECT_API_URL: server.api_url}):
+        with temporary_settings({PREFECT_API_URL: temporary_server.start()}):
             yield

@@ -1,0 +1,40 @@
+"""The server of one run: it answers while its owner lives, and is gone when the owner is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from flows import temporary_server
+
+OWNER = "import sys; from flows import temporary_server as t; print(t.start(), flush=True); sys.stdin.read()"
+
+
+def test_a_killed_owner_leaves_no_server(home: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {"PREFECT_HOME": str(home)}
+    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    assert owner.stdout
+    url = owner.stdout.readline().strip()
+    assert httpx.get(f"{url}/health").json() is True
+    (server,) = psutil.Process(owner.pid).children()
+    owner.send_signal(signal.SIGKILL)
+    owner.wait(30)
+    deadline = time.monotonic() + 15
+    while server.is_running() and server.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        time.sleep(0.1)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/health")
+
+
+def test_one_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match=r"temporary Prefect server did not start.*PREFECT_API_URL"):
+        temporary_server.start()
