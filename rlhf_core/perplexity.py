@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,49 +104,25 @@ class Scorer:
         self.length = min(job.settings.max_tokens, positions - 1)
 
     def bits_per_character(self, texts: list[str], report: Callable[[float], None] = lambda done: None) -> list[float | None]:
-        """-log2 p(text) / characters of each text's first `max_tokens` tokens, to 4 digits; None for an empty text.
+        """-log2 p(text) / characters of each text's first `max_tokens` tokens, to 4 digits; None for an empty text."""
+        from rlhf_core.chat_template import Tokens
+        from rlhf_core.likelihood import nats
 
-        Texts are batched by length; padding changes nothing, since the model reads from left to right.
-        """
         encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        found: list[float | None] = [None] * len(texts)
+        rows = [Tokens([self.start, *ids[: self.length]], [False] + [True] * min(len(ids), self.length)) for ids in encoded]
         done = 0
-        for rows in batches([min(len(ids), self.length) for ids in encoded], self.settings.batch_tokens):
-            nats = self._nats([encoded[row][: self.length] for row in rows])
-            for row, total in zip(rows, nats, strict=True):
-                whole = len(encoded[row]) <= self.length
-                characters = len(texts[row]) if whole else len(self.tokenizer.decode(encoded[row][: self.length]))
-                found[row] = round(total / math.log(2) / max(characters, 1), 4)
-            done += len(rows)
+
+        def scored(count: int) -> None:
+            nonlocal done
+            done += count
             report(min(done / len(texts), 0.999))
+
+        found: list[float | None] = []
+        totals = nats(self.model, rows, self.settings.batch_tokens, self.device, scored)
+        for text, ids, total in zip(texts, encoded, totals, strict=True):
+            read = text if len(ids) <= self.length else self.tokenizer.decode(ids[: self.length])
+            found.append(round(total / math.log(2) / max(len(read), 1), 4) if ids else None)
         return found
-
-    def _nats(self, examples: list[list[int]]) -> list[float]:
-        """-ln p of each example after the start token."""
-        import torch
-        import torch.nn.functional as F
-
-        width = max(map(len, examples)) + 1
-        ids = torch.full((len(examples), width), self.start, dtype=torch.long)
-        real = torch.zeros(len(examples), width, dtype=torch.bool)
-        for row, example in enumerate(examples):
-            ids[row, 1 : len(example) + 1] = torch.tensor(example)
-            real[row, : len(example)] = True  # the positions that predict a token of the example
-        labels = ids[:, 1:][real[:, :-1]].to(self.device)
-        with torch.inference_mode():
-            logits = self.model(ids.to(self.device), real.to(self.device))
-            each = F.cross_entropy(logits.float(), labels, reduction="none").double().cpu()
-        return [float(part.sum()) for part in torch.split(each, real.sum(dim=1).tolist())]
-
-
-def batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Rows with at least one token, longest first, so many at once that with padding they have `batch_tokens` at most, or one."""
-    order = sorted((row for row, length in enumerate(lengths) if length), key=lambda row: (-lengths[row], row))
-    at = 0
-    while at < len(order):
-        count = max(1, batch_tokens // (lengths[order[at]] + 1))
-        yield order[at : at + count]
-        at += count
 
 
 if __name__ == "__main__":

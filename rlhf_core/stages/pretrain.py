@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_core.batches import InOrder, TokenBatch, pad_right
+from rlhf_core.batches import InOrder, pad_right
 from rlhf_core.chat_template import Chat, load_chat
 from rlhf_core.corpus import Document, held_out, pack, read_documents, windows
 from rlhf_core.engine import Ranks
 from rlhf_core.inputs import Inputs, check_length, portion
-from rlhf_core.losses import token_logprobs
+from rlhf_core.likelihood import nll, row_nats
 from rlhf_core.mixture import mix, read_plan
-from rlhf_core.models import PolicyModel, fresh_policy, load_policy, selected_labels, train_new_rows
+from rlhf_core.models import PolicyModel, fresh_policy, load_policy, train_new_rows
 from rlhf_core.settings import PretrainStage
 from rlhf_core.stages.supervised import Supervised
 
@@ -86,7 +86,7 @@ class Pretrain(Supervised):
             rows = own[index] if index < len(own) else batches[0]
             batch = pad_right([tokens for _, tokens in rows], self.chat.pad_id).to(self.ranks.device)
             with torch.no_grad():
-                losses = _per_row(self.engine, batch)
+                losses = row_nats(self.engine, batch)
             for (lang, tokens), loss in zip(rows if index < len(own) else [], losses, strict=False):
                 sums[f"nll {lang}"] += loss
                 sums[f"tokens {lang}"] += sum(tokens.mask)
@@ -131,20 +131,6 @@ def _model(settings: PretrainStage, inputs: Inputs) -> tuple[Chat, PolicyModel]:
 def _source(inputs: Inputs, name: str) -> Path:
     role = f"source:{name}"
     return inputs.folder(role) if inputs.has(role) else inputs.folder("data") / "sources" / name
-
-
-def _per_row(policy: Any, batch: TokenBatch) -> list[float]:
-    """Summed negative log-likelihood of each row, in nats."""
-    dense = torch.zeros(batch.input_ids.shape, dtype=torch.float64, device=batch.input_ids.device)
-    dense[batch.response_mask] = nll(policy, batch.input_ids, batch.response_mask).double()
-    sums: list[float] = dense.sum(dim=1).tolist()
-    return sums
-
-
-def nll(policy: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
-    """Negative log-likelihood in nats of every token that counts, row by row: (N,)."""
-    select, labels = selected_labels(input_ids, mask)
-    return -token_logprobs(policy(input_ids, select), labels)
 
 
 def _figures(totals: dict[str, float], langs: list[str], suffix: str) -> dict[str, float]:

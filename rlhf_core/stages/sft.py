@@ -12,10 +12,10 @@ from rlhf_core.batches import Order, pad_right
 from rlhf_core.chat_template import Chat, Tokens, load_chat
 from rlhf_core.engine import Ranks
 from rlhf_core.inputs import Inputs, check_length, portion
+from rlhf_core.likelihood import nll
 from rlhf_core.models import load_policy
 from rlhf_core.records import read_records
 from rlhf_core.settings import SftStage
-from rlhf_core.stages.pretrain import nll
 from rlhf_core.stages.supervised import Supervised
 
 _EVAL_ROWS = 32

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlhf_core.errors import BadInput
-from rlhf_core.perplexity import Scorer, batches, score
+from rlhf_core.likelihood import batches
+from rlhf_core.perplexity import Scorer, score
 from rlhf_core.settings import ScoringJob, ScoringSettings
 
 TEXTS = ["the cat", "a", "", "the cat sat on the mat and was happy", "狐狸跳过了河", "the cat sat"]
@@ -73,8 +74,8 @@ def test_long_texts_are_scored_from_their_beginning(model: Path, tmp_path: Path)
 
 
 def test_batches_bound_what_is_scored_at_once() -> None:
-    found = list(batches([3, 0, 9, 3, 200, 1], 20))
-    assert found == [[4], [2, 0], [3, 5]]  # with their starts 201, 2 x 10 and 2 x 4 tokens; the empty text is in none
+    found = list(batches([4, 1, 10, 4, 201, 2], 20))
+    assert found == [[4], [2, 0], [3, 5]]  # 201, 2 x 10 and 2 x 4 tokens; a start alone is in none
 
 
 def test_job_leaves_a_label_shard_for_each_shard_and_goes_on_where_it_was(model: Path, tmp_path: Path) -> None:
