@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from flows.recipe import RECIPES, Recipe, RecipeError, load
+from flows.recipe import Recipe
+from flows.recipe_errors import RecipeError
+from flows.recipe_file import RECIPES, load
 from tasks.stage import Run
 
 HELP = """\

@@ -20,7 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flows import command_line, local, place
 from flows.full_pipeline import crawl_to_model, stage_names
-from flows.recipe import Recipe, RecipeError, changed
+from flows.recipe import Recipe
+from flows.recipe_errors import RecipeError
+from flows.recipe_file import changed
 from tasks import charts, publishing, show
 from tasks.artifacts import Store
 from tasks.stage import Made, Run

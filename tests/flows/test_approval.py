@@ -7,7 +7,8 @@ import io
 import pytest
 
 from flows import approval
-from flows.recipe import RecipeError, load
+from flows.recipe_errors import RecipeError
+from flows.recipe_file import load
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.corpus import steps
-from flows.recipe import RecipeError, load
+from flows.recipe_errors import RecipeError
+from flows.recipe_file import load
 from tasks.stage import Run
 
 RUN = Run(store="nowhere")

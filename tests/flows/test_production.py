@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.recipe import load
+from flows.recipe_file import load
 from tests.flows import stack as stacks
 from tests.flows.person import FEW_STEPS, ranks
 from tests.flows.stack import Stack, until

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.recipe import RECIPES, load
+from flows.recipe_file import RECIPES, load
 from tasks.jobs import JobFailed, Limits, deepspeed_command, environment, run_job
 from tasks.launching import Forked
 from tests.rlhf_core import toy

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.recipe import RECIPES, RecipeError, load
+from flows.recipe_errors import RecipeError
+from flows.recipe_file import RECIPES, load
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))

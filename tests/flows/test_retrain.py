@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.recipe import load
+from flows.recipe_file import load
 from flows.retrain import NOTHING_NEW, crawl_files, retrain
 from tasks.stage import Run
 
