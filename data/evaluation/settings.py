@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from data.instructions.settings import TeacherSettings
-from data.settings import WHERE
+from data.settings import FILE, WHERE
 
 JudgeName = Literal["rule", "reward", "teacher"]
 Criterion = Literal["instruction", "correctness", "tone"]
@@ -33,7 +33,7 @@ class JudgementSettings(TeacherSettings):
         8, ge=1, json_schema_extra=WHERE, description="A teacher that fails so many times in a row is asked no more; what is left is counted as not_asked."
     )
     completions: str | None = Field(
-        None, json_schema_extra={"file": True}, description="Recorded verdicts: a verdicts.jsonl of an earlier judgement, looked up by what is asked; null = none."
+        None, json_schema_extra=FILE, description="Recorded verdicts: a verdicts.jsonl of an earlier judgement, looked up by what is asked; null = none."
     )
     max_tokens: int = Field(64, ge=1, description="Tokens of one verdict at most; more for a teacher that thinks aloud.")
     temperature: float = Field(0.0, ge=0, le=2, description="Sampling temperature of the teacher: a judge is asked for its best guess.")
