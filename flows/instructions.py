@@ -8,7 +8,14 @@ from prefect import flow
 
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
-from tasks.instructions import judge_responses, split, write_about_topics, write_instructions
+from tasks.instructions import (
+    judge_responses,
+    sample_responses,
+    split,
+    write_about_topics,
+    write_instructions,
+)
+from tasks.scoring import score_answers
 from tasks.stage import Made, Run
 
 
@@ -18,13 +25,16 @@ def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None 
 
 
 def steps(recipe: Recipe, run: Run) -> Steps:
-    """`domain` and `judged` are there where the recipe gives them their input."""
+    """`domain` and `judged` are there where the recipe gives them their input; what judges is a teacher or a reward model."""
     table: dict[str, Any] = {"instructions": lambda made: write_instructions(run, recipe.seed_tasks, recipe.self_instruct)}
     if recipe.domain_questions:
         table["domain"] = lambda made: write_about_topics(run, recipe.domain_questions, recipe.domain)
     if recipe.judged_prompts:
-        table["judged"] = lambda made: judge_responses(run, recipe.judged_prompts, recipe.judged)
-    sources = tuple(table)
+        table["sampled"] = lambda made: sample_responses(run, recipe.judged_prompts, recipe.sampled)
+        if recipe.answer_scoring.model:
+            table["answer_scores"] = lambda made: score_answers(run, made["sampled"], recipe.answer_scoring)
+        table["judged"] = lambda made: judge_responses(run, made["sampled"], made.get("answer_scores"), recipe.judged)
+    sources = tuple(name for name in table if name in ("instructions", "domain", "judged"))
     table["splits"] = lambda made: split(
         run, {name: made[name] for name in sources}, recipe.preferences, recipe.questions, recipe.splits
     )

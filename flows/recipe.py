@@ -8,7 +8,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from data.instructions.settings import JudgeSettings, SelfInstructSettings, SplitSettings, TopicSettings
+from data.instructions.settings import (
+    JudgeSettings,
+    SampleSettings,
+    SelfInstructSettings,
+    SplitSettings,
+    TopicSettings,
+)
 from data.mixtures.settings import MixtureSettings
 from data.settings import (
     CardSettings,
@@ -26,6 +32,7 @@ from data.settings import (
     UrlSettings,
 )
 from rlhf_core.settings import (
+    AnswerScoringSettings,
     AnyStage,
     EvaluationSettings,
     PretrainStage,
@@ -100,6 +107,8 @@ class Recipe(BaseModel):
     tokenizer: TokenizerSettings = TokenizerSettings()
     self_instruct: SelfInstructSettings = SelfInstructSettings()
     domain: TopicSettings = TopicSettings()
+    sampled: SampleSettings = SampleSettings()
+    answer_scoring: AnswerScoringSettings = AnswerScoringSettings()
     judged: JudgeSettings = JudgeSettings()
     splits: SplitSettings = SplitSettings()
     mixture: MixtureSettings | None = Field(None, description="Sources and phases that a pretraining stage with data: mixture follows.")
@@ -120,10 +129,13 @@ class Recipe(BaseModel):
     def _teachers_are_named(self) -> Recipe:
         if self.domain_questions and not (self.domain.is_live or self.domain.completions):
             raise ValueError("domain: give teacher_url with teacher_model, teacher_local, or completions")
-        if self.judged_prompts and not (self.judged.is_live or self.judged.completions):
-            raise ValueError("judged: give teacher_url with teacher_model, teacher_local, or completions")
-        if self.judged_prompts and not (self.judged.policy_local or (self.judged.policy_url and self.judged.policy_model)):
-            raise ValueError("judged: give policy_url with policy_model, or policy_local: the model whose answers are judged")
+        if self.judged_prompts and not (self.sampled.is_live or self.sampled.completions):
+            raise ValueError("sampled: give teacher_url with teacher_model, teacher_local, or completions: the model whose responses are judged")
+        if self.judged_prompts and bool(self.answer_scoring.model) == (self.judged.is_live or bool(self.judged.completions)):
+            raise ValueError(
+                "judged: give either a judge (teacher_url with teacher_model, teacher_local, or completions) or a reward model "
+                "(answer_scoring.model)"
+            )
         return self
 
     @model_validator(mode="after")

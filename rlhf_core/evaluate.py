@@ -5,7 +5,6 @@ Leaves evaluation.json and samples.jsonl in the job's `output`. Exit status as i
 
 from __future__ import annotations
 
-import os
 import sys
 
 from rlhf_core.errors import BadInput
@@ -20,16 +19,11 @@ def main() -> int:
 def evaluate(job: Job) -> None:
     if not isinstance(job.stage, EvaluationSettings):
         raise BadInput("this job trains: run it with python -m rlhf_core.train")
-    import torch
-
-    from rlhf_core.models import quiet_libraries
+    from rlhf_core.models import quiet_libraries, take_device
     from rlhf_core.stages import evaluate as stage
 
     quiet_libraries()
-    cuda = torch.cuda.is_available()
-    if not cuda:
-        torch.set_num_threads(job.stage.launch.threads or len(os.sched_getaffinity(0)))
-    stage.run(job, job.stage, torch.device("cuda" if cuda else "cpu"))
+    stage.run(job, job.stage, take_device(job.stage.launch.threads))
 
 
 if __name__ == "__main__":

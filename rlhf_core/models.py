@@ -258,6 +258,14 @@ def _save(model: Any, folder: Path, chat: Chat, state: dict[str, Tensor] | None)
 
 
 def quiet_libraries() -> None:
+def take_device(threads: int | None) -> torch.device:
+    """Where a job of one process computes: the GPU, or `threads` (null = all cores) of the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    return torch.device("cpu")
+
+
     """Offline where the caller says so, and no progress bars in a job's log."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

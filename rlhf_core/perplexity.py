@@ -28,15 +28,10 @@ def main() -> int:
 
 
 def score(job: ScoringJob) -> None:
-    import torch
-
-    from rlhf_core.models import quiet_libraries
+    from rlhf_core.models import quiet_libraries, take_device
 
     quiet_libraries()
-    settings = job.settings
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        torch.set_num_threads(settings.launch.threads or len(os.sched_getaffinity(0)))
+    device = take_device(job.settings.launch.threads)
     shards = sorted(Path(job.documents).glob("part-*.parquet"))
     if not shards:
         raise BadInput(f"no documents part-*.parquet in {job.documents}")

@@ -73,11 +73,12 @@ def parse_record(line: str) -> Record:
 
 
 def read_records(path: Path) -> list[Record]:
+    """All of `iterate_records`."""
+    return list(iterate_records(path))
+
+
+def iterate_records(path: Path) -> Iterator[Record]:
     """Every record of a JSON-lines file; BadInput names file and line of the first that cannot be read."""
-    return list(_records(path))
-
-
-def _records(path: Path) -> Iterator[Record]:
     if not path.is_file():
         raise BadInput(f"no such file: {path}")
     with path.open(encoding="utf-8") as file:

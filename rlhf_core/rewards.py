@@ -25,10 +25,14 @@ RewardFunction = Callable[[list[Record], list[str]], Sequence[float]]
 
 
 class Scorer(ABC):
-    """A frozen judge of answers to prompts."""
+    """A frozen judge of answers to prompts. Without the policy's chat it scores texts, not rollouts."""
 
-    def __init__(self, policy_chat: Chat, device: torch.device) -> None:
+    def __init__(self, policy_chat: Chat | None, device: torch.device) -> None:
         self.policy_chat, self.device = policy_chat, device
+
+    def fits(self, prompts: list[Record], texts: list[str]) -> list[bool]:
+        """Which answers can be scored whole."""
+        return [True] * len(texts)
 
     @abstractmethod
     def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
@@ -36,6 +40,7 @@ class Scorer(ABC):
 
     def score_rollout(self, rollout: Rollout, prompts: list[Record]) -> Tensor:
         """Scores (B,) float32 of the answers of a rollout."""
+        assert self.policy_chat is not None
         texts = [self.policy_chat.decode(ids) for ids in rollout.responses()]
         return self.score_texts(prompts, texts, rollout.finished.tolist())
 
@@ -47,10 +52,10 @@ class RewardModel(Scorer):
     taken off every score (both written by the reward stage).
     """
 
-    def __init__(self, model: ScalarModel, chat: Chat, policy_chat: Chat, device: torch.device) -> None:
+    def __init__(self, model: ScalarModel, chat: Chat, policy_chat: Chat | None, device: torch.device) -> None:
         super().__init__(policy_chat, device)
         self.model, self.chat = model.to(device).eval().requires_grad_(False), chat
-        self.same_vocabulary = _same(chat, policy_chat)
+        self.same_vocabulary = policy_chat is not None and _same(chat, policy_chat)
         self.pooling = getattr(model.model.config, "score_pooling", "last")
         self.shift = float(getattr(model.model.config, "score_shift", 0.0))
 
@@ -65,8 +70,14 @@ class RewardModel(Scorer):
 
     def score_rollout(self, rollout: Rollout, prompts: list[Record]) -> Tensor:
         if self.same_vocabulary:
-            return self.score(rollout.sequences(self.policy_chat.pad_id))
+            return self.score(rollout.sequences(self.chat.pad_id))
         return super().score_rollout(rollout, prompts)
+
+    def fits(self, prompts: list[Record], texts: list[str]) -> list[bool]:
+        """Whether prompt and answer lie within the model's positions."""
+        positions = getattr(self.model.model.config, "max_position_embeddings", None)
+        rows = zip(self.chat.prompts(prompts), self.chat.answers(texts), strict=True)
+        return [positions is None or len(prompt) + len(answer) <= positions for prompt, answer in rows]
 
     def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
         """An answer that did not end is scored without its end token."""
@@ -99,7 +110,7 @@ class TextClassifier(Scorer):
     The score is the only label's logit, or, where there are several, the log-odds of the one that is asked for.
     """
 
-    def __init__(self, source: str, policy_chat: Chat, device: torch.device, label: int | None) -> None:
+    def __init__(self, source: str, policy_chat: Chat | None, device: torch.device, label: int | None) -> None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         super().__init__(policy_chat, device)
@@ -140,7 +151,7 @@ class TextClassifier(Scorer):
 class FunctionReward(Scorer):
     """A Python function `module:function` of prompts and answers."""
 
-    def __init__(self, name: str, policy_chat: Chat, device: torch.device) -> None:
+    def __init__(self, name: str, policy_chat: Chat | None, device: torch.device) -> None:
         super().__init__(policy_chat, device)
         self.name, self.function = name, _imported(name)
 
@@ -169,7 +180,7 @@ def _imported(name: str) -> RewardFunction:
 
 
 def load_scorer(
-    source: RewardSource, model: str | None, policy_chat: Chat, device: torch.device, precision: str
+    source: RewardSource, model: str | None, policy_chat: Chat | None, device: torch.device, precision: str
 ) -> Scorer:
     """The scorer of one reward of a recipe; `model` is its folder or hub name, where it is a model."""
     if source.function is not None:

@@ -319,6 +319,30 @@ class ScoringJob(Settings):
 
 class Job(Settings):
     """One launched job: what `python -m rlhf_core.train JOB.json` (under the deepspeed launcher) or `rlhf_core.evaluate` reads.
+class AnswerScoringSettings(Settings):
+    """A reward model ranks the sampled answers of stage `judged`, in the teacher's place; without a model none does."""
+
+    model: str | None = Field(
+        None,
+        description="Folder of a reward model, or of any sequence classifier.",
+        json_schema_extra={"file": True},
+    )
+    label: int | None = Field(
+        None, ge=0, description="Of a classifier with several labels: the one whose log-odds are the score."
+    )
+    precision: Literal["fp32", "bf16"] = "fp32"
+    launch: Launch = Field(Launch(), json_schema_extra=WHERE)
+
+
+class AnswerScoringJob(Settings):
+    """What `python -m rlhf_core.answer_scores JOB.json` reads: `samples` is a file of prompts with responses, in any order."""
+
+    settings: AnswerScoringSettings
+    model: str
+    samples: str
+    output: str
+
+
 
     `inputs` maps a role to a local folder or file:
     pretrain: `tokenizer` (from nothing), `init` (continued) or both (with an extended vocabulary); `data`: a corpus

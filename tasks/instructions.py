@@ -10,17 +10,24 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
-from data.instructions import formats, judging, self_instruct, splits, synthesis
-from data.instructions.settings import JudgeSettings, SelfInstructSettings, SplitSettings, TopicSettings
+from data.instructions import formats, judging, sampling, self_instruct, splits, synthesis
+from data.instructions.settings import (
+    JudgeSettings,
+    SampleSettings,
+    SelfInstructSettings,
+    SplitSettings,
+    TopicSettings,
+)
 from tasks import show
 from tasks.artifacts import Draft, Files, Result
 from tasks.stage import Made, Run, make
-from tasks.teachers import policy_of, teacher_of
+from tasks.teachers import teacher_of
 
 INSTRUCTIONS_VERSION = 2
 SPLITS_VERSION = 2
 TOPICS_VERSION = 1
-JUDGED_VERSION = 1
+SAMPLED_VERSION = 1
+JUDGED_VERSION = 2
 BUNDLED_COMPLETIONS = Path(__file__).parent.parent / "data" / "samples" / "completions.jsonl"
 
 
@@ -55,17 +62,35 @@ def write_about_topics(run: Run, questions: str, settings: TopicSettings) -> Sta
     return make(run, "domain", TOPICS_VERSION, settings, {"questions": Files.of(questions)}, build)
 
 
-@task(task_run_name="judged", cache_policy=NO_CACHE)
-def judge_responses(run: Run, prompts: str, settings: JudgeSettings) -> State[Made]:
-    """Responses sampled from a model and ranked by the teacher: preference records."""
+@task(task_run_name="sampled", cache_policy=NO_CACHE)
+def sample_responses(run: Run, prompts: str, settings: SampleSettings) -> State[Made]:
+    """Several responses to each prompt, by the model that the settings name as teacher."""
 
     def build(draft: Draft) -> Result:
-        progress = show.Progress("judged").count
-        with policy_of(settings, draft.work) as policy, teacher_of(settings, draft.work) as teacher:
-            summary = judging.judge(Path(prompts), policy, teacher, settings, draft.out, draft.work, progress)
+        progress = show.Progress("sampled").count
+        with teacher_of(settings, draft.work) as policy:
+            summary = sampling.sample(Path(prompts), policy, settings, draft.out, draft.work, progress)
         return Result(counts={}, metrics=summary)
 
-    return make(run, "judged", JUDGED_VERSION, settings, {"prompts": Files.of(prompts)}, build)
+    return make(run, "sampled", SAMPLED_VERSION, settings, {"prompts": Files.of(prompts)}, build)
+
+
+@task(task_run_name="judged", cache_policy=NO_CACHE)
+def judge_responses(run: Run, sampled: Made, scores: Made | None, settings: JudgeSettings) -> State[Made]:
+    """Sampled responses ranked by a reward model's `scores`, or by the teacher: preference records."""
+    inputs = {"sampled": sampled} | ({"scores": scores} if scores else {})
+
+    def build(draft: Draft) -> Result:
+        samples = run.local(sampled.artifact) / "samples.jsonl"
+        progress = show.Progress("judged").count
+        if scores:
+            summary = judging.judge_by_scores(samples, run.local(scores.artifact) / "scores.jsonl", settings, draft.out, progress)
+        else:
+            with teacher_of(settings, draft.work) as teacher:
+                summary = judging.judge(samples, teacher, settings, draft.out, draft.work, progress)
+        return Result(counts={}, metrics=summary)
+
+    return make(run, "judged", JUDGED_VERSION, settings, inputs, build)
 
 
 @task(task_run_name="splits", cache_policy=NO_CACHE)

@@ -1,22 +1,25 @@
-"""Documents scored by a causal language model: one job of the training half in the middle of the corpus half."""
+"""What is measured by a model of the training half in the middle of the data half: one job each, one process."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
+from pydantic import BaseModel
 
 from data.document import Counts
-from rlhf_core.settings import ScoringJob, ScoringSettings
+from rlhf_core.settings import AnswerScoringJob, AnswerScoringSettings, Launch, ScoringJob, ScoringSettings
 from tasks import show
 from tasks.artifacts import Draft, Result
 from tasks.jobs import Limits, environment, plain_command, run_job
 from tasks.mapping import link, result_of
 from tasks.stage import Made, Run, make
 
-VERSION = 1
+DOCUMENTS_VERSION = 1
+ANSWERS_VERSION = 1
 
 
 @task(task_run_name="scoring", cache_policy=NO_CACHE)
@@ -24,23 +27,46 @@ def score_documents(run: Run, documents: Made, settings: ScoringSettings) -> Sta
     """Label: bits per character of each document by `settings.model`, which is not None."""
 
     def build(draft: Draft) -> Result:
-        output = draft.work / "output"
-        output.mkdir(exist_ok=True)
         job = ScoringJob(
-            settings=settings,
-            model=str(Path(settings.model or "").resolve()),
-            documents=str(run.local(documents.artifact) / "documents"),
-            output=str(output),
+            settings=settings, model=_model(settings), documents=str(run.local(documents.artifact) / "documents"), output=str(_output(draft))
         )
-        job_file = draft.work / "job.json"
-        job_file.write_text(job.model_dump_json(indent=1), encoding="utf-8")
-        limits = Limits(total=settings.launch.timeout_seconds, silence=settings.launch.silence_seconds)
-        run_job(
-            plain_command("rlhf_core.perplexity", job_file), output / "job.log", output / "metrics.jsonl",
-            environment(1, settings.launch.threads), limits, show.Progress("scoring"),
-        )  # fmt: skip
-        link(output, draft.out)
+        _run("scoring", "rlhf_core.perplexity", job, settings.launch, draft)
         rows = documents.counts["kept"]
         return result_of(Counts(rows, rows))
 
-    return make(run, "scoring", VERSION, settings, {"documents": documents}, build)
+    return make(run, "scoring", DOCUMENTS_VERSION, settings, {"documents": documents}, build)
+
+
+@task(task_run_name="answer scores", cache_policy=NO_CACHE)
+def score_answers(run: Run, sampled: Made, settings: AnswerScoringSettings) -> State[Made]:
+    """A reward model's scores of sampled responses; `settings.model` is not None."""
+
+    def build(draft: Draft) -> Result:
+        samples = run.local(sampled.artifact) / "samples.jsonl"
+        job = AnswerScoringJob(settings=settings, model=_model(settings), samples=str(samples), output=str(_output(draft)))
+        _run("answer_scores", "rlhf_core.answer_scores", job, settings.launch, draft)
+        return Result(counts={}, metrics=json.loads((draft.out / "summary.json").read_text(encoding="utf-8")))
+
+    return make(run, "answer_scores", ANSWERS_VERSION, settings, {"sampled": sampled}, build)
+
+
+def _model(settings: ScoringSettings | AnswerScoringSettings) -> str:
+    return str(Path(settings.model or "").resolve())
+
+
+def _output(draft: Draft) -> Path:
+    """Where the job writes, from one attempt to the next."""
+    return draft.work / "output"
+
+
+def _run(stage: str, module: str, job: BaseModel, launch: Launch, draft: Draft) -> None:
+    """Run the job of one process to its end; what it left becomes the artifact."""
+    output = _output(draft)
+    output.mkdir(exist_ok=True)
+    job_file = draft.work / "job.json"
+    job_file.write_text(job.model_dump_json(indent=1), encoding="utf-8")
+    run_job(
+        plain_command(module, job_file), output / "job.log", output / "metrics.jsonl", environment(1, launch.threads),
+        Limits(total=launch.timeout_seconds, silence=launch.silence_seconds), show.Progress(stage),
+    )  # fmt: skip
+    link(output, draft.out)

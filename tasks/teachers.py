@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data.instructions.http_teacher import HttpTeacher
-from data.instructions.settings import JudgeSettings, TeacherSettings
+from data.instructions.settings import TeacherSettings
 from data.instructions.teacher import RecordedTeacher, Teacher
 from tasks.serving import served
 
@@ -25,27 +25,9 @@ def teacher_of(settings: TeacherSettings, work: Path, recorded: Path | None = No
     if settings.teacher_url is not None:
         yield HttpTeacher.from_settings(settings, work / "answers")
     elif settings.teacher_local is not None:
-        with _local(settings.teacher_local, settings, work) as teacher:
-            yield teacher
+        with served(settings.teacher_local, work / "server.log") as server:
+            yield HttpTeacher.at(server.url, server.model, settings.model_copy(update=_NO_KEY), work / "answers", server.extra)
     elif recordings is not None:
         yield RecordedTeacher(recordings)
     else:
         raise ValueError("no teacher: give teacher_url with teacher_model, teacher_local, or completions")
-
-
-@contextmanager
-def policy_of(settings: JudgeSettings, work: Path) -> Iterator[Teacher]:
-    """The model whose responses are judged."""
-    if settings.policy_local is not None:
-        with _local(settings.policy_local, settings, work / "policy") as policy:
-            yield policy
-    elif settings.policy_url is not None and settings.policy_model:
-        yield HttpTeacher.at(settings.policy_url, settings.policy_model, settings, work / "policy" / "answers")
-    else:
-        raise ValueError("no model to sample from: give policy_url with policy_model, or policy_local")
-
-
-@contextmanager
-def _local(model: str, settings: TeacherSettings, work: Path) -> Iterator[Teacher]:
-    with served(model, work / "server.log") as server:
-        yield HttpTeacher.at(server.url, server.model, settings.model_copy(update=_NO_KEY), work / "answers", server.extra)

@@ -94,7 +94,7 @@ def run(
     state = _start(seeds, settings)
     journaled = JournaledTeacher(teacher, work / "journal.jsonl", settings.teacher_concurrency)
     stopped = _loop(state, journaled, settings, expected, progress)
-    summary = {**_summary(state, seeds, stopped), **state.usage.report(settings)}
+    summary = {**_summary(state, seeds, stopped), **state.usage.report(settings, state.calls)}
     write_jsonl(out / "conversations.jsonl", state.conversations)
     write_jsonl(out / "rejected.jsonl", state.rejected)
     write_json(out / "summary.json", summary)
@@ -290,7 +290,6 @@ def _summary(state: _State, seeds: Seeds, stopped: str) -> dict[str, Any]:
         "seed_tasks": len(seeds.tasks),
         "seed_conversations": len(state.conversations) - state.instances,
         "seed_rejected": _by_reason(at_seed),
-        "calls": state.calls,
         "stopped": stopped,
         "items": state.items,
         "accepted": state.accepted,

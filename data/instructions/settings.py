@@ -103,18 +103,25 @@ class TopicSettings(WritingSettings):
     )
 
 
-class JudgeSettings(TeacherSettings):
-    """Responses sampled from a model and ranked by a teacher."""
+class SampleSettings(TeacherSettings):
+    """Responses sampled from a model, to be ranked: here the teacher is that model."""
 
     responses: int = Field(4, ge=2, le=16, description="Responses sampled for one prompt (InstructGPT: 4 to 9).")
-    policy_url: str | None = Field(None, pattern=r"^https?://[^\s@?#]+$", description="Server of the model that answers.", json_schema_extra=WHERE)
-    policy_model: str | None = Field(None, description="Its name, as that server knows it; needed with policy_url.")
-    policy_local: str | None = Field(None, description="A model folder that is served on loopback instead (extra `serve`).", json_schema_extra=FILE)
-    policy_temperature: float = Field(1.0, gt=0, le=2, description="Sampling temperature of the answers.")
-    policy_max_tokens: int = Field(512, ge=1, description="Tokens of one answer at most.")
+    max_prompts: int | None = Field(None, ge=1, description="Prompts that are answered, the first of the file; null = all.")
+    max_tokens: int = Field(512, ge=1, description="Tokens of one response at most; a longer one is left out.")
+    temperature: float = Field(1.0, gt=0, le=2, description="Sampling temperature of the responses.")
+
+
+class JudgeSettings(TeacherSettings):
+    """Sampled responses ranked by a teacher, or by a reward model's scores (answer_scoring), and then without a teacher."""
+
     swap: bool = Field(True, description="Judge every pair in both orders and count only what agrees (position bias: Zheng et al. 2023).")
-    min_margin: float = Field(0.0, ge=0, le=1, description="Responses whose scores differ by no more are equal; of equals the first is kept.")
-    max_prompts: int | None = Field(None, ge=1, description="Prompts judged, the first of the file; null = all.")
+    min_margin: float = Field(
+        0.0, ge=0, description="Responses whose scores differ by no more are equal; of equals the first is kept. A teacher's scores are "
+        "shares of comparisons won (0 to 1), a reward model's its own."
+    )
+    max_tokens: int = Field(16, ge=1, description="Tokens of one verdict at most; a judge that thinks aloud needs more.")
+    temperature: float = Field(0.0, ge=0, le=2, description="Sampling temperature of the verdicts.")
 
 
 class SplitSettings(Settings):

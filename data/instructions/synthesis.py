@@ -83,9 +83,9 @@ def run(
     write_json(out / "topics.json", {"topics": [topic.as_dict(texts) for topic in topics]})
     summary = {
         "texts": len(texts), "texts_left_out": left_out, "sources_rejected": _reasons(found.rejected, "source"),
-        "topics": len(topics), "calls": found.calls, "items": found.items, "rejected": _reasons(found.rejected, "topic"),
+        "topics": len(topics), "items": found.items, "rejected": _reasons(found.rejected, "topic"),
         "written": len(conversations) - len(found.answers), "answers": len(found.answers), "answers_rejected": _reasons(found.rejected, "answer"),
-        "conversations": len(conversations), **found.usage.report(settings),
+        "conversations": len(conversations), **found.usage.report(settings, found.calls),
     }  # fmt: skip
     write_json(out / "summary.json", summary)
     return summary

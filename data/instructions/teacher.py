@@ -38,10 +38,13 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens)
 
-    def report(self, settings: TeacherSettings) -> dict[str, Any]:
-        """Tokens and what they cost by the settings' prices (per million)."""
+    def report(self, settings: TeacherSettings, calls: int) -> dict[str, Any]:
+        """A stage's figures of its teacher: calls, tokens, and what they cost by the settings' prices (per million)."""
         cost = (self.prompt_tokens * settings.price_prompt + self.completion_tokens * settings.price_completion) / 1e6
-        return {"tokens": {"prompt": self.prompt_tokens, "completion": self.completion_tokens}, "cost": round(cost, 6)}
+        return {
+            "teacher_calls": calls, "teacher_tokens_in": self.prompt_tokens, "teacher_tokens_out": self.completion_tokens,
+            "teacher_cost": round(cost, 6),
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -192,3 +195,29 @@ class JournaledTeacher:
         with self._path.open("ab") as file:
             file.write(line)
         self._written.append((key, completion, end + len(line)))
+
+
+class Calls:
+    """A journaled teacher that is asked by text alone: it numbers the calls of a stage, adds up what they used, and wants every answer."""
+
+    def __init__(self, teacher: Teacher, journal: Path, settings: TeacherSettings) -> None:
+        self._teacher = JournaledTeacher(teacher, journal, settings.teacher_concurrency)
+        self._settings = settings
+        self.count, self.usage = 0, Usage()
+
+    def ask(self, asked: Sequence[tuple[str, str]]) -> list[str]:
+        """Answers to (text, language), in order; one that was cut off is empty. Raises ValueError where the teacher runs out."""
+        settings = self._settings
+        prompts = [
+            Prompt(text, lang, self.count + place, settings.max_tokens, settings.temperature) for place, (text, lang) in enumerate(asked)
+        ]
+        completions = self._teacher.complete_all(prompts)
+        if len(completions) < len(prompts):
+            raise ValueError(f"the recorded completions end after {self.count + len(completions)} calls, and more are asked for")
+        self.count += len(completions)
+        for completion in completions:
+            self.usage += completion.usage
+        return ["" if completion.finish_reason == "length" else completion.text.strip() for completion in completions]
+
+    def report(self) -> dict[str, Any]:
+        return self.usage.report(self._settings, self.count)

@@ -44,7 +44,13 @@ def test_wrong_values_are_named(override: str, message: str) -> None:
     ("overrides", "message"),
     [
         (["domain_questions=data/samples/questions.jsonl"], r"domain: give teacher_url with teacher_model, teacher_local, or completions"),
-        (["judged_prompts=data/samples/questions.jsonl", "judged.teacher_url=http://a/v1", "judged.teacher_model=m"], r"judged: give policy_url"),
+        (["judged_prompts=data/samples/questions.jsonl", "judged.teacher_url=http://a/v1", "judged.teacher_model=m"], r"sampled: give teacher_url"),
+        (["judged_prompts=data/samples/questions.jsonl", "sampled.completions=data/samples/completions.jsonl"], r"judged: give either a judge .* or a reward model"),
+        (
+            ["judged_prompts=data/samples/questions.jsonl", "sampled.completions=data/samples/completions.jsonl",
+             "judged.completions=data/samples/completions.jsonl", "answer_scoring.model=data/samples"],
+            r"judged: give either a judge .* or a reward model",
+        ),
         (["domain_questions=nowhere.jsonl", "domain.completions=data/samples/completions.jsonl"], r"domain_questions: no such file"),
         (["pretrain.data=mixture"], r"pretrain\.data: 'mixture' is not one of corpus"),
         (["mixture={tokens: 10, sources: {web: {origin: nowhere}}}"], r"mixture\.sources\.web\.origin: 'nowhere' is neither one of corpus"),
@@ -63,11 +69,13 @@ def test_domain_judged_and_mixture_are_stages_where_the_recipe_asks_for_them() -
     said = "data/samples/completions.jsonl"
     recipe = load("tiny", [
         "domain_questions=data/samples/questions.jsonl", f"domain.completions={said}", "pretrain.data=mixture",
-        "judged_prompts=data/samples/questions.jsonl", f"judged.completions={said}", "judged.policy_url=http://localhost:1/v1", "judged.policy_model=m",
+        "judged_prompts=data/samples/questions.jsonl", f"judged.completions={said}", "sampled.teacher_url=http://localhost:1/v1", "sampled.teacher_model=m",
         "mixture={tokens: 1000, sources: {web: {origin: corpus}, sft: {origin: splits/sft}}, schedule: late, good: [sft]}",
     ])  # fmt: skip
     run = Run(store="nowhere")
-    assert list(instructions.steps(recipe, run)) == ["instructions", "domain", "judged", "splits"]
+    assert list(instructions.steps(recipe, run)) == ["instructions", "domain", "sampled", "judged", "splits"]
+    by_reward = load("tiny", ["judged_prompts=data/samples/questions.jsonl", f"sampled.completions={said}", "answer_scoring.model=data/samples"])
+    assert list(instructions.steps(by_reward, run)) == ["instructions", "sampled", "answer_scores", "judged", "splits"]
     assert list(training.steps(recipe, run))[:3] == ["tokenizer", "mixture", "pretrain"]
     assert list(instructions.steps(load("tiny"), run)) == ["instructions", "splits"]
 

@@ -10,13 +10,13 @@ import psutil
 import pytest
 
 from data.instructions.http_teacher import HttpTeacher
-from data.instructions.judging import judge
+from data.instructions.sampling import sample
 from data.instructions.self_instruct import run
-from data.instructions.settings import JudgeSettings, SelfInstructSettings
+from data.instructions.settings import JudgeSettings, SampleSettings, SelfInstructSettings
 from data.instructions.teacher import Prompt, RecordedTeacher
 from tasks import serving
 from tasks.serving import ServingError, served
-from tasks.teachers import policy_of, teacher_of
+from tasks.teachers import teacher_of
 
 SEEDS = Path(__file__).parents[2] / "data" / "samples" / "seed_tasks.jsonl"
 
@@ -29,10 +29,6 @@ def test_each_kind_of_teacher(tmp_path: Path) -> None:
         assert isinstance(teacher, HttpTeacher)
     with pytest.raises(ValueError, match="no teacher: give teacher_url"), teacher_of(JudgeSettings(), tmp_path):
         pass
-    with pytest.raises(ValueError, match="no model to sample from: give policy_url"), policy_of(JudgeSettings(), tmp_path):
-        pass
-    with policy_of(JudgeSettings(policy_url="http://localhost:1/v1", policy_model="m"), tmp_path) as policy:
-        assert isinstance(policy, HttpTeacher)
 
 
 def test_what_cannot_be_served_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,25 +76,24 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_transformers_serve_teaches_and_answers(tmp_path: Path, model: str) -> None:
-    """Self-instruct and judging over a real OpenAI-compatible server; nonsense is counted, not believed."""
+    """Self-instruct and sampling over a real OpenAI-compatible server; nonsense is counted, not believed."""
     pytest.importorskip("openai", reason="the extra `serve` is not installed")
     settings = SelfInstructSettings(teacher_local=model, max_calls=2, max_tokens=24, teacher_timeout_seconds=100, languages=["en"])
     with teacher_of(settings, tmp_path / "teacher") as teacher:
         summary = run(SEEDS, teacher, settings, tmp_path / "out", tmp_path / "work")
         url = str(teacher.shown_url).removesuffix("/v1/chat/completions")
         assert httpx.get(url + "/health").status_code == 200
-    assert (summary["calls"], summary["accepted"]) == (2, 0)
-    assert 2 <= summary["tokens"]["completion"] <= 48 and summary["tokens"]["prompt"] > 500
+    assert (summary["teacher_calls"], summary["accepted"]) == (2, 0)
+    assert 2 <= summary["teacher_tokens_out"] <= 48 and summary["teacher_tokens_in"] > 500
     with pytest.raises(httpx.HTTPError):
         httpx.get(url + "/health", timeout=1)
     assert not [process for process in psutil.Process().children(recursive=True) if "serve" in " ".join(process.cmdline())]
 
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Which river?"}\n')
-    (tmp_path / "verdicts.jsonl").write_text('{"text": "A"}\n{"text": "B"}\n')
-    judging = JudgeSettings(responses=2, policy_local=model, policy_max_tokens=8, completions=str(tmp_path / "verdicts.jsonl"))
-    with policy_of(judging, tmp_path / "p") as policy, teacher_of(judging, tmp_path / "t") as teacher:
+    sampling = SampleSettings(responses=2, teacher_local=model, max_tokens=8)
+    with teacher_of(sampling, tmp_path / "p") as policy:
         texts = [policy.complete(Prompt("Which river?", "en", call, 8, 1.0)) for call in range(3)]
-        # cut off at 8 tokens: no response to judge, and counted as such
+        # cut off at 8 tokens: no response, and counted as such
         with pytest.raises(ValueError, match="too_few_responses"):
-            judge(tmp_path / "prompts.jsonl", policy, teacher, judging, tmp_path / "judged", tmp_path / "w")
+            sample(tmp_path / "prompts.jsonl", policy, sampling, tmp_path / "sampled", tmp_path / "w")
     assert len({completion.text for completion in texts}) > 1  # it samples, though the model's own settings do not say so

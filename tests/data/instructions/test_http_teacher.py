@@ -299,7 +299,7 @@ def test_a_run_over_http_dies_half_way_and_goes_on(server: Server, tmp_path: Pat
     assert len(server.seen) == 5
     server.script = ["ok"]
     summary = teach("out")
-    assert (summary["calls"], summary["accepted"], summary["tokens"]) == (6, 6, {"prompt": 42, "completion": 54})
+    assert (summary["teacher_calls"], summary["accepted"], summary["teacher_tokens_in"], summary["teacher_tokens_out"]) == (6, 6, 42, 54)
     assert len(server.seen) == 8
 
 

@@ -59,7 +59,7 @@ def test_missing_instances_are_asked_for_in_a_second_step(tmp_path: Path) -> Non
     listed = block(4, "Describe a mill in two words.", "Old, quiet.") + "5. Instruction: Explain the given plant to a child.\nInput: oak\n###\n"
     teacher = Answering([listed], "1. no", OPEN)
     summary = run(SEEDS, teacher, settings(instances="missing"), tmp_path / "out", tmp_path / "work")
-    assert (summary["items"], summary["accepted"], summary["instances"], summary["calls"]) == (2, 2, 2, 3)
+    assert (summary["items"], summary["accepted"], summary["instances"], summary["teacher_calls"]) == (2, 2, 2, 3)
     assert summary["instances_rejected"] == {"duplicate": 1, "empty_output": 1, "output_equals_input": 1}
     first, second = [record for record in lines(tmp_path / "out" / "conversations.jsonl") if record["source"] == "self_instruct"]
     assert [turn["text"] for turn in first["turns"]] == ["Describe a mill in two words.", "Old, quiet."]
@@ -68,7 +68,7 @@ def test_missing_instances_are_asked_for_in_a_second_step(tmp_path: Path) -> Non
     assert "Task: Explain the given plant to a child.\n" in teacher.prompts[2].text
     # without the second step the same completion has one reject, and one call is enough
     plain = run(SEEDS, Answering([listed]), settings(), tmp_path / "plain", tmp_path / "work2")
-    assert (plain["rejected"], plain["calls"]) == ({"no_output": 1}, 1)
+    assert (plain["rejected"], plain["teacher_calls"]) == ({"no_output": 1}, 1)
 
 
 def test_classification_tasks_are_asked_for_their_labels_first(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_classification_tasks_are_asked_for_their_labels_first(tmp_path: Path) -
     assert made[0]["labels"]["is_classification"] is True
     assert (summary["accepted"], summary["instances"], summary["rejected"]) == (1, 1, {"no_instance": 1, "not_novel": 1})
     assert summary["instances_rejected"] == {"conflicting_output": 2}
-    assert summary["tokens"] == {"prompt": 400, "completion": 40}
+    assert (summary["teacher_tokens_in"], summary["teacher_tokens_out"]) == (400, 40)
 
 
 @pytest.mark.parametrize("last", range(1, 8))
@@ -107,7 +107,7 @@ def test_a_run_killed_between_its_steps_goes_on(tmp_path: Path, last: int) -> No
     for name in ("conversations.jsonl", "rejected.jsonl", "summary.json"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert (summary["calls"], summary["cost"]) == (6, round(6 * (100 * 2 + 10 * 10) / 1e6, 6))
+    assert (summary["teacher_calls"], summary["teacher_cost"]) == (6, round(6 * (100 * 2 + 10 * 10) / 1e6, 6))
 
 
 def test_calls_at_once_are_drawn_from_one_pool_and_asked_together(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_calls_at_once_are_drawn_from_one_pool_and_asked_together(tmp_path: Path
         teacher = Ordered(listed)
         folder = tmp_path / str(concurrency)
         summary = run(SEEDS, teacher, settings(calls_at_once=3, teacher_concurrency=concurrency), folder / "out", folder / "work")
-        assert (summary["calls"], summary["accepted"], summary["stopped"]) == (4, 4, "teacher_exhausted")
+        assert (summary["teacher_calls"], summary["accepted"], summary["stopped"]) == (4, 4, "teacher_exhausted")
         assert all("So loved" not in teacher.prompts[call].text for call in range(3))
         assert teacher.prompts[3].text.count("So loved") == 2
         results.append((folder / "out" / "conversations.jsonl").read_bytes())

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from data.instructions.formats import read_preferences
-from data.instructions.judging import _verdict, by_scores, judge
+from data.instructions.judging import _verdict, by_scores, judge, judge_by_scores
 from data.instructions.records import Conversation, Turn
-from data.instructions.settings import JudgeSettings
+from data.instructions.sampling import read_samples, sample
+from data.instructions.settings import JudgeSettings, SampleSettings
 from data.instructions.teacher import Completion, Exhausted, Prompt, TeacherError, Usage
 from tests.data.instructions.test_formats import written
 from tests.data.instructions.test_self_instruct import lines
@@ -49,51 +50,85 @@ class Judge:
         return Completion(self.words.format(better), "stop", Usage(10, 1))
 
 
-def go(folder: Path, policy: Any, judge_: Any, **settings: Any) -> dict[str, Any]:
+def sampled(folder: Path, policy: Any, **settings: Any) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     prompts = written(folder, *PROMPTS, "{broken", PROMPTS[0], name="prompts")
-    return judge(prompts, policy, judge_, JudgeSettings(**{"responses": 3, "teacher_concurrency": 1, **settings}), folder / "out", folder / "work")
+    return sample(prompts, policy, SampleSettings(**{"responses": 3, "teacher_concurrency": 1, **settings}), folder / "sampled", folder / "policy")
+
+
+def judged(folder: Path, judge_: Any, **settings: Any) -> dict[str, Any]:
+    settings = {"teacher_concurrency": 1, **settings}
+    return judge(folder / "sampled" / "samples.jsonl", judge_, JudgeSettings(**settings), folder / "out", folder / "work")
 
 
 def test_rankings_by_a_judge(tmp_path: Path) -> None:
     policy, teacher = Policy(["two two", "one", "three three"]), Judge(words="I think it is {}.")
-    summary = go(tmp_path, policy, teacher)
+    sampling, judging = sampled(tmp_path, policy), judged(tmp_path, teacher)
     records = read_preferences(tmp_path / "out" / "preferences.jsonl").records
     assert [record.responses for record in records] == [["three three", "two two", "one"]] * 3
     assert all(record.labels["margin"] == 1.0 for record in records)
     assert [turn.text for turn in records[2].turns] == ["a", "b", "c"]
-    assert (summary["prompts"], summary["preferences"], summary["rejected"]) == (3, 3, {"broken_json": 1})
-    assert summary["calls"] == {"samples": 9, "verdicts": 3 * 3 * 2}
-    assert summary["tokens"] == {"prompt": 9 * 3 + 18 * 10, "completion": 9 * 4 + 18}
+    assert (sampling["prompts"], sampling["sampled"], sampling["rejected"], judging["preferences"]) == (3, 3, {"broken_json": 1}, 3)
+    assert [sampling[f"teacher_{name}"] for name in ("calls", "tokens_in", "tokens_out")] == [9, 9 * 3, 9 * 4]
+    assert [judging[f"teacher_{name}"] for name in ("calls", "tokens_in", "tokens_out")] == [18, 18 * 10, 18]
     assert {prompt.temperature for prompt in policy.prompts} == {1.0} and {prompt.temperature for prompt in teacher.prompts} == {0.0}
     assert "User: a\n\nAssistant: b\n\nUser: c\n\nAssistant:" in policy.prompts[6].text
     assert any("两个助手" in prompt.text for prompt in teacher.prompts)
 
 
 def test_a_judge_that_likes_the_first_is_of_no_use(tmp_path: Path) -> None:
+    sampled(tmp_path, Policy(["x", "yy", "zzz"]))
     with pytest.raises(ValueError, match=r"no preference came of the 3 prompts of .*'no_difference': 3"):
-        go(tmp_path / "a", Policy(["x", "yy", "zzz"]), Judge(bias=True))
-    summary = go(tmp_path / "b", Policy(["x", "yy", "zzz"]), Judge(bias=True), swap=False)  # unless it is believed
-    assert (summary["preferences"], summary["ties_share"], summary["calls"]["verdicts"]) == (3, 0.0, 9)
+        judged(tmp_path, Judge(bias=True))
+    summary = judged(tmp_path, Judge(bias=True), swap=False)  # unless it is believed
+    assert (summary["preferences"], summary["ties_share"], summary["teacher_calls"]) == (3, 0.0, 9)
 
 
 def test_copies_and_silence_are_no_responses(tmp_path: Path) -> None:
-    go(tmp_path, Policy(["Same.", "same", "longer one", "", "short", "much longer", "", "x", "X."]), Judge())
-    assert [record["responses"] for record in lines(tmp_path / "out" / "preferences.jsonl")] == [["longer one", "Same."], ["much longer", "short"]]
-    assert [(line["reason"], line["text"]) for line in lines(tmp_path / "out" / "rejected.jsonl") if line["source"] == "sampling"] == [("too_few_responses", "c")]
+    sampled(tmp_path, Policy(["Same.", "same", "longer one", "", "short", "much longer", "", "x", "X."]))
+    assert [one.responses for one in read_samples(tmp_path / "sampled" / "samples.jsonl")] == [["Same.", "longer one"], ["short", "much longer"]]
+    assert [(line["reason"], line["text"]) for line in lines(tmp_path / "sampled" / "rejected.jsonl") if line["source"] == "sampling"] == [("too_few_responses", "c")]
+    with pytest.raises(ValueError, match=r"no two responses came of any of the 3 prompts .*'too_few_responses': 3"):
+        sampled(tmp_path / "mute", Policy([""]))
 
 
-def test_a_killed_judging_goes_on(tmp_path: Path) -> None:
-    go(tmp_path / "whole", Policy(["a", "bb", "ccc"]), Judge())
+def test_a_killed_sampling_and_a_killed_judging_go_on(tmp_path: Path) -> None:
+    sampled(tmp_path / "whole", Policy(["a", "bb", "ccc"]))
+    judged(tmp_path / "whole", Judge())
     with pytest.raises(TeacherError):
-        go(tmp_path / "x", Policy(["a", "bb", "ccc"], last=7), Judge())
+        sampled(tmp_path / "x", Policy(["a", "bb", "ccc"], last=7))
     policy = Policy(["a", "bb", "ccc"])
-    go(tmp_path / "x", policy, Judge())
+    sampled(tmp_path / "x", policy)
     assert len(policy.prompts) == 2
-    for name in ("preferences.jsonl", "rejected.jsonl", "summary.json"):
-        assert (tmp_path / "x" / "out" / name).read_bytes() == (tmp_path / "whole" / "out" / name).read_bytes()
     with pytest.raises(ValueError, match="the recorded completions end after 4 calls"):
-        go(tmp_path / "y", Policy(["a", "bb", "ccc"]), Judge(ends=4))
+        judged(tmp_path / "x", Judge(ends=4))
+    teacher = Judge()
+    judged(tmp_path / "x", teacher)
+    assert len(teacher.prompts) == 14
+    for name in ("sampled/samples.jsonl", "sampled/summary.json", "out/preferences.jsonl", "out/rejected.jsonl", "out/summary.json"):
+        assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_reward_models_scores_rank(tmp_path: Path) -> None:
+    sampled(tmp_path, Policy(["a", "bb", "ccc"]))
+    samples = tmp_path / "sampled" / "samples.jsonl"
+    names = [one.id for one in read_samples(samples)]
+    rows = [[0.5, -2.0, None], [1.0, 1.0, 1.0], [None, 3.0, None]]
+    scores = written(tmp_path, *({"id": name, "scores": row} for name, row in zip(names, rows, strict=True)), name="scores")
+    summary = judge_by_scores(samples, scores, JudgeSettings(), tmp_path / "out")
+    [line] = lines(tmp_path / "out" / "preferences.jsonl")
+    assert (line["responses"], line["labels"]["margin"]) == (["a", "bb"], 2.5)
+    assert (summary["prompts"], summary["rejected"]) == (3, {"no_difference": 1, "too_few_scored": 1})
+
+
+@pytest.mark.parametrize("wrong", [[], [{"id": "x", "scores": [1, 2, 3]}], ["{broken"], [7], [{"id": None, "scores": [1]}]])
+def test_scores_of_something_else_are_refused(tmp_path: Path, wrong: list[Any]) -> None:
+    sampled(tmp_path, Policy(["a", "bb", "ccc"]))
+    samples = tmp_path / "sampled" / "samples.jsonl"
+    if wrong and isinstance(wrong[0], dict) and wrong[0]["id"] is None:  # the right prompt, too few scores
+        wrong = [{"id": next(iter(read_samples(samples))).id, "scores": [1]}]
+    with pytest.raises(ValueError, match="does not hold the scores of"):
+        judge_by_scores(samples, written(tmp_path, *wrong, name="scores"), JudgeSettings(), tmp_path / "out")
 
 
 PROMPT = Conversation(turns=[Turn(role="user", text="Q")], labels={"reference": "r"})
@@ -103,14 +138,15 @@ PROMPT = Conversation(turns=[Turn(role="user", text="Q")], labels={"reference": 
     ("scores", "min_margin", "expected"),
     [
         ([0.1, 0.9, 0.5], 0.0, ["b", "c", "a"]), ([0.1, 0.9, 0.5], 0.4, ["b", "a"]), ([0.5, 0.5, 0.5], 0.0, None), ([0.5, 0.5, 0.2], 0.0, ["a", "c"]),
-        ([-3.0, 2.0, 2.5], 1.0, ["c", "a"]),
+        ([-3.0, 2.0, 2.5], 1.0, ["c", "a"]), ([None, 1.0, 2.0], 0.0, ["c", "b"]), ([None, None, 2.0], 0.0, None),
     ],
 )  # fmt: skip
-def test_scores_of_any_kind_become_rankings(scores: list[float], min_margin: float, expected: list[str] | None) -> None:
+def test_scores_of_any_kind_become_rankings(scores: list[float | None], min_margin: float, expected: list[str] | None) -> None:
     record = by_scores(PROMPT, ["a", "b", "c"], scores, min_margin)
     assert (record and record.responses) == expected
     if record:
-        assert record.labels == {"reference": "r", "margin": pytest.approx(max(scores) - min(scores))}
+        known = [score for score in scores if score is not None]
+        assert record.labels == {"reference": "r", "margin": pytest.approx(max(known) - min(known))}
         assert json.loads(record.line())["id"]
 
 

@@ -86,8 +86,8 @@ def test_counts_add_up(tiny: Path) -> None:
     assert summary["conversations"] == len(conversations) == summary["accepted"] + summary["seed_conversations"]
     assert summary["seed_conversations"] == summary["seed_tasks"] == len(SEEDS.read_text("utf-8").splitlines())
     recorded = lines(BUNDLED)
-    assert summary["calls"] == len(recorded)
-    assert summary["tokens"]["completion"] == sum(line["usage"]["completion_tokens"] for line in recorded)
+    assert summary["teacher_calls"] == len(recorded)
+    assert summary["teacher_tokens_out"] == sum(line["usage"]["completion_tokens"] for line in recorded)
     assert summary["stopped"] == "teacher_exhausted"
     assert {record["lang"] for record in conversations} == {"en", "zh"}
     assert len({record["id"] for record in conversations}) == len(conversations)
@@ -139,7 +139,7 @@ def test_it_stops_where_it_is_told_to(tmp_path: Path) -> None:
         folder = tmp_path / str(settings)
         settings = {"languages": ["en"], **settings}
         summary = run(SEEDS, Scripted(*texts, *[""] * 9), SelfInstructSettings(**settings), folder / "out", folder / "work")
-        return summary["stopped"], summary["calls"], summary["accepted"]
+        return summary["stopped"], summary["teacher_calls"], summary["accepted"]
 
     assert stopped(target=6) == ("target", 2, 6)
     assert stopped(max_calls=1) == ("max_calls", 1, 4)
@@ -159,7 +159,7 @@ def test_broken_lines_among_the_completions_are_kept_aside(tmp_path: Path) -> No
     good = {"text": block(4, "Tell me about the long river.", "It is long.")}
     path = written(tmp_path, good, "{broken", {"no": "text"}, [1], r'{"text": "nul\u0000byte \ud800", "usage": {"prompt_tokens": "x"}}')
     summary = run(SEEDS, path, TINY, tmp_path / "out", tmp_path / "work")
-    assert (summary["calls"], summary["accepted"], summary["rejected"]) == (5, 1, {"unparsable": 4})
+    assert (summary["teacher_calls"], summary["accepted"], summary["rejected"]) == (5, 1, {"unparsable": 4})
 
 
 def test_bad_seed_tasks_are_kept_aside_and_none_is_an_error(tmp_path: Path) -> None:

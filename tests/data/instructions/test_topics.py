@@ -157,7 +157,7 @@ def test_a_killed_synthesis_goes_on(tmp_path: Path, last: int) -> None:
 def test_documents_have_topics_too_and_a_teacher_may_run_out(tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus" / "documents" / "part-00000.parquet", pa.table({"text": [*shuffled(), None]}))
     summary = run(tmp_path / "corpus", Domain(ends=2), SETTINGS, tmp_path / "out", tmp_path / "work")
-    assert (summary["calls"], summary["answers"]) == (2, 0)
+    assert (summary["teacher_calls"], summary["answers"]) == (2, 0)
 
 
 def test_nothing_to_work_on_is_an_error(tmp_path: Path) -> None:
