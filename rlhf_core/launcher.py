@@ -12,7 +12,6 @@ processes that will use CUDA must not be forks of one that asked for devices.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
@@ -25,6 +24,8 @@ import time
 import traceback
 from typing import Any, NoReturn
 
+from rlhf_core.owner import end_with_parent
+
 PRELOADED = (
     "torch",
     "torch._dynamo",  # torch.optim imports it with the first optimizer
@@ -36,8 +37,6 @@ PRELOADED = (
 )
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
 
 
 def main() -> int:
@@ -91,7 +90,7 @@ def _wait_for(pid: int) -> int:
 def _lead(request: dict[str, Any]) -> NoReturn:
     """The leading process of a job: rank 0 where it is alone, else the one that waits for all ranks."""
     os.setpgid(0, 0)
-    _end_with_parent()
+    end_with_parent()
     log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -110,7 +109,7 @@ def _lead(request: dict[str, Any]) -> NoReturn:
     for rank in range(world):
         pid = os.fork()
         if pid == 0:
-            _end_with_parent()
+            end_with_parent()
             _work(request, rank)
         ranks[pid] = rank
     os._exit(_wait_for_ranks(ranks))
@@ -158,11 +157,6 @@ def _end(pids: list[int]) -> None:
         while pids and time.monotonic() < deadline:
             pids = [pid for pid in pids if os.waitpid(pid, os.WNOHANG)[0] == 0]
             time.sleep(POLL_SECONDS)
-
-
-def _end_with_parent() -> None:
-    """The kernel sends SIGTERM when the parent dies, however it dies."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _free_port() -> int:

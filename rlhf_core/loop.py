@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from pydantic import BaseModel
 
 from rlhf_core.checkpoints import Checkpoints
 from rlhf_core.engine import Engine, Ranks
@@ -102,7 +103,19 @@ def check_finite(figures: dict[str, float], step: int) -> None:
 
 def job_identity(settings: TrainingStage, ranks: Ranks) -> str:
     """What a checkpoint must agree with to be resumed: every setting that bears on the result, ranks and ZeRO stage."""
-    content = settings.model_dump(mode="json", exclude={"launch", "checkpoint_steps"})
+    content = settings.model_dump(mode="json", exclude=_elsewhere(settings))
     launch = settings.launch
     content |= {"world": ranks.world, "zero": launch.zero_stage, "micro": launch.micro_batch_size}
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _elsewhere(settings: BaseModel) -> dict[str, Any]:
+    """The fields marked WHERE, at any depth, as pydantic's `exclude` takes them."""
+    found: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        extra, value = field.json_schema_extra, getattr(settings, name)
+        if isinstance(extra, dict) and extra.get("fingerprint") is False:
+            found[name] = True
+        elif isinstance(value, BaseModel):
+            found[name] = _elsewhere(value)
+    return found

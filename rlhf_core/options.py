@@ -82,6 +82,48 @@ class SamplingOptions(Settings):
     )
 
 
+class VllmServer(Settings):
+    """Answers written by vLLM on GPUs instead of by the job itself. Not tried on a GPU yet; needs the extra `vllm`."""
+
+    dtype: Literal["bfloat16", "float16", "float32"] = Field(
+        "bfloat16", description="In which the server computes; the log-probabilities are the policy's own."
+    )
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Of a running server, such as http://gpu1:8000, that serves `folder` with VLLM_SERVER_DEV_MODE=1; null = "
+        "the job starts one of its own on this machine.",
+        json_schema_extra=WHERE,
+    )
+    folder: str | None = Field(
+        None,
+        description="Where the weights are handed over: written by the job, read by the server at `url`; null = a temporary one.",
+        json_schema_extra=WHERE,
+    )
+    devices: str | None = Field(
+        None,
+        pattern=r"^\d+(,\d+)*$",
+        description="GPUs of the job's own server, as in CUDA_VISIBLE_DEVICES; null = those that the job sees.",
+        json_schema_extra=WHERE,
+    )
+    tensor_parallel: int = Field(1, ge=1, description="GPUs that share the server's weights.", json_schema_extra=WHERE)
+    gpu_memory_share: float = Field(
+        0.3, gt=0, lt=1, description="Of a card, for the server's weights and cache; training needs the rest.",
+        json_schema_extra=WHERE,
+    )  # fmt: skip
+    requests: int = Field(256, ge=1, description="Answers a rank asks for at once.", json_schema_extra=WHERE)
+    timeout_seconds: float = Field(
+        600, gt=0, description="For one answer, or for reading the weights.", json_schema_extra=WHERE
+    )
+    start_seconds: float = Field(900, gt=0, description="For the job's own server to start.", json_schema_extra=WHERE)
+
+    @model_validator(mode="after")
+    def _url_and_folder(self) -> VllmServer:
+        if (self.url is None) != (self.folder is None):
+            raise ValueError("url and folder go together: the server at url serves the folder")
+        return self
+
+
 class RewardOptions(Settings):
     """How answers are scored."""
 

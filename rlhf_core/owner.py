@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 import threading
 import time
@@ -11,6 +13,13 @@ import psutil
 
 OWNER = "CRAWL2CHAT_OWNER"  # host:pid:start time, as set by tasks/jobs.py
 SECONDS = 1.0
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)  # loaded before any fork
+
+
+def end_with_parent() -> None:
+    """In a new process: the kernel sends it SIGTERM when its parent dies, however that dies."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def watch() -> None:

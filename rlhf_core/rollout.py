@@ -130,11 +130,32 @@ def generate(
     return Rollout(prompts, ids, mask, logprobs, finished)
 
 
+def stop_ids(chat: Chat) -> list[int]:
+    """The tokens after which nothing more is written: the end token and every role mark."""
+    return sorted({chat.end_id, *chat.tokenizer.all_special_ids} - {chat.pad_id})
+
+
+def from_answers(
+    prompts: list[list[int]], answers: list[list[int]], limit: int, chat: Chat, device: torch.device
+) -> Rollout:
+    """A rollout from token ids that were written elsewhere, at most `limit` an answer: cut behind the first stop token,
+    with log-probabilities of 0, which whoever knows the policy replaces."""
+    stops = set(stop_ids(chat))
+    ids = torch.full((len(answers), limit), chat.pad_id, dtype=torch.int64)
+    mask = torch.zeros(len(answers), limit, dtype=torch.bool)
+    for row, answer in enumerate(answers):
+        length = next((place for place, token in enumerate(answer, 1) if token in stops), len(answer))
+        ids[row, :length] = torch.tensor(answer[:length])
+        mask[row, :length] = True
+    finished = ((ids == chat.end_id) & mask).any(1)
+    logprobs = torch.zeros(ids.shape, device=device)
+    return Rollout(prompts, ids.to(device), mask.to(device), logprobs, finished.to(device))
+
+
 def _stops(chat: Chat, vocab_size: int, device: torch.device) -> Tensor:
-    """(V,) bool: the tokens after which nothing more is written, the end token and every role mark."""
+    """(V,) bool, `stop_ids` as a table."""
     stops = torch.zeros(max(vocab_size, chat.vocab_size), dtype=torch.bool)
-    special = set(chat.tokenizer.all_special_ids) - {chat.pad_id}
-    stops[[chat.end_id, *sorted(special)]] = True
+    stops[stop_ids(chat)] = True
     return stops.to(device)
 
 

@@ -17,6 +17,7 @@ from rlhf_core.options import (
     RewardOptions,
     SamplingOptions,
     Settings,
+    VllmServer,
 )
 from rlhf_core.training_options import FreshModel as FreshModel  # named again: re-exported
 from rlhf_core.training_options import Launch as Launch
@@ -172,6 +173,7 @@ class OnPolicyStage(RewardOptions, SamplingOptions, TrainingStage):
     data: str = "splits/ppo"
     steps: int = Field(40, ge=1, description="Iterations: one rollout batch and its updates each.")
     batch_size: int = Field(64, ge=1, description="Answers of one rollout, over all ranks.")
+    vllm: VllmServer | None = Field(None, description="Who writes the answers; null = the job itself.")
 
     def models(self) -> dict[str, str]:
         return super().models() | self.reward_models
@@ -317,8 +319,6 @@ class ScoringJob(Settings):
     output: str
 
 
-class Job(Settings):
-    """One launched job: what `python -m rlhf_core.train JOB.json` (under the deepspeed launcher) or `rlhf_core.evaluate` reads.
 class AnswerScoringSettings(Settings):
     """A reward model ranks the sampled answers of stage `judged`, in the teacher's place; without a model none does."""
 
@@ -343,6 +343,8 @@ class AnswerScoringJob(Settings):
     output: str
 
 
+class Job(Settings):
+    """One launched job: what `python -m rlhf_core.train JOB.json` (under the deepspeed launcher) or `rlhf_core.evaluate` reads.
 
     `inputs` maps a role to a local folder or file:
     pretrain: `tokenizer` (from nothing), `init` (continued) or both (with an extended vocabulary); `data`: a corpus

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from rlhf_core.lora import WithoutAdapters, is_frozen_below
 from rlhf_core.losses import kl_estimate, token_logprobs
 from rlhf_core.models import DTYPES, load_policy, selected_labels
 from rlhf_core.records import Record, read_records
-from rlhf_core.rollout import Rollout, cut_at_marks, generate, noise, without_marks
+from rlhf_core.rollout import Rollout, cut_at_marks, noise, without_marks
+from rlhf_core.sampler import OwnSampler, Sampler
 from rlhf_core.scoring import Scoring
 from rlhf_core.settings import OnPolicyStage
 from rlhf_core.text_measures import commonest_share, distinct_n
@@ -76,10 +77,13 @@ class OnPolicy(ABC):
         self.order = Order(len(self.prompts), settings.batch_size // self.samples_a_prompt, settings.seed)
         policy = self.trained(policy)
         # Under ZeRO-3 the policy's weights lie in pieces, and adapters slow every token: a whole, merged copy writes.
-        self.writer = self.frozen(copy.deepcopy(policy)) if zero == 3 or lora else None
+        whole = settings.vllm is None or getattr(settings, "ema_decay", None) is not None
+        self.writer = self.frozen(copy.deepcopy(policy)) if whole and (zero == 3 or lora) else None
         self.policy = Engine(
             policy, settings.optimizer, settings.launch, settings.precision, self.accumulation, ranks
         )
+        self.sampler = self._make_sampler(inputs)
+        self._changed = True  # whether the weights have, since the sampler was told of them
         self.before: dict[str, float] = {}
         self._last: Answers | None = None
 
@@ -93,6 +97,11 @@ class OnPolicy(ABC):
 
     @abstractmethod
     def step(self, step: int, rate_share: float) -> dict[str, float]: ...
+
+    def policy_logits(self, input_ids: Tensor, select: Tensor) -> Tensor:
+        """The trained policy's, as `PolicyModel.forward` gives them."""
+        logits: Tensor = self.policy(input_ids, select)
+        return logits
 
     # What the loop asks for
 
@@ -160,6 +169,10 @@ class OnPolicy(ABC):
         ]
 
     def save(self, folder: Path) -> None:
+        self.save_policy(folder)
+
+    def save_policy(self, folder: Path) -> None:
+        """The policy as it is now."""
         state = self.policy.full_state()
         if self.ranks.is_main:
             self.policy.module.save(folder, self.chat, state)
@@ -188,6 +201,7 @@ class OnPolicy(ABC):
             drawn = np.random.default_rng([settings.seed, step, 0x1E7]).integers(settings.min_new_tokens, limit + 1)
             limit = int(drawn)
         records, rollout, places = self._write(step, step, limit)
+        self._changed = True  # by the update that follows
         texts = [self.text(ids) for ids in rollout.responses()]
         raw = self.scoring.raw(rollout, records)
         self.scoring.observe(raw)
@@ -207,17 +221,17 @@ class OnPolicy(ABC):
         return [record for record, _ in prompts], self.answer(prompts, uniforms, limit), places
 
     def answer(self, prompts: list[tuple[Record, list[int]]], uniforms: Tensor, limit: int) -> Rollout:
-        if self.writer is not None:
-            self.policy.copy_to(self.writer)
-        rollout = generate(
-            (self.writer or self.policy.module).model,
-            self.chat,
-            [ids for _, ids in prompts],
-            limit,
-            self.settings.temperature,
-            uniforms,
-        )
-        return cut_at_marks(rollout, self.chat, self.settings.cut_marks)
+        if self._changed:
+            self.sampler.refresh()
+            self._changed = False
+        rollout = self.sampler.answers([ids for _, ids in prompts], limit, uniforms)
+        rollout = cut_at_marks(rollout, self.chat, self.settings.cut_marks)
+        if self.settings.vllm is None:
+            return rollout
+        # A server's numbers are those of other kernels in another precision, often: the ratio would not begin at 1.
+        with torch.no_grad():
+            own = self.logprobs(self.policy_logits, self.sequences(rollout), rollout.response_mask)
+        return replace(rollout, logprobs=own)
 
     def text(self, ids: list[int]) -> str:
         return without_marks(self.chat.decode(ids), self.settings.cut_marks)
@@ -278,6 +292,15 @@ class OnPolicy(ABC):
         return [slice(i, min(i + size, rows)) for i in range(0, rows, size)]
 
     # Preparation
+
+    def _make_sampler(self, inputs: Inputs) -> Sampler:
+        settings = self.settings
+        if settings.vllm is None:
+            return OwnSampler(self.policy, self.writer, self.chat, settings.temperature)
+        from rlhf_core.vllm_rollout import VllmRollout
+
+        start = inputs.model("init")
+        return VllmRollout(settings.vllm, start, self.save_policy, self.chat, settings.temperature, self.ranks)
 
     def _check_sizes(self) -> None:
         settings, world, k = self.settings, self.ranks.world, self.samples_a_prompt

@@ -107,9 +107,13 @@ class PolicyGradient(OnPolicy):
         return super().state() | {"kl_coef": self.kl_coef}
 
     def save(self, folder: Path) -> None:
-        state = self.policy.full_state() if self.ema is None else self.ema.state()
-        if self.ranks.is_main:
-            self.policy.module.save(folder, self.chat, state)
+        if self.ema is None:
+            self.save_policy(folder)
+        elif self.ranks.is_main:
+            self.policy.module.save(folder, self.chat, self.ema.state())
+
+    def policy_logits(self, input_ids: Tensor, select: Tensor) -> Tensor:
+        return self.actor.logits(input_ids, select)
 
     def step(self, step: int, rate_share: float) -> dict[str, float]:
         settings = self.settings
