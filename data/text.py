@@ -129,7 +129,7 @@ def word_bounds(classes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[
     return np.flatnonzero(first), np.flatnonzero(last) + 1
 
 
-_MULTIPLIER = 0x9E3779B97F4A7C15
+MULTIPLIER = 0x9E3779B97F4A7C15  # of the hashes of sequences: odd, 2^64 over the golden ratio
 
 
 def mix(values: Hashes) -> Hashes:
@@ -146,7 +146,7 @@ def mix(values: Hashes) -> Hashes:
 def _powers(bits: int) -> tuple[Hashes, Hashes]:
     """Powers of the hash multiplier and of its inverse modulo 2^64, shape (2^bits,) each."""
     tables = []
-    for base in (_MULTIPLIER, pow(_MULTIPLIER, -1, 1 << 64)):
+    for base in (MULTIPLIER, pow(MULTIPLIER, -1, 1 << 64)):
         powers = np.full(1 << bits, base, dtype=np.uint64)
         powers[0] = 1
         tables.append(np.multiply.accumulate(powers))
@@ -183,7 +183,7 @@ def ngram_hashes(hashes: Hashes, size: int) -> Hashes:
     count = len(hashes) - size + 1
     if count <= 0:
         return np.zeros(0, dtype=np.uint64)
-    multiplier = np.uint64(_MULTIPLIER)
+    multiplier = np.uint64(MULTIPLIER)
     total = hashes[:count].copy()
     for shift in range(1, size):
         total *= multiplier

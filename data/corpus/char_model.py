@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.text import Hashes, code_points, mix, ngram_hashes, unspaced_share
+from data.text import MULTIPLIER, Hashes, code_points, mix, ngram_hashes, normalise, unspaced_share
 
 VERSION = 1
 CHARACTERS = 20_000  # an unseen character costs log2 of this, beyond the weight of being unseen
 _PROBES = 4
 _BLOCK = 1 << 18  # characters scored at once
 
-
 _NUMBER = re.compile(r"\d[\d.,:/-]*")
 _ADDRESS = re.compile(r"[a-z0-9._%+/:?=&#~-]*(?:@|://|www\.)[a-z0-9._%+/:?=&#~-]*")
+_ADDRESS_SIGNS = ("@", "://", "www.")
 _LATIN_WORD = re.compile(r"[a-z][a-z0-9._'-]*")
 
 
@@ -36,8 +35,11 @@ def characters(text: str, unspaced: bool) -> Hashes:
     """`text` as the model reads it, one hash per character: NFKC, lower case, white space folded; a number is one
     character, an address (web, e-mail) is one, and in unspaced scripts so is a foreign word.
     """
-    folded = " ".join(unicodedata.normalize("NFKC", text).lower().split())
-    folded = _NUMBER.sub("0", _ADDRESS.sub("@", folded))
+    normal = normalise(text)
+    words = normal.split()
+    if any(sign in normal for sign in _ADDRESS_SIGNS):
+        words = [_ADDRESS.sub("@", word) if any(sign in word for sign in _ADDRESS_SIGNS) else word for word in words]
+    folded = _NUMBER.sub("0", " ".join(words))
     if unspaced:
         folded = _LATIN_WORD.sub("a", folded)
     return mix(code_points(folded).astype(np.uint64) + np.uint64(1))
@@ -154,16 +156,25 @@ class CharModel:
 
     def _block_bits(self, symbols: Hashes) -> NDArray[np.float64]:
         probability = np.full(len(symbols), self._unseen / CHARACTERS, dtype=np.float64)
-        weight = np.ones(0, np.float32)
+        known = np.ones(len(symbols) + 1, dtype=np.bool_)  # the shorter n-grams from each place are in the model
+        weight = np.ones(len(symbols) + 1, dtype=np.float32)  # of each place's n-gram as a context
+        sums = np.zeros(len(symbols), np.uint64)
         for size, table in enumerate(self._tables, 1):
-            grams = _grams(symbols, size)
-            if not len(grams):
+            count = len(symbols) - size + 1
+            if count <= 0:
                 break
-            hit, slots = table.find(grams)
+            # The hash of data.text.ngram_hashes, each size going on from the one before.
+            sums = sums[:count] * np.uint64(MULTIPLIER) + symbols[size - 1 :]
+            # Training kept every n-gram: one whose beginning or end was never seen was not seen either.
+            at = np.flatnonzero(known[:count] & known[1 : count + 1])
+            hit, slots = table.find(np.maximum(mix(sums[at]), np.uint64(1)))
+            at, slots = at[hit], slots[hit]
             place = probability[size - 1 :]
-            backed_off = place if size == 1 else place * weight[:-1]
-            probability[size - 1 :] = np.where(hit, table.probability[slots], backed_off)
-            weight = np.where(hit, table.weight[slots], np.float32(1.0))
+            if size > 1:
+                place *= weight[:count]
+            place[at] = table.probability[slots]
+            known, weight = np.zeros(count, dtype=np.bool_), np.ones(count, dtype=np.float32)
+            known[at], weight[at] = True, table.weight[slots]
         return -np.log2(probability)
 
     def save(self, path: Path) -> None:

@@ -26,7 +26,7 @@ from data.corpus.jaccard import verified_links
 from data.document import Counts, label_schema
 from data.settings import DedupSettings
 from data.shards import read_shard, shard_name, write_shard
-from data.text import Hashes, hash_between, mix, ngram_hashes, normalise, prefix_sums, shingles
+from data.text import MULTIPLIER, Hashes, hash_between, mix, ngram_hashes, normalise, prefix_sums, shingles
 from data.text_batch import TextBatch, batches
 
 _BLOCK = 1 << 14  # shingles hashed at once: they and their hashes stay in the processor's cache
@@ -81,7 +81,7 @@ def band_keys(minima: NDArray[np.uint32], settings: DedupSettings) -> Hashes:
     rows = minima.reshape(len(minima), settings.bands, settings.rows).astype(np.uint64)
     keys = np.zeros(rows.shape[:2], dtype=np.uint64)
     for row in range(settings.rows):
-        keys = mix(keys * np.uint64(0x9E3779B97F4A7C15) + rows[:, :, row] + np.uint64(row + 1))
+        keys = mix(keys * np.uint64(MULTIPLIER) + rows[:, :, row] + np.uint64(row + 1))
     return keys
 
 

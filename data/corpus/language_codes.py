@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 # ISO 639-3 -> 639-1 of the languages that crawls are made of; the varieties of written Chinese count as one.
 _SHORT = {
     "afr": "af", "amh": "am", "ara": "ar", "arb": "ar", "arz": "ar", "azj": "az", "aze": "az", "bel": "be", "bul": "bg", "ben": "bn",
@@ -17,6 +19,7 @@ _SHORT = {
 }  # fmt: skip
 
 
+@cache
 def language_code(label: str) -> str:
     """The code that settings and labels use for a fastText label: "__label__cmn_Hani" and "__label__zh-cn" are "zh"."""
     name = label.removeprefix("__label__").replace("-", "_").split("_")[0].lower()

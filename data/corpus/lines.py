@@ -7,6 +7,7 @@ and policy notices), with a list of patterns in English and Chinese, lists/boile
 from __future__ import annotations
 
 import re
+import string
 from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from data.corpus.host_lines import host_of, line_key, read_host_lines
+from data.corpus.line_patterns import LinePatterns
 from data.document import Decided, Verdict, decide, label_schema
 from data.settings import LineSettings
 
@@ -21,19 +23,20 @@ _MAX_PATTERN_CHARACTERS = 200  # longer lines are prose, and not matched
 _MIN_REPEATED_CHARACTERS = 12  # shorter lines may stand twice
 _MAX_WORD_CHARACTERS = 1000  # C4: a line with a longer word is no text
 _CAPITALS_SHARE = 0.6  # RefinedWeb: "mainly composed of uppercase characters"
+_SMALL_LETTERS = string.ascii_lowercase.encode()
 _NO_LETTER = re.compile(r"[\W\d_]+")
 _CODE_OR_TABLE = re.compile(r"[\s(){}\[\];,]*|\|.*\w.*\|")  # closing brackets; a row of figures
 _LONG_WORD = re.compile(rf"[!-~]{{{_MAX_WORD_CHARACTERS + 1}}}")
 _SEPARATED = re.compile(r"\s*[|»›·•／丨]\s*|\s+[>/–—-]\s+")
+_SEPARATOR = re.compile(r"[|»›·•／丨>/–—-]")
 _SENTENCE_MARK = re.compile(r"[.!?。！？…][\"'”’」』）)]*$")
 LINE_LABELS = label_schema({"removed_lines": pa.int64(), "removed_characters_share": pa.float32()})
 
 
 @cache
-def _patterns() -> re.Pattern[str]:
+def _patterns() -> LinePatterns:
     text = (resources.files("data.corpus") / "lists" / "boilerplate_lines.txt").read_text(encoding="utf-8")
-    patterns = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
+    return LinePatterns(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
 @lru_cache(maxsize=1 << 14)  # chrome repeats from page to page
@@ -43,10 +46,13 @@ def is_boilerplate(line: str) -> bool:
         return _CODE_OR_TABLE.fullmatch(line) is None
     if len(line) > _MAX_PATTERN_CHARACTERS:
         return len(line) > _MAX_WORD_CHARACTERS and _LONG_WORD.search(line) is not None
-    return bool(_patterns().fullmatch(line.lower())) or _is_shouted(line) or _is_menu(line)
+    return _patterns().fullmatch(line.lower()) or _is_shouted(line) or _is_menu(line)
 
 
 def _is_shouted(line: str) -> bool:
+    seen = line.encode("utf-8", "replace")
+    if len(seen) - len(seen.translate(None, _SMALL_LETTERS)) > (1 - _CAPITALS_SHARE) * len(line):
+        return False  # seen at once; the letters are counted where this leaves it open
     letters = sum(map(str.isalpha, line))
     capitals = sum(map(str.isupper, line))
     return letters > 15 and capitals > _CAPITALS_SHARE * letters and len(line.split()) > 3
@@ -54,7 +60,7 @@ def _is_shouted(line: str) -> bool:
 
 def _is_menu(line: str) -> bool:
     """Four or more short pieces between separators, and no sentence among them: "Home | News | Weather | Contact"."""
-    if line.startswith("|") or _SENTENCE_MARK.search(line):  # a table's row, a sentence
+    if line.startswith("|") or not _SEPARATOR.search(line) or _SENTENCE_MARK.search(line):  # a table's row, a sentence
         return False
     pieces = [piece for piece in _SEPARATED.split(line) if piece]
     return len(pieces) >= 4 and max(map(len, pieces)) <= 25

@@ -9,12 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from data.text import Hashes, mix
+from data.text import MULTIPLIER, Hashes, mix
 from data.text_batch import Positions, Spans, keys_within
 
 TOP_SIZES = (2, 3, 4)
 DUPLICATE_SIZES = (5, 6, 7, 8, 9, 10)
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 Shares = NDArray[np.float64]
 
@@ -51,7 +50,7 @@ def ngram_shares(text: Positions, hashes: Hashes, lengths: Positions, scales: Po
         inside = at + wanted <= last_word[at]
         at, grams, width, wanted = at[inside], grams[inside], width[inside], wanted[inside]
         while (short := width < wanted).any():
-            grams[short] = grams[short] * _MULTIPLIER + hashes[at[short] + width[short]]
+            grams[short] = grams[short] * np.uint64(MULTIPLIER) + hashes[at[short] + width[short]]
             width[short] += 1
         keys = keys_within(text[at], mix(grams))
         order = np.argsort(keys, kind="stable")

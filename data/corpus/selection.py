@@ -21,7 +21,7 @@ from data.corpus.copies import Copies
 from data.corpus.earlier import COMPARISON
 from data.corpus.labels import read_labels
 from data.corpus.personal_data import MARKS, redact
-from data.corpus.rules import Broken, RuleBook
+from data.corpus.rules import Broken, RuleBook, numbers
 from data.corpus.sampling import groups_of, sampled_out
 from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts, Verdict, decide, values
 from data.settings import PersonalDataAction, Rule, SelectionSettings
@@ -63,14 +63,16 @@ def select(
     actions = _actions(settings)
     rules = [*settings.rules, *_personal_data_rules(actions)]
     book, copies = RuleBook(rules), Copies(settings)
-    wanted = {rule.label for rule in rules} | {balance.label for balance in settings.balance} | copies.columns | {"lang"}
+    wanted = {rule.label for rule in rules} | {balance.label for balance in settings.balance} | copies.columns | {"lang"} | actions.keys()
     groups: list[list[str | None]] = [[] for _ in settings.balance]
     ids: list[NDArray[np.bytes_]] = []
+    personal: list[NDArray[np.bool_]] = []
     for index, shard in enumerate(documents):
         measured = _measured(shard, [shards[index] for shards in labels.values()], wanted)
         book.add(measured)
         copies.add(measured)
         ids.append(np.array(values(measured, "id"), dtype="S32"))
+        personal.append(_has_personal_data(measured, actions))
         for group, balance in zip(groups, settings.balance, strict=True):
             group += groups_of(measured, balance)
     broken = book.decide()
@@ -84,8 +86,7 @@ def select(
         left[gone] = False
         others |= {row: ("balance", f"{balance.label} {group[row]}") for row in gone.tolist()}
     index_schema = pq.read_schema(signatures[0]).with_metadata({COMPARISON: comparison}) if signatures else None
-    sizes = [len(part) for part in ids]
-    writing = _Writing(documents, labels, signatures or [], index_schema, settings, actions, broken, others, sizes)
+    writing = _Writing(documents, labels, signatures or [], index_schema, settings, actions, broken, others, personal)
     return writing.write(out, every_id, left)
 
 
@@ -134,6 +135,15 @@ def _personal_data_rules(actions: Mapping[str, PersonalDataAction]) -> list[Rule
     return [Rule(reason="personal_data", label=kind, max=0) for kind, action in actions.items() if action == "drop"]
 
 
+def _has_personal_data(measured: pa.Table, actions: Mapping[str, PersonalDataAction]) -> NDArray[np.bool_]:
+    """Of each document whether there is anything to redact; where no stage has looked for it, there may be in all."""
+    kinds = [kind for kind, action in actions.items() if action == "redact"]
+    if not set(kinds) <= set(measured.schema.names):
+        return np.ones(measured.num_rows, dtype=np.bool_)
+    counts = [numbers(measured, kind) for kind in kinds]
+    return np.any(counts, axis=0) if counts else np.zeros(measured.num_rows, dtype=np.bool_)
+
+
 @dataclass
 class _Writing:
     """One pass over the documents that writes what was decided."""
@@ -146,7 +156,7 @@ class _Writing:
     actions: Mapping[str, PersonalDataAction]
     broken: Broken
     others: Mapping[int, Verdict]  # of documents that break no rule
-    sizes: Sequence[int]
+    personal: Sequence[NDArray[np.bool_]]  # shard by shard: documents with something to redact
     redacted: int = 0
     cut: int = 0
 
@@ -155,7 +165,7 @@ class _Writing:
         if self.index_schema:
             outputs.append((out / "index", self.index_schema, ids[stays]))
         weight = sum(shard.stat().st_size for shard in self.documents)
-        self._starts = np.cumsum([0, *self.sizes]).tolist()
+        self._starts = np.cumsum([0, *map(len, self.personal)]).tolist()
         write_sorted(len(self.documents), self._split, outputs, self.settings.shard_documents, weight)
         reasons = Counter(reason for reason, _ in self.others.values())
         for rule in self.broken.rule[self.broken.rule >= 0].tolist():
@@ -169,7 +179,8 @@ class _Writing:
         table = _with_language(read_shard(self.documents[index]), [shards[index] for shards in self.labels.values()])
         verdicts = [self.broken.verdict(row) or self.others.get(row) for row in range(self._starts[index], self._starts[index + 1])]
         decided = decide(table, verdicts)
-        texts = pa.array([self._finished(text) for text in values(decided.kept, "text")], pa.string())
+        personal = [has for has, verdict in zip(self.personal[index].tolist(), verdicts, strict=True) if verdict is None]
+        texts = pa.array(map(self._finished, values(decided.kept, "text"), personal), pa.string())
         kept = decided.kept.set_column(table.schema.get_field_index("text"), DOCUMENT_SCHEMA.field("text"), texts)
         found = [kept.cast(DOCUMENT_SCHEMA), decided.dropped]
         if self.index_schema:
@@ -177,8 +188,9 @@ class _Writing:
             found.append(signed.filter(pa.array([verdict is None for verdict in verdicts], pa.bool_())))
         return found
 
-    def _finished(self, text: str) -> str:
-        finished = redact(text, [kind for kind, action in self.actions.items() if action == "redact"])
+    def _finished(self, text: str, has_personal_data: bool) -> str:
+        kinds = [kind for kind, action in self.actions.items() if action == "redact"]
+        finished = redact(text, kinds) if has_personal_data else text
         self.redacted += finished != text
         limit = self.settings.max_characters
         if limit is not None and len(finished) > limit:

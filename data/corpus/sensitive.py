@@ -16,10 +16,10 @@ from data.corpus.personal_data import MARKS, find_personal_data
 from data.corpus.term_matcher import TermMatcher, read_list
 from data.document import label_schema, values
 from data.settings import SensitiveSettings
-from data.text import count_words, normalise
+from data.text import code_points, count_words, normalise
 
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
-_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_FIRST_HAN = 0x2E80  # radicals, which NFKC makes characters of, stand before them
 DEFAULT_TOPIC = "listed"  # of terms without a topic
 _MIN_WORDS = 500  # a density is taken over at least so many words: one mention in a short text is none
 
@@ -61,8 +61,11 @@ def fold(text: str) -> str:
     without what is not seen (soft hyphens, zero-width characters)."""
     if text.isascii():
         return " ".join(text.lower().split())
-    seen = normalise(_UNSEEN.sub("", text))
-    if _HAN.search(seen):
+    codes = code_points(text)  # whether anything is to be done is seen faster by them than by the patterns
+    if ((codes == 0xAD) | (codes - 0x200B <= 0x2064 - 0x200B) | (codes == 0xFEFF)).any():
+        text = _UNSEEN.sub("", text)
+    seen = normalise(text)
+    if (codes >= _FIRST_HAN).any():
         seen = seen.translate(_simplified())
     return " ".join(seen.split())
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.corpus.personal_data import find_personal_data, is_bank_card, is_chinese_id, redact
+from data.corpus import personal_data
+from data.corpus.personal_data import find_personal_data, is_bank_card, is_chinese_id, is_public_ip, redact
 from data.corpus.sensitive import Terms, parse_terms, sensitive_labels
 from data.settings import SensitiveSettings
 from tests.data.corpus.helpers import documents
@@ -109,3 +112,19 @@ def test_labels(tmp_path: Path) -> None:
         "bank_cards": 0, "ip_addresses": 0, "phones": 1, "personal_data": 2,
     }  # fmt: skip
     assert rows[1]["personal_data"] == rows[2]["sensitive_terms"] == 0
+
+
+def test_personal_data_is_found_as_by_patterns_over_the_whole_text() -> None:
+    """Where a pattern may match is worked out before; what it finds must be what it finds by itself."""
+    random_ = random.Random(1)
+    pieces = [*"0123456789" * 4, *"..@@::--  ()+/aabbXx\u00a0中", "a.b@c.co", "13812345678", "8.8.8.8", "4111 1111 1111 1111", "2001:db8::1", "+49 30 1234567"]
+    for _ in range(1000):
+        text = "".join(random_.choices(pieces, k=random_.randint(0, 60)))
+        found = find_personal_data(text)
+        emails = [match.span() for match in personal_data._EMAIL.finditer(text)]
+        assert [item[:2] for item in found if item.kind == "emails"] == emails
+        taken = [item[:2] for item in found if item.kind in ("emails", "ip_addresses")]
+        addresses = [match for match in personal_data._IPV4.finditer(text) if is_public_ip(match.group())]
+        assert all(any(start < match.end() and match.start() < end for start, end in taken) for match in addresses)
+        numbers = [match.span() for match in personal_data._NUMBER.finditer(text)]
+        assert list(personal_data._numbers(text, np.array([at for at, sign in enumerate(text) if sign.isdecimal()], np.int64))) == numbers

@@ -1,0 +1,56 @@
+"""Patterns of whole lines, many of them, against very many lines: only those are tried that can match at all.
+
+One alternation of a hundred patterns costs tens of microseconds a line, and nearly every line is prose. Its first characters
+say which patterns it may begin; most lines begin none. What may begin with anything names the words that it must contain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import ahocorasick
+import regex
+
+_PREFIX = 3  # characters by which patterns are chosen; more would choose hardly better
+_CACHED_PREFIXES = 1 << 16
+
+
+class LinePatterns:
+    """Regular expressions, of which `fullmatch` asks whether any matches a whole line.
+
+    An entry is a pattern, or `words<TAB>pattern` with the words, separated by '|', of which one stands in every match.
+    Raises ValueError for an entry that is no regular expression.
+    """
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        beginning: list[str] = []
+        containing: list[str] = []
+        words: set[str] = set()
+        for entry in entries:
+            needed, tab, pattern = entry.partition("\t")
+            (containing if tab else beginning).append(pattern if tab else entry)
+            words |= set(needed.split("|")) if tab else set()
+        try:
+            # `regex` knows of partial matches: whether a line that begins like this may still match.
+            self._beginning = {pattern: regex.compile(pattern) for pattern in beginning}
+            self._containing = [regex.compile(pattern) for pattern in containing]
+        except regex.error as error:
+            raise ValueError(f"line patterns: {error}") from None
+        self._words = ahocorasick.Automaton()
+        for word in words or {"\0"}:  # an automaton needs one
+            self._words.add_word(word, True)
+        self._words.make_automaton()
+        self._possible = lru_cache(_CACHED_PREFIXES)(self._find_possible)
+
+    def fullmatch(self, line: str) -> bool:
+        if any(self._beginning[pattern].fullmatch(line) for pattern in self._possible(line[:_PREFIX])):
+            return True
+        return any(True for _ in self._words.iter(line)) and any(pattern.fullmatch(line) for pattern in self._containing)
+
+    def _find_possible(self, prefix: str) -> tuple[str, ...]:
+        """The patterns that a line with this beginning may match."""
+        if not prefix:
+            return tuple(self._beginning)
+        return tuple(pattern for pattern in self._possible(prefix[:-1]) if self._beginning[pattern].fullmatch(prefix, partial=True))
+
