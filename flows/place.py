@@ -16,10 +16,12 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
 from flows import local
 from flows.recipe import Recipe
+from flows.steps import reuse
 from tasks import handover
 from tasks.stage import Made, Run
 
@@ -42,15 +44,22 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
         pipeline = copy(part.pipeline)  # not with_options, which works half a second on the form of the same parameters
         pipeline.task_runner = local.task_runner(recipe.runner, name)
         return dict(pipeline(recipe, run, dict(made), until))
+    present = run.model_copy(update={"reuse_only": True})
+    there, whole = reuse(part.steps(recipe, present), made, until)
+    if whole:
+        return there  # no worker is asked for what lies in the store
     parameters = {
         "recipe": recipe.model_dump(mode="json"),
         "run": run.model_dump(mode="json"),
-        "made": {stage: one.model_dump(mode="json") for stage, one in made.items()},
+        "made": {stage: one.model_dump(mode="json") for stage, one in there.items()},
         "until": until,
     }
     for _ in range(1 + LOST_WORKERS):
         get_run_logger().info(f"{name}: waiting for a worker of deployment {run.deployments[name]}")
-        child: Any = run_deployment(run.deployments[name], parameters=parameters, as_subflow=True, poll_interval=POLL_SECONDS)
+        try:
+            child: Any = run_deployment(run.deployments[name], parameters=parameters, as_subflow=True, poll_interval=POLL_SECONDS)
+        except ObjectNotFound:
+            raise PartFailed(f"{name}: this server has no deployment {run.deployments[name]}; python -m flows.deploy applies them") from None
         if child.state is not None and child.state.is_completed():
             return handover.take(run, str(child.id))
         if child.state is None or not child.state.is_crashed():

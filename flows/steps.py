@@ -14,6 +14,22 @@ Step = Callable[[dict[str, Made]], Any]
 Steps = Mapping[str, Step]
 
 
+def reuse(steps: Steps, made: Mapping[str, Made], until: str | None) -> tuple[dict[str, Made], bool]:
+    """What is in the store already, in order up to the first step that is missing, and whether none was.
+
+    `steps` are those of a run with `reuse_only`.
+    """
+    made = dict(made)
+    for name, step in steps.items():
+        if name not in made:
+            if (found := step(made).result()) is None:
+                return made, False
+            made[name] = found
+        if name == until:
+            break
+    return made, True
+
+
 def walk(run: Run, steps: Steps, made: Mapping[str, Made], until: str | None) -> dict[str, Made]:
     """Run the steps that are not made yet, in order, each with what was made before it; stop after the one called `until`.
 

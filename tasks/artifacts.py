@@ -155,6 +155,10 @@ class Store:
         shutil.rmtree(arriving, ignore_errors=True)
         return folder
 
+    def made(self, stage: str, version: int, settings: BaseModel, inputs: Mapping[str, Artifact | Files]) -> Artifact | None:
+        """The artifact that `make` would reuse, if it is there."""
+        return self.find(stage, _identity(stage, version, settings, inputs)[-1])
+
     def make(
         self,
         stage: str,
@@ -168,9 +172,7 @@ class Store:
 
         A second process that wants the same artifact at the same time waits for the first and reuses what it made.
         """
-        kept = significant(settings)
-        given = {role: value.as_input() for role, value in inputs.items()}
-        print_ = fingerprint(stage, version, kept, {role: source.fingerprint for role, source in given.items()})
+        kept, given, print_ = _identity(stage, version, settings, inputs)
         if not force and (found := self.find(stage, print_)):
             return found, True
         asked = time.time()
@@ -277,6 +279,15 @@ class Store:
         with open(folder / name, "w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
+
+
+def _identity(
+    stage: str, version: int, settings: BaseModel, inputs: Mapping[str, Artifact | Files]
+) -> tuple[dict[str, Any], dict[str, Input], str]:
+    """The settings and inputs that make an artifact what it is, and its fingerprint."""
+    kept = significant(settings)
+    given = {role: value.as_input() for role, value in inputs.items()}
+    return kept, given, fingerprint(stage, version, kept, {role: source.fingerprint for role, source in given.items()})
 
 
 def _describe(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:

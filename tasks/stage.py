@@ -21,6 +21,7 @@ class Run(BaseModel):
 
     store: str = Field(description="Folder or fsspec URL of the artifact store.")
     force: frozenset[str] = Field(frozenset(), description="Stages that are made again even if their artifact is there.")
+    reuse_only: bool = Field(False, description="A stage whose artifact is not there is not made: its task ends as Missing.")
     workers: int = Field(1, ge=1, description="Shard groups at the same time.")
     deployments: dict[str, str] = Field(
         default_factory=dict,
@@ -54,10 +55,15 @@ def make(
     settings: BaseModel,
     inputs: Mapping[str, Artifact | Made | Files],
     build: Callable[[Draft], Result],
-) -> State[Made]:
-    """Find or build a stage's artifact; the task's state is named Reused where it was found."""
+) -> State[Any]:
+    """Find or build a stage's artifact; the task's state is named Reused where it was found, and carries a Made.
+
+    With `run.reuse_only` nothing is built: the state is named Missing and carries None.
+    """
     store = run.open_store()
     given = {role: value.artifact if isinstance(value, Made) else value for role, value in inputs.items()}
+    if run.reuse_only and (stage in run.force or not store.made(stage, version, settings, given)):
+        return Completed(name="Missing", message=f"{stage} is not in {run.store}")
     artifact, reused = store.make(stage, version, settings, given, build, force=stage in run.force)
     manifest = store.manifest(artifact)
     show.outcome(manifest, artifact, reused)

@@ -16,9 +16,12 @@ import psutil
 import pytest
 
 from data.shards import list_shards
-from flows.full_pipeline import main
+from flows.full_pipeline import full_pipeline, main
+from flows.place import PartFailed
+from flows.recipe_file import load
+from tasks.stage import Run
 from tests.conftest import ROOT
-from tests.flows.person import command, environment, ranks, run, table
+from tests.flows.person import FEW_STEPS, command, environment, ranks, run, table
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,16 @@ def test_nothing_changed_is_all_reused_and_a_change_runs_only_what_depends_on_it
     assert made == ["corpus"]
     forced = run(store, home, "--force", "quality", "--until", "lines", server=prefect_server)
     assert [name for name, how in table(forced.stdout).items() if how == "made"] == ["quality"]
+
+
+def test_no_worker_is_asked_for_what_lies_in_the_store(first: tuple[Path, str], prefect_server: str) -> None:
+    """The deployments named here do not exist: a part that had to be made there would fail."""
+    run = Run(store=str(first[0]), deployments={"training": "training/gpu", "evaluation": "evaluation/gpu"})
+    made = full_pipeline(load("tiny", FEW_STEPS), run)
+    assert isinstance(made, dict)
+    assert list(made)[-1] == "report" and all(one.reused for one in made.values())
+    with pytest.raises(PartFailed, match="no deployment training/gpu"):
+        full_pipeline(load("tiny", [*FEW_STEPS, "sft.seed=9"]), run)
 
 
 @pytest.mark.timeout(900)
