@@ -14,18 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlhf_core import llama
 from rlhf_core.batches import PromptBatch
-
-_SMALL = 50_000_000  # parameters; above, joined copies of the weights would cost more than they save
 
 
 def make_decoder(model: Any, max_new_tokens: int) -> CacheDecoder:
     """The fastest decoder that fits the plain Hugging Face model."""
-    if sum(p.numel() for p in model.parameters()) <= _SMALL:
-        if _is_plain_llama(model):
-            return LlamaDecoder(model, max_new_tokens)
-        if _is_plain_opt(model):
-            return OptDecoder(model, max_new_tokens)
+    if type(model).__name__ == "LlamaForCausalLM" and llama.is_plain(model.base_model):
+        return LlamaDecoder(model, max_new_tokens)
+    if _is_plain_opt(model):
+        return OptDecoder(model, max_new_tokens)
     return CacheDecoder(model, max_new_tokens)
 
 
@@ -169,7 +167,9 @@ class OptDecoder(FixedCacheDecoder):
     def advance(self, tokens: Tensor) -> Tensor:
         rows, end = len(tokens), self.filled + 1
         places = self.decoder.embed_positions
-        hidden = self.decoder.embed_tokens(tokens) + F.embedding(self.positions + places.offset, places.weight)
+        hidden = self.decoder.embed_tokens(tokens) + F.embedding(
+            self.positions + places.offset, places.weight
+        )
         seen = self.seen[..., :end]
         for i, (layer, weight, bias) in enumerate(self.layers):
             normed = _norm(hidden, layer.self_attn_layer_norm)
@@ -202,24 +202,11 @@ def _is_plain_opt(model: Any) -> bool:
     config = model.config
     return (
         type(model).__name__ == "OPTForCausalLM"
+        and llama.is_small(model)
         and config.do_layer_norm_before
         and not config._remove_final_layer_norm
         and config.enable_bias
         and config.layer_norm_elementwise_affine
         and config.word_embed_proj_dim == config.hidden_size
         and config.activation_function == "relu"
-    )
-
-
-def _is_plain_llama(model: Any) -> bool:
-    """A Llama without what LlamaDecoder leaves out: biases, scaled or partial rotary positions, other activations."""
-    config = model.config
-    rope = getattr(config, "rope_parameters", None) or {}
-    return (
-        type(model).__name__ == "LlamaForCausalLM"
-        and not (getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False))
-        and rope.get("rope_type", "default") == "default"
-        and config.hidden_act == "silu"
-        and config.head_dim * config.num_attention_heads
-        == model.model.layers[0].self_attn.q_proj.weight.shape[0]
     )

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlhf_core import llama
 from rlhf_core.chat_template import Chat
 from rlhf_core.errors import BadInput
 from rlhf_core.settings import FreshModel
@@ -33,17 +34,17 @@ class PolicyModel(nn.Module):
             getattr(config, key, None) for key in ("final_logit_softcapping", "logit_scale", "logits_scaling")
         )
 
-    def forward(self, input_ids: Tensor, select: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, select: Tensor, past: Any = None) -> Tensor:
         """input_ids (B, L) right-padded, select (B, L) bool -> logits (N, V) at the selected positions, row by row.
 
-        The logits at position t are those of token t+1.
+        The logits at position t are those of token t+1. `past`: keys and values of what stands before (a cache of B rows).
         """
         if not self._split:
-            logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits[select]
+            read = {"input_ids": input_ids, "use_cache": past is not None, "past_key_values": past}
+            logits: Tensor = self.model(**read).logits[select]
             return logits
-        hidden = self.model.base_model(input_ids=input_ids, use_cache=False)[0]
         head: nn.Module = self.model.get_output_embeddings()
-        logits = head(hidden[select])
+        logits = head(hidden_at(self.model, input_ids, select, past))
         assert isinstance(logits, Tensor)
         return logits
 
@@ -52,20 +53,32 @@ class PolicyModel(nn.Module):
 
 
 class ScalarModel(nn.Module):
-    """A Hugging Face sequence classifier with one label, read at every token: reward model and value model."""
+    """A Hugging Face sequence classifier with one label, read where it is asked: reward model and value model."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """input_ids (B, L) right-padded -> scores (B, L) float32; a sequence's score is the one at its last token."""
-        hidden = self.model.base_model(input_ids=input_ids, use_cache=False)[0]
-        scores: Tensor = self.model.score(hidden).squeeze(-1).float()
+    def forward(self, input_ids: Tensor, select: Tensor) -> Tensor:
+        """input_ids (B, L) right-padded, select (B, L) bool -> scores (N,) float32 at the selected positions, row by row.
+
+        A sequence's score is the one at its last token.
+        """
+        scores: Tensor = self.model.score(hidden_at(self.model, input_ids, select)).squeeze(-1).float()
         return scores
 
     def save(self, folder: Path, chat: Chat, state: dict[str, Tensor] | None = None) -> None:
         _save(self.model, folder, chat, state)
+
+
+def hidden_at(model: Any, input_ids: Tensor, select: Tensor, past: Any = None) -> Tensor:
+    """The last hidden states of a Hugging Face model: (B, L) right-padded, select (B, L) bool -> (N, hidden). `past`:
+    keys and values of what stands before."""
+    if past is None and llama.serves(model, input_ids):
+        return llama.hidden_states(model, input_ids, select)
+    read = {"input_ids": input_ids, "use_cache": past is not None, "past_key_values": past}
+    hidden: Tensor = model.base_model(**read)[0]
+    return hidden[select]
 
 
 def selected_labels(input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,9 +88,10 @@ def selected_labels(input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return select, input_ids[:, 1:][mask[:, 1:]]
 
 
-def score_at(scores: Tensor, lengths: Tensor) -> Tensor:
-    """Scores (B, L) at each row's last real token: (B,)."""
-    return scores.gather(1, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+def last_tokens(lengths: Tensor, width: int) -> Tensor:
+    """Each row's last real token, (B, width) bool; of a row without any, its first place."""
+    places = torch.arange(width, device=lengths.device)
+    return places == (lengths - 1).clamp(min=0).unsqueeze(1)
 
 
 # Making and loading
@@ -257,7 +271,6 @@ def _save(model: Any, folder: Path, chat: Chat, state: dict[str, Tensor] | None)
     chat.tokenizer.save_pretrained(folder)
 
 
-def quiet_libraries() -> None:
 def take_device(threads: int | None) -> torch.device:
     """Where a job of one process computes: the GPU, or `threads` (null = all cores) of the CPU."""
     if torch.cuda.is_available():
@@ -266,6 +279,7 @@ def take_device(threads: int | None) -> torch.device:
     return torch.device("cpu")
 
 
+def quiet_libraries() -> None:
     """Offline where the caller says so, and no progress bars in a job's log."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -14,7 +14,7 @@ from torch import Tensor
 from rlhf_core.batches import TokenBatch, pad_right
 from rlhf_core.chat_template import Chat, Tokens, load_chat
 from rlhf_core.errors import BadInput
-from rlhf_core.models import DTYPES, ScalarModel, load_scalar, score_at
+from rlhf_core.models import DTYPES, ScalarModel, last_tokens, load_scalar
 from rlhf_core.options import RewardSource
 from rlhf_core.records import Record
 from rlhf_core.rollout import Rollout
@@ -66,7 +66,7 @@ class RewardModel(Scorer):
             sequences.rows(slice(i, i + _ROWS)).to(self.device)
             for i in range(0, len(sequences.lengths), _ROWS)
         ]
-        return torch.cat([pooled(self.model(p.input_ids), p, self.pooling) for p in parts]) - self.shift
+        return torch.cat([pooled(self.model, part, self.pooling) for part in parts]) - self.shift
 
     def score_rollout(self, rollout: Rollout, prompts: list[Record]) -> Tensor:
         if self.same_vocabulary:
@@ -91,17 +91,16 @@ class RewardModel(Scorer):
         return self.score(pad_right(rows, self.chat.pad_id))
 
 
-def pooled(scores: Tensor, batch: TokenBatch, pooling: str) -> Tensor:
-    """One score a row from scores at every token (B, L): at the last token, or the mean over the answer's tokens.
-
-    An answer without tokens scores what its prompt's last token says.
+def pooled(model: Callable[[Tensor, Tensor], Tensor], batch: TokenBatch, pooling: str) -> Tensor:
+    """One score a row (B,): at the last token, or the mean over the answer's tokens. `model` is a ScalarModel, or its
+    engine. An answer without tokens scores what its prompt's last token says.
     """
-    last = score_at(scores, batch.lengths)
+    answer, last = batch.response_mask, last_tokens(batch.lengths, batch.input_ids.shape[1])
     if pooling == "last":
-        return last
-    counted = batch.response_mask.sum(1)
-    mean = torch.where(batch.response_mask, scores, 0.0).sum(1) / counted.clamp(min=1)
-    return torch.where(counted > 0, mean, last)
+        return model(batch.input_ids, last)
+    read = torch.where(answer.any(1, keepdim=True), answer, last)
+    scores = torch.zeros(read.shape, device=read.device).masked_scatter(read, model(batch.input_ids, read))
+    return scores.sum(1) / read.sum(1)
 
 
 class TextClassifier(Scorer):

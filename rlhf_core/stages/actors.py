@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rlhf_core.batches import TokenBatch
 from rlhf_core.engine import Engine
-from rlhf_core.models import PolicyModel, selected_labels
+from rlhf_core.models import PolicyModel, hidden_at, selected_labels
 
 
 class Actor:
@@ -60,7 +60,7 @@ class SeparateCritic(Actor):
         return self.policy(batch.input_ids, _select(batch)), self.values(batch)
 
     def values(self, batch: TokenBatch) -> Tensor | None:
-        values: Tensor = self.value(batch.input_ids)[_select(batch)]
+        values: Tensor = self.value(batch.input_ids, _select(batch))
         return values
 
     def backward(self, policy_loss: Tensor, value_loss: Tensor | None) -> None:
@@ -107,7 +107,7 @@ class PolicyWithValue(PolicyModel):
     def forward(self, input_ids: Tensor, select: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """(logits (N, V), values (N,) float32) at the selected positions, row by row."""
         if self._split:
-            hidden = self.model.base_model(input_ids=input_ids, use_cache=False)[0][select]
+            hidden = hidden_at(self.model, input_ids, select)
             logits = self.model.get_output_embeddings()(hidden)
         else:
             output = self.model(input_ids=input_ids, use_cache=False, output_hidden_states=True)

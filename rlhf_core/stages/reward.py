@@ -83,7 +83,7 @@ class Reward(Supervised):
         batch = pad_right(flat or [Tokens([self.chat.end_id], [False])], self.chat.pad_id).to(
             self.ranks.device
         )
-        found = pooled(self.engine(batch.input_ids), batch, self.settings.pooling)
+        found = pooled(self.engine, batch, self.settings.pooling)
         present = torch.zeros(len(prompts), widest, dtype=torch.bool, device=found.device)
         pairs = torch.zeros(len(prompts), widest, widest, dtype=torch.bool, device=found.device)
         for row, prompt in enumerate(prompts):

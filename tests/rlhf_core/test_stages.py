@@ -47,7 +47,7 @@ def test_transformers_opens_every_model_without_this_project(chain: Chain) -> No
 def test_transformers_reads_the_same_score_at_the_last_real_token(chain: Chain) -> None:
     from rlhf_core.batches import pad_right
     from rlhf_core.chat_template import Tokens, load_chat
-    from rlhf_core.models import load_scalar, score_at
+    from rlhf_core.models import last_tokens, load_scalar
 
     source = str(chain.world / "reward" / "model")
     chat = load_chat(source)
@@ -56,7 +56,7 @@ def test_transformers_reads_the_same_score_at_the_last_real_token(chain: Chain) 
     ours = load_scalar(source, chat, "fp32", 0).eval()
     theirs = AutoModelForSequenceClassification.from_pretrained(source).eval()
     with torch.no_grad():
-        mine = score_at(ours(batch.input_ids), batch.lengths)
+        mine = ours(batch.input_ids, last_tokens(batch.lengths, batch.input_ids.shape[1]))
         mask = (batch.input_ids != chat.pad_id).long()
         other = theirs(batch.input_ids, attention_mask=mask).logits.squeeze(1)
     assert torch.allclose(mine, other, atol=1e-5)
