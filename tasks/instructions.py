@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
 from data.instructions import formats, judging, sampling, self_instruct, splits, synthesis
+from data.instructions.embeddings import HttpEmbedder
 from data.instructions.settings import (
     JudgeSettings,
     SampleSettings,
@@ -53,8 +54,9 @@ def write_about_topics(run: Run, questions: str, settings: TopicSettings) -> Sta
 
     def build(draft: Draft) -> Result:
         progress = show.Progress("domain").count
+        embed = HttpEmbedder(settings, draft.work / "embeddings").embed if settings.embedder_url else None
         with teacher_of(settings, draft.work) as teacher:
-            summary = synthesis.run(Path(questions), teacher, settings, draft.out, draft.work, progress)
+            summary = synthesis.run(Path(questions), teacher, settings, draft.out, draft.work, progress, embed)
         dropped = dict(Counter(summary["rejected"]) + Counter(summary["answers_rejected"]))
         kept = summary["conversations"]
         return Result(counts={"documents_in": kept + sum(dropped.values()), "kept": kept, "dropped": dropped}, metrics=summary)

@@ -7,7 +7,6 @@ comparisons, a tie counting half.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, islice
@@ -22,6 +21,7 @@ from data.instructions.sampling import Sampled, read_samples, shown
 from data.instructions.self_instruct import Progress
 from data.instructions.settings import JudgeSettings
 from data.instructions.teacher import Calls, Teacher
+from data.instructions.verdicts import read_verdict
 
 _BATCH = 16  # prompts whose responses are judged together
 _ASK = {
@@ -35,7 +35,7 @@ _ASK = {
         "只写 A、B 或平局，不要写别的。\n\n[请求]\n{prompt}\n\n[回答 A]\n{first}\n\n[回答 B]\n{second}\n\n[结论]\n"
     ),
 }
-_VERDICT = re.compile(r"(?<![A-Za-z])(A|B|[Tt]ie|TIE|平局)(?![A-Za-z])")
+_FIRST_WINS = {"A": 1.0, "B": 0.0, "TIE": 0.5, None: 0.5}  # what says nothing is a tie
 
 Scores = list[float | None]  # of one prompt's responses; None = could not be scored
 
@@ -121,13 +121,13 @@ def compare(sampled: Sequence[Sampled], teacher: Calls, swap: bool) -> tuple[lis
     """Scores in [0, 1] of each prompt's responses, the share of comparisons won, ties counting half; and how many were ties."""
     pairs = [(number, first, second) for number, one in enumerate(sampled) for first, second in combinations(range(len(one.responses)), 2)]
     orders = [pair for number, i, j in pairs for pair in ([(number, i, j), (number, j, i)] if swap else [(number, i, j)])]
-    verdicts = [_verdict(text) for text in teacher.ask([_question(sampled[number], first, second) for number, first, second in orders])]
+    verdicts = [read_verdict(text) for text in teacher.ask([_question(sampled[number], first, second) for number, first, second in orders])]
     points = [[0.0] * len(one.responses) for one in sampled]
     told, ties = 2 if swap else 1, 0
     for place, (number, first, second) in enumerate(pairs):
         here = verdicts[place * told : (place + 1) * told]
-        value = {"A": 1.0, "B": 0.0}.get(here[0], 0.5)
-        if swap and value != {"A": 0.0, "B": 1.0}.get(here[1], 0.5):
+        value = _FIRST_WINS[here[0]]
+        if swap and value != 1 - _FIRST_WINS[here[1]]:
             value = 0.5
         ties += value == 0.5
         points[number][first] += value
@@ -159,13 +159,3 @@ def by_scores(prompt: Conversation, responses: Sequence[str], scores: Iterable[f
         id=record_id(prompt.system, [*texts, *ranked]), system=prompt.system, turns=prompt.turns, responses=ranked, source=prompt.source,
         lang=prompt.lang, labels={**prompt.labels, "margin": round(known[kept[0]] - known[kept[-1]], 6)},
     )  # fmt: skip
-
-
-def _verdict(text: str) -> str:
-    """A, B or TIE: what stands alone on the last or the first line, else what is named alone; anything else is no verdict, a tie."""
-    lines = [line.strip(" *[]().。:：") for line in text.strip().splitlines() if line.strip()]
-    for line in (lines[-1], lines[0]) if lines else ():
-        if _VERDICT.fullmatch(line):
-            return line.upper()
-    named = {found.upper() for found in _VERDICT.findall(text)}
-    return named.pop() if len(named) == 1 else "TIE"

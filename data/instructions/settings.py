@@ -89,7 +89,16 @@ class SelfInstructSettings(WritingSettings):
 class TopicSettings(WritingSettings):
     """Instructions about the topics of a set of questions or documents."""
 
-    method: Literal["kmeans", "dbscan"] = Field("kmeans", description="How TF-IDF vectors are clustered.")
+    embedder_url: str | None = Field(
+        None, pattern=r"^https?://[^\s@?#]+$", json_schema_extra=WHERE,
+        description="Base URL of an OpenAI-compatible server of embeddings (http://localhost:8001/v1); null = TF-IDF vectors, made here.",
+    )
+    embedder_model: str | None = Field(None, description="Name of the embedding model, as that server knows it; needed with embedder_url.")
+    embedder_key_variable: str = Field(
+        "EMBEDDER_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", json_schema_extra=WHERE,
+        description="Environment variable that holds the embedding server's key; an unset one means no key. Never the key itself.",
+    )
+    method: Literal["kmeans", "dbscan"] = Field("kmeans", description="How the texts' vectors are clustered.")
     topics: int | None = Field(None, ge=1, description="Topics of k-means; null = the square root of half the texts (Mardia et al. 1979).")
     max_distance: float = Field(0.6, gt=0, le=2, description="DBSCAN: cosine distance within which texts are neighbours.")
     min_texts: int = Field(3, ge=1, description="Texts of a topic at least; texts of smaller ones are left out and counted.")
@@ -101,6 +110,12 @@ class TopicSettings(WritingSettings):
     max_jaccard: float = Field(
         0.8, gt=0, le=1, description="Instructions that share so many of their shingles with a kept one are near-duplicates (the corpus half's deduplication)."
     )
+
+    @model_validator(mode="after")
+    def _embedder_is_whole(self) -> Self:
+        if (self.embedder_url is None) != (self.embedder_model is None):
+            raise ValueError("give embedder_url and embedder_model, or neither")
+        return self
 
 
 class SampleSettings(TeacherSettings):

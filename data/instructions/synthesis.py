@@ -26,7 +26,7 @@ from data.instructions.self_instruct import Progress
 from data.instructions.settings import TopicSettings
 from data.instructions.shapes import joined
 from data.instructions.teacher import Completion, JournaledTeacher, Prompt, RecordedTeacher, Teacher, Usage
-from data.instructions.topics import Topic, find_topics
+from data.instructions.topics import Embed, Topic, find_topics
 from data.shards import list_shards, read_shard
 
 _DOCUMENT_CHARACTERS = 600  # of a document's beginning: what says its topic
@@ -47,14 +47,16 @@ class _Found:
 
 
 def run(
-    source: Path, teacher: Teacher | Path, settings: TopicSettings, out: Path, work: Path, progress: Progress | None = None
-) -> dict[str, Any]:
+    source: Path, teacher: Teacher | Path, settings: TopicSettings, out: Path, work: Path, progress: Progress | None = None,
+    embed: Embed | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Write conversations.jsonl, rejected.jsonl, topics.json and summary.json to `out`; return the summary.
 
     Args:
         source: questions in any layout that `formats` reads, or a folder of documents (part-*.parquet).
         teacher: a Teacher, or a file of recorded completions.
         work: holds the journal, from which a killed run goes on.
+        embed: vectors of the texts; null = TF-IDF.
 
     Raises:
         ValueError: nothing to read, no topic of enough texts, or nothing that was written was kept.
@@ -66,7 +68,7 @@ def run(
     texts, are_questions = _distinct(_texts(source, tally, found), settings, work, found), not source.is_dir()
     if not texts:
         raise ValueError(f"{source} holds no question or document ({', '.join(tally.rejected) or 'it is empty'})")
-    topics, left_out = find_topics(texts, settings)
+    topics, left_out = find_topics(texts, settings, embed)
     if not topics:
         raise ValueError(f"none of the {len(texts)} texts of {source} is in a topic of {settings.min_texts} texts ({left_out}); lower min_texts or topics")
     if isinstance(teacher, Path):

@@ -1,6 +1,6 @@
-"""Topics of a set of short texts: TF-IDF clusters, their key phrases and their typical sentence patterns. English and Chinese.
+"""Topics of a set of short texts: clusters of TF-IDF or embedding vectors, their key phrases and typical sentence patterns.
 
-Languages are clustered apart, since they share no terms. Terms are words and pairs of words, or two and three characters of
+English and Chinese are clustered apart, since they share no terms. Terms are words and pairs of words, or two and three characters of
 Chinese. Key phrases are those whose share of the topic's texts is largest against all texts (class-based TF-IDF,
 Grootendorst 2022, "BERTopic", eq. 2, with texts counted instead of occurrences). A pattern is a text with everything
 but its topic-wide frequent words left open: how do i … a …?
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,9 @@ _STOP_CHINESE = frozenset("的了是在和有我你他她它们这那个吗呢�
 _CHINESE = re.compile(f"[{HAN}]")
 
 
+Embed = Callable[[Sequence[str]], Any]  # texts -> (texts, dimensions) floats, rows of length 1
+
+
 @dataclass(frozen=True)
 class Topic:
     """`members`: indices of its texts, nearest to its centre first."""
@@ -48,8 +51,11 @@ class Topic:
         }  # fmt: skip
 
 
-def find_topics(texts: Sequence[str], settings: TopicSettings) -> tuple[list[Topic], dict[str, int]]:
+def find_topics(texts: Sequence[str], settings: TopicSettings, embed: Embed | None = None) -> tuple[list[Topic], dict[str, int]]:
     """Topics, the largest first, and the texts left out by reason: wrong_language, no_words, small_topic, noise (DBSCAN).
+
+    Args:
+        embed: gives each text a vector of length 1, (texts, dimensions); null = TF-IDF.
 
     Raises:
         ModuleNotFoundError: scikit-learn is not installed; names the extra that brings it.
@@ -67,7 +73,7 @@ def find_topics(texts: Sequence[str], settings: TopicSettings) -> tuple[list[Top
     topics: list[Topic] = []
     for lang, members in by_language.items():
         everything = document_counts([texts[index] for index in members])
-        for cluster in _cluster([texts[index] for index in members], settings, left_out):
+        for cluster in _cluster([texts[index] for index in members], settings, embed, left_out):
             found = [members[index] for index in cluster]
             own = [texts[index] for index in found]
             phrases = key_phrases(own, everything, len(members), settings.phrases)
@@ -76,7 +82,7 @@ def find_topics(texts: Sequence[str], settings: TopicSettings) -> tuple[list[Top
     return topics, dict(sorted(left_out.items()))
 
 
-def _cluster(texts: list[str], settings: TopicSettings, left_out: Counter[str]) -> list[list[int]]:
+def _cluster(texts: list[str], settings: TopicSettings, embed: Embed | None, left_out: Counter[str]) -> list[list[int]]:
     """Clusters of texts, each nearest to its centre first."""
     if not texts:
         return []
@@ -86,7 +92,10 @@ def _cluster(texts: list[str], settings: TopicSettings, left_out: Counter[str]) 
         from sklearn.feature_extraction.text import TfidfVectorizer
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("topics need scikit-learn, which is not installed: pip install 'crawl2chat[topics]'") from error
-    vectors = TfidfVectorizer(analyzer=_terms, sublinear_tf=True, max_df=0.5 if len(texts) > 20 else 1.0).fit_transform(texts)
+    if embed is not None:
+        vectors: Any = embed([text[:_CHARACTERS] for text in texts])
+    else:
+        vectors = TfidfVectorizer(analyzer=_terms, sublinear_tf=True, max_df=0.5 if len(texts) > 20 else 1.0).fit_transform(texts)
     if settings.method == "dbscan":
         labels = DBSCAN(eps=settings.max_distance, min_samples=settings.min_texts, metric="cosine").fit_predict(vectors)
     else:

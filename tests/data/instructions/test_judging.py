@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from data.instructions.formats import read_preferences
-from data.instructions.judging import _verdict, by_scores, judge, judge_by_scores
+from data.instructions.judging import by_scores, judge, judge_by_scores
 from data.instructions.records import Conversation, Turn
 from data.instructions.sampling import read_samples, sample
 from data.instructions.settings import JudgeSettings, SampleSettings
@@ -148,14 +148,3 @@ def test_scores_of_any_kind_become_rankings(scores: list[float | None], min_marg
         known = [score for score in scores if score is not None]
         assert record.labels == {"reference": "r", "margin": pytest.approx(max(known) - min(known))}
         assert json.loads(record.line())["id"]
-
-
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        ("A", "A"), ("[[B]]", "B"), ("**B**.", "B"), ("Both are fine.\nTie", "TIE"), ("平局。", "平局"), ("A\nBecause B lacks a reason.", "A"),
-        ("Answer B is a better one.", "B"), ("A is better than B.", "TIE"), ("", "TIE"), ("I cannot say.", "TIE"), ("结论：A", "A"),
-    ],
-)  # fmt: skip
-def test_verdicts_as_judges_write_them(said: str, expected: str) -> None:
-    assert _verdict(said) == expected

@@ -1,0 +1,241 @@
+"""A model behind an OpenAI-compatible server: requests with limits, retries and a cache on disk; its key is never shown.
+
+The key is read from its variable for each request, goes into the Authorization header and nowhere else: errors are
+raised anew, without the request they came from, and whatever the server sends back is searched for it first. Redirects
+are not followed, since they could carry the key to another host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+
+from data.instructions.lines import excerpt, write_json
+from data.instructions.teacher import TeacherError
+
+_FIRST_WAIT = 1.0  # seconds before the second try; doubles with each
+_LONGEST_WAIT = 60.0  # seconds; also the most that a server's Retry-After is believed
+_RETRIED = {408, 409, 425, 429}  # and every 5xx
+_MAX_ANSWER = 16 * 2**20  # bytes; a completion of 4,000 tokens is about 20 kB, 64 embeddings of 4,096 numbers 5 MB
+_CONNECT_SECONDS = 10.0
+_HIDDEN = "[key]"
+
+Answer = TypeVar("Answer")
+
+
+class Retry(Exception):
+    """This try failed in a way that may pass; `cause` is fit to be shown, `wait` is what the server asked for."""
+
+    def __init__(self, cause: str, wait: float | None = None, unreachable: bool = False) -> None:
+        super().__init__(cause)
+        self.cause, self.wait, self.unreachable = cause, wait, unreachable
+
+
+class HttpClient:
+    """Asks `POST {url}/{path}`. Answers are cached on disk by request, so that nothing is paid twice.
+
+    Several threads may ask at a time; `concurrency` of them are let through, the others wait their turn.
+
+    Args:
+        who: what errors call it; the settings that they name begin with it (teacher_url).
+        url: base URL, with or without a final slash, e.g. http://localhost:8000/v1; a query has no place in it.
+        key_variable: environment variable with the key; unset or empty = no Authorization header.
+        timeout: seconds of one request, from sending to the last byte, however slowly bytes come.
+        retries: further tries after 408, 409, 425, 429, 5xx, a time-out, a broken connection or a broken answer. A
+            server that has never answered is given two further tries only, so that a wrong URL fails within seconds.
+        concurrency: requests in flight at most.
+        cache: folder of answers by request; null = no cache.
+        sleep: waits that many seconds (tests pass their own).
+    """
+
+    def __init__(
+        self, who: str, url: str, path: str, model: str, *, key_variable: str, timeout: float, retries: int, concurrency: int,
+        cache: Path | None, sleep: Callable[[float], None] = time.sleep,
+    ) -> None:  # fmt: skip
+        self._who, self._url, self._model = who, f"{url.rstrip('/')}/{path}", model
+        self._key_variable = key_variable
+        self._timeout = timeout
+        self._retries = retries
+        self._cache = cache
+        self._sleep = sleep
+        self._answered = False
+        self._slots = threading.BoundedSemaphore(concurrency)
+        self._lock = threading.Lock()
+        self._client = httpx.Client(
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS), pool=None),
+            limits=httpx.Limits(max_connections=concurrency),
+        )
+        self.requests = 0  # sent over the network, tries counted one by one
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.shown_url!r}, {self._model!r})"
+
+    @property
+    def shown_url(self) -> str:
+        """The URL as it may be shown: without user, password and query."""
+        parts = urlsplit(self._url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+    def ask(
+        self, body: dict[str, Any], read: Callable[[str], dict[str, Any]], accept: Callable[[dict[str, Any]], Answer], call: int = 0
+    ) -> Answer:
+        """The answer to a request, from the cache or the network.
+
+        Args:
+            read: the server's text to what the cache keeps; raises Retry where it is no answer.
+            accept: what the cache keeps to what is wanted; raises ValueError where it is something else.
+            call: draws the jitter of the waits.
+
+        Raises:
+            TeacherError: names URL and cause, and what can be done.
+        """
+        cached = self._cached(body)
+        if cached is not None:
+            try:
+                return accept(cached)
+            except ValueError:
+                pass  # not written by this class; asked for anew and written over
+        with self._slots:
+            found = self._insist(body, read, call)
+        place = self._place(body)
+        if place is not None:
+            write_json(place, found)
+        return accept(found)
+
+    def _insist(self, body: dict[str, Any], read: Callable[[str], dict[str, Any]], call: int) -> dict[str, Any]:
+        """Ask until there is an answer, or no try is left. A thread that waits keeps its slot, so the server is left in peace."""
+        waits = random.Random(call)  # noqa: S311  # jitter is no secret
+        attempt = 0
+        while True:
+            try:
+                return read(self._send(body))
+            except Retry as failed:
+                allowed = self._retries
+                if failed.unreachable and not self._answered:
+                    allowed = min(allowed, 2)
+                if attempt >= allowed:
+                    raise self._error(f"{failed.cause} ({attempt + 1} tries)", self._advice(failed)) from None
+                backed_off = _FIRST_WAIT * 2**attempt * waits.uniform(0.75, 1.25)
+                self._sleep(min(_LONGEST_WAIT, failed.wait if failed.wait is not None else backed_off))
+                attempt += 1
+
+    # ---- one try ----
+
+    def _send(self, body: dict[str, Any]) -> str:
+        key = self._key()
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        with self._lock:
+            self.requests += 1
+        deadline = time.monotonic() + self._timeout
+        try:
+            with self._client.stream("POST", self._url, json=body, headers=headers) as response:
+                raw = self._body(response, deadline)
+                status, wait = response.status_code, response.headers.get("retry-after")
+        except httpx.TimeoutException as error:
+            kind = "did not accept a connection" if isinstance(error, httpx.ConnectTimeout) else "did not answer"
+            raise Retry(f"{kind} within {self._timeout:g} s", unreachable=isinstance(error, httpx.ConnectTimeout)) from None
+        except httpx.ConnectError as error:
+            raise Retry(f"no connection: {_without(str(error), key)}", unreachable=True) from None
+        except httpx.TransportError as error:
+            raise Retry(f"the connection broke: {type(error).__name__}: {_without(str(error), key)}") from None
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError) as error:
+            raise self._error(f"{type(error).__name__}: {_without(str(error), key)}", f"check {self._who}_url") from None
+        self._answered = True
+        text = _without(raw.decode("utf-8", "replace"), key)
+        if status != 200:
+            self._refused(status, text, wait)
+        return text
+
+    def _body(self, response: httpx.Response, deadline: float) -> bytes:
+        """The whole body; a server that drips bytes does not outlast the time limit."""
+        pieces, size = [], 0
+        for piece in response.iter_bytes():
+            pieces.append(piece)
+            size += len(piece)
+            if size > _MAX_ANSWER:
+                raise Retry(f"sent more than {_MAX_ANSWER >> 20} MiB")
+            if time.monotonic() > deadline:
+                raise Retry(f"did not answer within {self._timeout:g} s")
+        return b"".join(pieces)
+
+    def _refused(self, status: int, text: str, wait: str | None) -> None:
+        cause = f"HTTP {status}: {excerpt(' '.join(text.split()))}"
+        if status in _RETRIED or status >= 500:
+            raise Retry(cause, _seconds(wait))
+        if status in (401, 403):
+            state = "is set, but was not accepted" if self._key() else "is not set"
+            raise self._error(cause, f"the environment variable {self._key_variable} {state}")
+        if status == 404:
+            raise self._error(cause, f"check {self._who}_url and that the server has the model {self._model!r}")
+        raise self._error(cause, f"check {self._who}_url, {self._who}_model and the request's limits (max_tokens, temperature)")
+
+    def _key(self) -> str:
+        key = os.environ.get(self._key_variable, "").strip()
+        if not all(" " < char <= "~" for char in key):
+            raise self._error(
+                "the key cannot be sent", f"{self._key_variable} holds characters that no key has (a line break, a space?)"
+            )
+        return key
+
+    def _error(self, cause: str, advice: str) -> TeacherError:
+        key = os.environ.get(self._key_variable, "")
+        return TeacherError(f"the {self._who} at {self.shown_url} failed: {_without(cause, key)}; {advice}")
+
+    def _advice(self, failed: Retry) -> str:
+        if failed.unreachable:
+            return f"is the server running, and is {self._who}_url right?"
+        return "run again later: what was answered so far is kept; or raise teacher_retries or teacher_timeout_seconds"
+
+    # ---- the cache ----
+
+    def _place(self, body: dict[str, Any]) -> Path | None:
+        if self._cache is None:
+            return None
+        payload = json.dumps([self.shown_url, body], sort_keys=True).encode()
+        digest = hashlib.blake2b(payload, digest_size=16).hexdigest()
+        return self._cache / digest[:2] / f"{digest}.json"
+
+    def _cached(self, body: dict[str, Any]) -> dict[str, Any] | None:
+        place = self._place(body)
+        if place is None or not place.is_file():
+            return None
+        try:
+            found = json.loads(place.read_text(encoding="utf-8"))
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """What a Retry-After header asks for: seconds, or an HTTP date (RFC 9110, 10.2.3); None where it says neither."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        date = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return max(0.0, ((date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
+
+
+def _without(text: str, key: str) -> str:
+    """`text` without the key, as it stands or as JSON and URLs write it."""
+    key = key.strip()
+    if not key:
+        return text
+    for form in {key, json.dumps(key)[1:-1], key.replace("/", "\\/")}:
+        text = text.replace(form, _HIDDEN)
+    return text
