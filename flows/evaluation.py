@@ -1,16 +1,37 @@
-"""Models -> scores and samples -> report."""
+"""Models -> scores and samples -> verdicts -> report; and what is asked of them afterwards.
+
+python -m flows.evaluation --compare RUN_A RUN_B            the difference of two runs' models, with significance
+python -m flows.evaluation --compare RUN#sft RUN#ppo        of two models of one run
+python -m flows.evaluation --sheet JUDGEMENT --out sheet.csv
+python -m flows.evaluation --agreement sheet.csv            a person's filled sheet against the judges
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
 from prefect import flow
 
+from data.evaluation.settings import JudgementSettings
 from flows import corpus, instructions, training
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
-from tasks.artifacts import Files
+from tasks import charts, comparing, judging, measured
+from tasks.artifacts import Files, Store
 from tasks.report import report
 from tasks.stage import Made, Run
 from tasks.training import evaluate
+
+DESCRIPTION = """\
+Compare two evaluations, or check a judge against a person. A run is named by its report.json, by the folder of its
+evaluation or report artifact, or by an artifact's id in the store; `#MODEL` behind it takes one model alone.
+
+Exit status of --compare: 0 where nothing of the second is significantly worse, 1 where something is, 2 for wrong input.
+"""
 
 
 @flow(name="evaluation")
@@ -21,10 +42,11 @@ def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None 
 
 
 def steps(recipe: Recipe, run: Run) -> Steps:
-    return {
-        "evaluation": lambda made: evaluate(run, recipe.evaluation, *inputs(recipe, made)),
-        "report": lambda made: report(run, recipe.name, list(recipe.training), made),
-    }
+    """`judgement` is there where the recipe makes two models that answer, and names a judge."""
+    table = {"evaluation": lambda made: evaluate(run, recipe.evaluation, *inputs(recipe, made))}
+    if recipe.judgement.judges and sum(stage.kind != "reward" for stage in recipe.training) > 1:
+        table["judgement"] = lambda made: judging.judge_answers(run, made["evaluation"], judgement(recipe))
+    return table | {"report": lambda made: report(run, recipe.name, list(recipe.training), made)}
 
 
 def inputs(recipe: Recipe, made: dict[str, Made]) -> tuple[dict[str, Made | Files], dict[str, str]]:
@@ -35,3 +57,93 @@ def inputs(recipe: Recipe, made: dict[str, Made]) -> tuple[dict[str, Made | File
     if recipe.questions:
         artifacts["questions"], folders["questions"] = made["splits"], "questions.jsonl"
     return artifacts, folders
+
+
+def judgement(recipe: Recipe) -> JudgementSettings:
+    """With what the recipe leaves to its other sections: the baseline (the last SFT model, or the first that answers), the pattern,
+    and no reward judge where no reward model is trained."""
+    settings = recipe.judgement
+    answering = [stage.name for stage in recipe.training if stage.kind != "reward"]
+    tuned = [stage.name for stage in recipe.training if stage.kind == "sft"]
+    scored = any(stage.kind == "reward" for stage in recipe.training)
+    return settings.model_copy(
+        update={
+            "baseline": settings.baseline or (tuned[-1] if tuned else answering[0]),
+            "preferred_pattern": settings.preferred_pattern or recipe.evaluation.preferred_pattern,
+            "judges": [name for name in settings.judges if name != "reward" or scored],
+        }
+    )
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.evaluation", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two runs; the difference is B less A")
+    wanted.add_argument("--sheet", metavar="JUDGEMENT", help="write a judgement's sheet for a blind check to --out")
+    wanted.add_argument("--agreement", metavar="FILE", help="a filled sheet against the judges")
+    parser.add_argument("--store", default="artifacts", metavar="URL", help="the artifact store (default: artifacts)")
+    parser.add_argument("--out", metavar="PATH", help="of --sheet: the file (default: sheet.csv); of --compare: a folder for comparison.json and comparison.svg")
+    given = parser.parse_args(arguments)
+    store = Store(given.store)
+    try:
+        if given.compare:
+            return _compare(store, given.compare, Path(given.out) if given.out else None)
+        if given.sheet:
+            return _sheet(store, given.sheet, Path(given.out or "sheet.csv"))
+        return _agreement(store, Path(given.agreement))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _compare(store: Store, references: list[str], out: Path | None) -> int:
+    old, new = (measured.resolve(store, reference) for reference in references)
+    rows = comparing.compare(new, old)
+    if not rows:
+        raise ValueError(f"{old.name} and {new.name} have no figure in common")
+    print(comparing.table(new, old, rows))
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        values = [asdict(row) | {"verdict": row.verdict} for row in rows]
+        text = json.dumps({"a": old.name, "b": new.name, "rows": values}, ensure_ascii=False, indent=1)
+        (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
+        (out / "comparison.svg").write_text(charts.differences(comparing.drawn(rows)), encoding="utf-8")
+        print(f"\n{out / 'comparison.svg'}")
+    worse = [row.figure for row in rows if row.verdict == "worse"]
+    if worse:
+        print(f"\nsignificantly worse: {', '.join(worse)}")
+    return 1 if worse else 0
+
+
+def _sheet(store: Store, reference: str, out: Path) -> int:
+    home, artifact = measured.find(store, reference)
+    if artifact.stage != "judgement":
+        raise ValueError(f"{reference}: a sheet belongs to a judgement, this is a {artifact.stage} artifact")
+    count = judging.copy_sheet(home, artifact, out)
+    print(f"{out}: {count} pairs; fill the columns `better...` with A, B or tie, then --agreement {out}")
+    return 0
+
+
+def _agreement(store: Store, filled: Path) -> int:
+    found = judging.agreement(store, filled)
+    for problem in found["unreadable"]:
+        print(f"not read: {problem} is neither A, B nor tie", file=sys.stderr)
+    if not found["criteria"]:
+        raise ValueError(f"{filled}: nothing is filled in that a judge has judged too")
+    print(f"{'judge':10} {'criterion':12} {'pairs':>6} {'agree':>7}  {'95% interval':15} {'kappa':>6}  win rate by the person")
+    for row in found["criteria"]:
+        same, wins = row["agreement"], row["win_rate_by_person"]
+        print(
+            f"{row['judge']:10} {row['criterion']:12} {same['count']:6,} {same['value']:7.1%}  {same['low']:6.1%} - {same['high']:6.1%} "
+            f"{row['kappa']:7.2f}  {wins['value']:.1%} ({wins['low']:.1%} - {wins['high']:.1%})"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

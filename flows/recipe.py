@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from data.evaluation.settings import JudgementSettings
 from data.instructions.settings import (
     JudgeSettings,
     SampleSettings,
@@ -114,6 +115,7 @@ class Recipe(BaseModel):
     mixture: MixtureSettings | None = Field(None, description="Sources and phases that a pretraining stage with data: mixture follows.")
     training: list[AnyStage] = Field(min_length=1, description="The training stages, in order.")
     evaluation: EvaluationSettings = EvaluationSettings()
+    judgement: JudgementSettings = JudgementSettings()
 
     approve_before: list[str] = Field(
         default_factory=list, description="Training stages, or `publish`, before which the run waits for a person's approval."
@@ -176,13 +178,16 @@ def _check_reference(stage: str, key: str, value: str | None, earlier: Mapping[s
 
 
 def _check_service(recipe: Recipe, stages: Mapping[str, str]) -> None:
-    """What is approved and published are stages of this recipe."""
+    """What is approved, published and compared with are stages of this recipe."""
     for name in recipe.approve_before:
         if name not in (*stages, "publish"):
             raise ValueError(f"approve_before: no training stage {name!r}; allowed: {_choices(stages)}, publish")
+    answering = {name: kind for name, kind in stages.items() if kind != "reward"}
+    baseline = recipe.judgement.baseline
+    if baseline and baseline not in answering:
+        raise ValueError(f"judgement.baseline: {baseline!r} is no stage that leaves an answering model; allowed: {_choices(answering)}")
     model = recipe.publish.model if recipe.publish else None
-    if model and stages.get(model, "reward") == "reward":
-        answering = {name: kind for name, kind in stages.items() if kind != "reward"}
+    if model and model not in answering:
         raise ValueError(f"publish.model: {model!r} is no stage that leaves an answering model; allowed: {_choices(answering)}")
 
 

@@ -116,6 +116,25 @@ def mixture(rows: Sequence[Mapping[str, Any]]) -> str:
         return _svg(figure)
 
 
+def differences(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Differences with their intervals, one row each: `label`, `value`, `low`, `high`, `text`, `verdict`. Every row has a scale of its
+    own, the zero is common: what matters is whether the interval crosses it. Shape and colour both say the verdict."""
+    marks = {"better": ("^", GREEN), "worse": ("v", VERMILION), "changed": ("D", BLUE)}
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.5, 0.32 * len(rows) + 0.7), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(0, color="#555", linewidth=1)
+        for place, row in enumerate(rows):
+            scale = max(abs(row["low"]), abs(row["high"]), abs(row["value"])) or 1.0
+            mark, colour = marks.get(row["verdict"], ("o", "#555"))
+            axes.plot([row["low"] / scale, row["high"] / scale], [place, place], color=colour, linewidth=2)
+            axes.plot([row["value"] / scale], [place], mark, color=colour, markersize=6)
+            axes.annotate(row["text"], (1.12, place), va="center", annotation_clip=False)
+        axes.set(yticks=range(len(rows)), yticklabels=[row["label"] for row in rows], xlim=(-1.1, 2.1), xticks=[0], xticklabels=["no difference"])
+        axes.invert_yaxis()
+        return _svg(figure)
+
+
 def _svg(figure: Figure) -> str:
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})

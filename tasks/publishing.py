@@ -13,6 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.artifacts import Artifact, Store
+from tasks.comparing import Row, compare
+from tasks.measured import Measured, measured
 
 
 class Measure(BaseModel):
@@ -24,6 +26,9 @@ class Measure(BaseModel):
     better: Literal["higher", "lower"] = "higher"
     margin: float = Field(
         0.0, description="By how much the new model must be better, in the figure's unit; negative allows a loss."
+    )
+    confident: bool = Field(
+        False, description="The whole 95% interval of the difference, item by item, must lie beyond the margin, not the figure alone."
     )
 
 
@@ -62,10 +67,14 @@ class Verdict(BaseModel):
     new: float
     old: float | None
     passed: bool
+    interval: tuple[float, float] | None = Field(None, description="Of new less old, 95%; null where the single items are not known.")
+    needs_items: bool = Field(False, description="Confidence was asked for, and there are no items to have it by.")
 
     def __str__(self) -> str:
         before = "nothing in service" if self.old is None else f"{self.old:.4g} in service"
-        return f"{self.figure}: {self.new:.4g} against {before}: {'passed' if self.passed else 'not enough'}"
+        sure = f" ({self.interval[0]:+.3g} ... {self.interval[1]:+.3g})" if self.interval else ""
+        outcome = "passed" if self.passed else "no items to compare with confidence" if self.needs_items else "not enough"
+        return f"{self.figure}: {self.new:.4g} against {before}{sure}: {outcome}"
 
 
 def figure(figures: Mapping[str, Any], path: str) -> float:
@@ -87,17 +96,24 @@ def figures_of(store: Store, report: Artifact) -> dict[str, Any]:
     return found
 
 
-def judge(new: Mapping[str, float], old: Mapping[str, float] | None, measures: Sequence[Measure]) -> list[Verdict]:
+def judge(new: Measured, old: Measured | None, measures: Sequence[Measure]) -> list[Verdict]:
     """Every measure of a new model against the one in service. What the old one was never measured on passes."""
-    verdicts = []
-    for measure in measures:
-        before = (old or {}).get(measure.figure)
-        gain = 0.0 if before is None else new[measure.figure] - before
-        if measure.better == "lower":
-            gain = -gain
-        passed = before is None or gain >= measure.margin
-        verdicts.append(Verdict(figure=measure.figure, new=new[measure.figure], old=before, passed=passed))
-    return verdicts
+    shared = [measure.figure for measure in measures if old is not None and measure.figure in old.figures]
+    rows = {row.figure: row for row in compare(new, old, shared)} if old is not None else {}
+    return [_verdict(measure, new.figures[measure.figure], rows.get(measure.figure)) for measure in measures]
+
+
+def _verdict(measure: Measure, value: float, row: Row | None) -> Verdict:
+    if row is None:
+        return Verdict(figure=measure.figure, new=value, old=None, passed=True)
+    sign = 1 if measure.better == "higher" else -1
+    found = row.difference
+    passed = sign * (row.new - row.old) >= measure.margin
+    needs_items = measure.confident and found is None
+    if measure.confident:  # beyond the margin, not on it: a bound of 0 is what no difference looks like
+        passed = found is not None and min(sign * found.low, sign * found.high) > measure.margin
+    interval = (found.low, found.high) if found else None
+    return Verdict(figure=measure.figure, new=row.new, old=row.old, passed=passed, interval=interval, needs_items=needs_items)
 
 
 def in_service(store: Store, name: str) -> Entry | None:
@@ -122,18 +138,26 @@ def publish(
 
     The model that is in service already stays there, whatever the gate says: it is no change.
     """
-    figures = figures_of(store, report)
-    measured = {measure.figure: figure(figures, measure.figure) for measure in settings.measures}
+    reported = figures_of(store, report)
+    figures = {measure.figure: figure(reported, measure.figure) for measure in settings.measures}
     with store.lock(f"published-{settings.name}"):
         current = in_service(store, settings.name)
         if current and current.model == model:
             return current, []
-        verdicts = judge(measured, current.figures if current else None, settings.measures)
+        verdicts = judge(_items(store, report, figures), _items(store, current.report, current.figures) if current else None, settings.measures)
         if not all(verdict.passed for verdict in verdicts):
             return None, verdicts
-        entry = Entry(model=model, report=report, recipe=recipe, figures=measured, published=datetime.now(UTC))
+        entry = Entry(model=model, report=report, recipe=recipe, figures=figures, published=datetime.now(UTC))
         _write(store, settings.name, entry, [*history(store, settings.name), *([current] if current else [])])
         return entry, verdicts
+
+
+def _items(store: Store, report: Artifact, figures: dict[str, float]) -> Measured:
+    """The gate's figures with the single items behind them; without, where the store no longer holds what was evaluated."""
+    try:
+        return Measured(report.url, figures, measured(store, report, report.url).items)
+    except (ValueError, OSError):
+        return Measured(report.url, figures)
 
 
 def restore(store: Store, name: str) -> Entry:

@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict
 from rlhf_core.settings import AnyStage
 from tasks import charts
 from tasks.artifacts import Draft, Result
+from tasks.figures import gather, json_lines, read_json
 from tasks.stage import Made, Run, make
 
-REPORT_VERSION = 2
-CORPUS_STAGES = ("ingest", "urls", "rough_language", "extraction", "lines", "corpus")
+REPORT_VERSION = 3
 
 # What is drawn together, per kind of stage.
 CURVES: dict[str, list[list[str]]] = {
@@ -47,57 +47,24 @@ def report(run: Run, recipe: str, stages: Sequence[AnyStage], made: Mapping[str,
 
     def build(draft: Draft) -> Result:
         folders = {name: run.local(stage.artifact) for name, stage in made.items()}
-        evaluation = json.loads((folders["evaluation"] / "evaluation.json").read_text(encoding="utf-8"))
-        figures = gather(recipe, stages, made, evaluation)
+        evaluation = read_json(folders["evaluation"] / "evaluation.json")
+        judgement = read_json(folders["judgement"] / "judgement.json") if "judgement" in folders else {}
+        figures = gather(recipe, stages, made, evaluation, judgement)
+        figures["warnings"] = warnings(figures, stages)
         if "card" in folders:
-            figures["card"] = json.loads((folders["card"] / "card.json").read_text(encoding="utf-8"))
+            figures["card"] = read_json(folders["card"] / "card.json")
         pictures = {"corpus": charts.waterfall(figures["corpus"]["documents_in"], figures["corpus"]["dropped"], figures["corpus"]["kept"])}
         if card := figures.get("card"):
             pictures["card"] = charts.histograms(card["labels"])
         for stage in stages:
-            lines = _json_lines(folders[stage.name] / "metrics.jsonl")
+            lines = json_lines(folders[stage.name] / "metrics.jsonl")
             pictures[stage.name] = charts.curves(lines, CURVES.get(stage.kind, [["loss"]]))
         _write(draft.out / "figures.json", figures)
         _write(draft.out / "pictures.json", pictures)
-        _write(draft.out / "samples.json", _json_lines(folders["evaluation"] / "samples.jsonl"))
+        _write(draft.out / "samples.json", json_lines(folders["evaluation"] / "samples.jsonl"))
         return Result(counts={}, metrics={"warnings": len(figures["warnings"])})
 
     return make(run, "report", REPORT_VERSION, ReportSettings(recipe=recipe), made, build)
-
-
-def gather(recipe: str, stages: Sequence[AnyStage], made: Mapping[str, Made], evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """report.json without its table of stages: `corpus`, one entry per training stage by its name, `warnings`."""
-    figures: dict[str, Any] = {"recipe": recipe, "corpus": corpus_figures(made)}
-    for stage in stages:
-        measured = {**made[stage.name].metrics, **of_stage(stage, evaluation)}
-        figures[stage.name] = {name: value for name, value in measured.items() if value is not None}  # null: not measured
-    figures["warnings"] = warnings(figures, stages)
-    return figures
-
-
-def of_stage(stage: AnyStage, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """What the evaluation says of a stage's model, and of its comparison with the model before it."""
-    found = dict(evaluation["models"].get(stage.name, {}))
-    if stage.kind == "reward":
-        found |= evaluation.get("reward_model") or {}
-    for section in ("sft", "ppo"):
-        own = evaluation.get(section) or {}
-        if own.get("model") == stage.name:
-            found |= {name: value for name, value in own.items() if name != "model"}
-    return found
-
-
-def corpus_figures(made: Mapping[str, Made]) -> dict[str, Any]:
-    dropped: dict[str, int] = {}
-    for name in CORPUS_STAGES:
-        for reason, count in made[name].counts["dropped"].items():
-            dropped[reason] = dropped.get(reason, 0) + count
-    return {
-        "documents_in": made["ingest"].counts["documents_in"],
-        "kept": made["corpus"].counts["kept"],
-        "dropped": dropped,
-        **made["corpus"].metrics,
-    }
 
 
 def warnings(figures: Mapping[str, Any], stages: Sequence[AnyStage]) -> list[str]:
@@ -117,12 +84,6 @@ def warnings(figures: Mapping[str, Any], stages: Sequence[AnyStage]) -> list[str
         if stage.kind == "reward" and own.get("accuracy", 1) < 0.6:
             found.append(f"{stage.name}: the reward model orders only {own['accuracy']:.0%} of held-out pairs right.")
     return found
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _write(path: Path, value: Any) -> None:

@@ -13,14 +13,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
 from rlhf_core.settings import EvaluationSettings, Job, Launch, TokenizerSettings, TrainingStage
-from tasks import mixtures, show
+from tasks import mixtures, names, show
 from tasks.artifacts import Draft, Files, Result
 from tasks.jobs import Limits, environment, job_command, prepare_jobs, run_job
 from tasks.stage import Made, Run, make
 
 TOKENIZER_VERSION = 1
 TRAINING_VERSION = 1
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 
 
 @task(task_run_name="tokenizer", cache_policy=NO_CACHE)
@@ -39,7 +39,7 @@ def train_tokenizer(run: Run, corpus: Made, settings: TokenizerSettings) -> Stat
     return make(run, "tokenizer", TOKENIZER_VERSION, settings, inputs, build)
 
 
-@task(task_run_name="{stage.name}", cache_policy=NO_CACHE)
+@task(task_run_name=names.training, cache_policy=NO_CACHE)
 def train(run: Run, stage: TrainingStage, artifacts: Mapping[str, Made | Files], folders: Mapping[str, str]) -> State[Made]:
     """One training stage as one DeepSpeed job.
 

@@ -45,6 +45,7 @@ class Writer:
     chat: Chat
     policy: PolicyModel
     answers: dict[str, list[Answer]] = field(default_factory=dict)
+    rewards: list[float] = field(default_factory=list)  # of the answers to the set `prompts`
 
     def encode(self, prompts: list[Record]) -> list[list[int]]:
         if self.kind != "pretrain":
@@ -96,9 +97,14 @@ def run(job: Job, settings: EvaluationSettings, device: torch.device) -> None:
                     [a.finished for a in writer.answers["prompts"]],
                 )
                 report["models"][writer.name]["reward"] = float(scores.mean())
+                writer.rewards = scores.tolist()
     compare(report, writers, prompts, settings)
     output = Path(job.output)
     output.mkdir(parents=True, exist_ok=True)
+    with (output / "answers.jsonl").open("w", encoding="utf-8") as file:
+        for writer in writers:
+            for line in answer_lines(writer, {"questions": questions, "prompts": prompts}):
+                file.write(json.dumps(_rounded(line), ensure_ascii=False) + "\n")
     with (output / "samples.jsonl").open("w", encoding="utf-8") as file:
         for line in side_by_side(writers, questions, prompts, settings.samples):
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -242,6 +248,22 @@ def pair_accuracy(reward_model: RewardModel, preferences: list[Record]) -> dict[
                 right += 1.0 if own[i] > own[j] else 0.5 if own[i] == own[j] else 0.0
                 pairs += 1
     return {"accuracy": right / pairs if pairs else None, "pairs": pairs}
+
+
+def answer_lines(writer: Writer, sets: dict[str, list[Record]]) -> list[dict[str, Any]]:
+    """Lines of answers.jsonl: one for each prompt, with the model's greedy answer."""
+    lines = []
+    for name, records in sets.items():
+        rewards = writer.rewards if name == "prompts" and writer.rewards else [None] * len(records)
+        for record, answer, reward in zip(records, writer.answers[name], rewards, strict=True):
+            lines.append(
+                {
+                    "id": record.id, "set": name, "lang": record.lang, "prompt": record.turns[-1].text, "reference": record.reference,
+                    "model": writer.name, "text": answer.text, "finished": answer.finished, "length": len(answer.ids),
+                    "repeating": repeats_itself(answer.ids), "reward": reward,
+                }
+            )  # fmt: skip
+    return lines
 
 
 def side_by_side(

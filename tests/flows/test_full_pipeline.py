@@ -44,7 +44,7 @@ def test_every_stage_is_made_and_the_report_names_it(first: tuple[Path, str], re
     stages = table(first[1])
     assert set(stages.values()) == {"made"}
     assert list(stages) == [stage["name"] for stage in report["stages"]]
-    assert list(stages)[-6:] == ["pretrain", "sft", "reward_model", "ppo", "evaluation", "report"]
+    assert list(stages)[-7:] == ["pretrain", "sft", "reward_model", "ppo", "evaluation", "judgement", "report"]
     for stage in report["stages"]:
         assert (Path(stage["artifact"]) / "manifest.json").exists() and stage["seconds"] >= 0 and not stage["reused"]
 

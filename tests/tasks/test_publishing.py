@@ -13,6 +13,7 @@ from flows import prune as prune_command
 from flows import publish as publish_command
 from tasks import pruning, publishing
 from tasks.artifacts import Artifact, Draft, Result, Store
+from tasks.measured import Measured
 from tasks.publishing import Measure, PublishSettings, figure, judge
 
 
@@ -40,15 +41,35 @@ def report(store: Store, **figures: float) -> Artifact:
     return store.make("report", 1, Made(number=round(1000 * sum(figures.values()))), {}, build)[0]
 
 
+def measured(figures: dict[str, float], **items: dict[str, float]) -> Measured:
+    return Measured("m", figures, {name.replace("__", "."): own for name, own in items.items()})
+
+
 def test_gate_by_hand() -> None:
     higher = Measure(figure="ppo.win_rate", margin=0.05)
     lower = Measure(figure="pretrain.perplexity", better="lower", margin=-1.0)
-    old = {"ppo.win_rate": 0.50, "pretrain.perplexity": 20.0}
-    passed = [verdict.passed for verdict in judge({"ppo.win_rate": 0.56, "pretrain.perplexity": 20.9}, old, [higher, lower])]
+    old = measured({"ppo.win_rate": 0.50, "pretrain.perplexity": 20.0})
+    passed = [verdict.passed for verdict in judge(measured({"ppo.win_rate": 0.56, "pretrain.perplexity": 20.9}), old, [higher, lower])]
     assert passed == [True, True]  # 0.06 >= 0.05; a loss of 0.9 is allowed
-    passed = [verdict.passed for verdict in judge({"ppo.win_rate": 0.54, "pretrain.perplexity": 21.1}, old, [higher, lower])]
+    passed = [verdict.passed for verdict in judge(measured({"ppo.win_rate": 0.54, "pretrain.perplexity": 21.1}), old, [higher, lower])]
     assert passed == [False, False]
-    assert all(verdict.passed for verdict in judge({"ppo.win_rate": 0.0, "pretrain.perplexity": 99.0}, None, [higher, lower]))
+    assert all(verdict.passed for verdict in judge(measured({"ppo.win_rate": 0.0, "pretrain.perplexity": 99.0}), None, [higher, lower]))
+
+
+def test_gate_with_confidence() -> None:
+    """The same gain passes with many items behind it and not with few, and never without items."""
+    sure = Measure(figure="ppo.exact_match", confident=True)
+
+    def side(share: float, count: int) -> Measured:
+        return measured({"ppo.exact_match": share}, ppo__exact_match={f"q{n}": float(n < share * count) for n in range(count)})
+
+    few, many = judge(side(0.8, 10), side(0.7, 10), [sure])[0], judge(side(0.8, 200), side(0.7, 200), [sure])[0]
+    assert (few.passed, many.passed) == (False, True)
+    assert few.interval and few.interval[0] <= 0 < few.interval[1]
+    assert many.interval and 0 < many.interval[0] < 0.1 < many.interval[1]
+    assert judge(side(0.7, 200), side(0.8, 200), [Measure(figure="ppo.exact_match", confident=True, margin=-0.2)])[0].passed
+    blind = judge(measured({"ppo.exact_match": 0.9}), measured({"ppo.exact_match": 0.1}), [sure])[0]
+    assert not blind.passed and "no items to compare with confidence" in str(blind)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import pytest
 from rlhf_core.settings import PpoStage, PretrainStage, RewardStage
 from tasks import charts
 from tasks.artifacts import Artifact
+from tasks.figures import gather
 from tasks.page import closing_table
-from tasks.report import gather
+from tasks.report import warnings
 from tasks.stage import Made
 
 
@@ -33,13 +34,13 @@ def made() -> dict[str, Made]:
 
 def test_counts_add_up_and_warnings_come_first(made: dict[str, Made]) -> None:
     stages = [PretrainStage(name="pretrain"), RewardStage(name="reward_model"), PpoStage(name="ppo", reward_model="reward_model")]
-    figures = gather("tiny", stages, made, {"models": {"ppo": {"exact_match": None}}, "ppo": {"model": "ppo", "win_rate": 0.9}})
+    figures = gather("tiny", stages, made, {"models": {"ppo": {"exact_match": None}}, "ppo": {"model": "ppo", "win_rate": 0.9}}, {})
     corpus = figures["corpus"]
     assert corpus["documents_in"] == corpus["kept"] + sum(corpus["dropped"].values()) == 100
     assert corpus["cleaning_recall"] == 1.0
     assert "exact_match" not in figures["ppo"]  # no questions were asked
     assert figures["ppo"]["win_rate"] == 0.9 and figures["ppo"]["kl"] == 12.0
-    text = " ".join(figures["warnings"])
+    text = " ".join(warnings(figures, stages))
     for expected in ("Only 5 of 100", "duplicate", "12.0 nats", "fell from 1.00 to 0.50", "50%"):
         assert expected in text
 

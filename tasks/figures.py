@@ -1,0 +1,82 @@
+"""What was measured of each stage, brought together from the artifacts: report.json's figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlhf_core.settings import AnyStage
+from tasks.stage import Made
+
+CORPUS_STAGES = ("ingest", "urls", "rough_language", "extraction", "lines", "corpus")  # those that drop documents
+TEACHER_FIGURES = ("teacher_calls", "teacher_tokens_in", "teacher_tokens_out", "teacher_cost")
+
+
+def gather(
+    recipe: str, stages: Sequence[AnyStage], made: Mapping[str, Made], evaluation: Mapping[str, Any], judgement: Mapping[str, Any]
+) -> dict[str, Any]:
+    """report.json without its warnings and its table of stages: `corpus`, one entry per training stage by its name,
+    `judgement`, and what the stages' teachers were asked (`teachers`)."""
+    figures: dict[str, Any] = {"recipe": recipe, "corpus": corpus_figures(made)}
+    for stage in stages:
+        measured = {**made[stage.name].metrics, **of_model(stage.kind, stage.name, evaluation, judgement)}
+        figures[stage.name] = {name: value for name, value in measured.items() if value is not None}  # null: not measured
+    figures["judgement"] = dict(judgement)
+    teachers = {name: {key: stage.metrics[key] for key in TEACHER_FIGURES if key in stage.metrics} for name, stage in made.items()}
+    figures["teachers"] = {name: asked for name, asked in teachers.items() if asked}
+    return figures
+
+
+def of_model(kind: str, name: str, evaluation: Mapping[str, Any], judgement: Mapping[str, Any]) -> dict[str, Any]:
+    """What the evaluation and the judges say of a stage's model, and of its comparison with the model before it."""
+    found = dict(evaluation["models"].get(name, {}))
+    if kind == "reward":
+        found |= evaluation.get("reward_model") or {}
+    for section in ("sft", "ppo"):
+        own = evaluation.get(section) or {}
+        if own.get("model") == name:
+            found |= {key: value for key, value in own.items() if key != "model"}
+    return found | {
+        win_rate_name(judge, criterion): tally["win_rate"]["value"]
+        for judge, models in judgement.get("judges", {}).items()
+        for criterion, tally in models.get(name, {}).items()
+        if tally["win_rate"]
+    }
+
+
+def win_rate_name(judge: str, criterion: str) -> str:
+    """The figure's name: `win_rate` by rule, `win_rate_reward`, `win_rate_teacher`, `win_rate_teacher_tone`."""
+    return "_".join(["win_rate", *([] if judge == "rule" else [judge]), *([] if criterion == "overall" else [criterion])])
+
+
+def corpus_figures(made: Mapping[str, Made]) -> dict[str, Any]:
+    """Documents in, kept and dropped by reason; they add up."""
+    dropped: dict[str, int] = {}
+    for name in CORPUS_STAGES:
+        for reason, count in made[name].counts["dropped"].items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    counts = {"documents_in": made["ingest"].counts["documents_in"], "kept": made["corpus"].counts["kept"], "dropped": dropped}
+    return counts | made["corpus"].metrics
+
+
+def numbers(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of nested figures by its dotted path; truth values and lists are no numbers."""
+    for key, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield prefix + key, float(value)
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file; none where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One JSON object; an empty one where there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -1,0 +1,98 @@
+"""Win rates by hand; the stage from answers to verdicts; a person's sheet against the judges."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import evaluation as command
+from tasks.artifacts import Store
+from tasks.judging import overall, summarise, tally
+from tests.tasks.evaluated import answers, evaluation, judgement, read
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+def verdict(value: float | None, one: str | None = "tie", two: str | None = "tie", **given: Any) -> dict[str, Any]:
+    plain = {"judge": "teacher", "criterion": "tone", "set": "prompts", "id": "1", "lang": "en", "model": "ppo", "failure": None if value is not None else "failed"}
+    return {**plain, "value": value, "orders": [one, two]} | given
+
+
+def test_tally_by_hand() -> None:
+    lines = [
+        verdict(1.0, "model", "model"), verdict(0.5, "model", "baseline"), verdict(0.5), verdict(0.0, "baseline", "baseline", lang="zh"),
+        verdict(0.75, "model", "tie"), verdict(None, "model", None), verdict(None, None, None, failure="unreadable"),
+    ]  # fmt: skip
+    found = tally(lines)
+    assert (found["wins"], found["ties"], found["losses"]) == (2, 2, 1)
+    assert found["win_rate"]["value"] == pytest.approx(2.75 / 5) and found["win_rate"]["count"] == 5
+    assert found["disagreement"] == pytest.approx(2 / 5)  # the second and the fifth
+    # The model stands first in the first order, the baseline in the second: what stood first won 1 + 2 + 0 + 1 + 1 of 7 decided orders.
+    assert found["first_preferred"] == pytest.approx(5 / 7)
+    assert found["failures"] == {"failed": 1, "unreadable": 1}
+    assert found["p_value"] == 1.0 and found["languages"]["zh"]["value"] == 0.0
+
+
+def test_nothing_judged_is_no_zero() -> None:
+    found = tally([verdict(None), verdict(None)])
+    assert found["win_rate"] is None and found["failures"] == {"failed": 2} and found["languages"] == {}
+
+
+def test_overall_is_the_mean_of_the_criteria_that_were_judged() -> None:
+    lines = [verdict(1.0), verdict(0.5, criterion="correctness"), verdict(None, criterion="instruction"), verdict(None, id="2")]
+    assert [line["value"] for line in overall(lines)] == [0.75, None]
+    assert summarise(lines)["teacher"]["ppo"]["overall"]["win_rate"]["value"] == 0.75
+    assert overall([verdict(1.0, criterion="overall")]) == []
+
+
+def test_stage_by_rule_and_reward(store: Store) -> None:
+    evaluated = evaluation(store, 1, answers({"pretrain": 0, "sft": 20, "ppo": 30}))
+    artifact = judgement(store, evaluated, sets=["questions", "prompts"])
+    judges = read(store, artifact, "judgement.json")["judges"]
+    # 30 right against 20: ten questions won, the others alike; prompts are alike by rule.
+    rule = judges["rule"]["ppo"]["overall"]
+    assert (rule["wins"], rule["ties"], rule["losses"]) == (10, 60, 0) and rule["p_value"] == pytest.approx(2 / 2**10)
+    assert rule["win_rate"]["value"] == pytest.approx((10 + 30) / 70, abs=1e-6)
+    reward = judges["reward"]["ppo"]["overall"]
+    assert reward["wins"] == 30 and reward["failures"] == {"no_reward": 40}
+    assert judges["reward"]["pretrain"]["overall"]["losses"] == 30
+    again = judgement(store, evaluated, sets=["questions", "prompts"])
+    assert again == artifact
+
+
+def test_sheet_filled_and_read_back(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluated = evaluation(store, 1, answers({"sft": 20, "ppo": 30}))
+    artifact = judgement(store, evaluated, judges=["reward"], sheet=20)
+    sheet = tmp_path / "sheet.csv"
+    ask = ["--store", store.url, "--sheet", f"judgement/{artifact.fingerprint[:8]}", "--out", str(sheet)]
+    assert command.main(ask) == 0 and "20 pairs" in capsys.readouterr().out
+    assert command.main(ask) == 2 and "is there already" in capsys.readouterr().err
+    with sheet.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows):  # the person agrees with the reward model on 15 of 20
+        own = "A" if row["answer A"].startswith("ppo") else "B"
+        row["better"] = own if number >= 5 else "tie"
+    with sheet.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert command.main(["--store", store.url, "--agreement", str(sheet)]) == 0
+    line = capsys.readouterr().out.splitlines()[1].split()
+    assert line[:4] == ["reward", "overall", "20", "75.0%"] and "87.5%" in line
+    assert command.main(["--store", str(tmp_path / "other"), "--agreement", str(sheet)]) == 2
+    assert "has written sheet" in capsys.readouterr().err
+
+
+def test_missing_answers_are_an_error(store: Store) -> None:
+    evaluated = evaluation(store, 1, answers({"sft": 1}))
+    path = Path(store.local(evaluated.artifact)) / "answers.jsonl"
+    path.write_text(json.dumps({"id": 1}) + "\n")
+    with pytest.raises(ValueError, match="line 1: an answer has id, set"):
+        judgement(store, evaluated)
