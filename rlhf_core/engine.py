@@ -6,6 +6,7 @@ first start (20 s) and serves inference alone.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import logging
 import os
@@ -84,6 +85,7 @@ def start(launch: Launch) -> Ranks:
         # LOCAL_SIZE is what DeepSpeed's launcher calls it.
         local_world = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or world)
         torch.set_num_threads(launch.threads or max(1, (len(os.sched_getaffinity(0)) // local_world)))
+        _keep_freed_memory()
     deepspeed = _deepspeed()
     if cuda:
         torch.cuda.set_device(local_rank)
@@ -269,6 +271,18 @@ def _config(launch: Launch, precision: str, accumulation: int, clip_grad_norm: f
         "steps_per_print": 10**9,
         "wall_clock_breakdown": False,
     }
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what tensors give back. By default it returns blocks of a few megabytes to the kernel, which hands
+    them out again page by page, zeroed: 8 to 17% of the processor time of a PPO step at width 128. Peaks stay."""
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if set_option is not None:
+        set_option(_M_MMAP_THRESHOLD, 2**30)
+        set_option(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def _deepspeed() -> Any:

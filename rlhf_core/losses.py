@@ -7,6 +7,7 @@ Where a sum runs over ranks, the caller passes `reduce`, which adds a tensor up 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,9 +46,34 @@ def logprobs_and_entropy(
 
     The entropy has a gradient only where it is asked for: it would keep two more (N, V) tensors alive.
     """
-    logprobs = F.log_softmax(_tempered(logits, temperature), dim=-1)
-    kept = logprobs if with_grad else logprobs.detach()
-    return logprobs.gather(1, labels.unsqueeze(1)).squeeze(1), -(kept.exp() * kept).sum(-1)
+    tempered = _tempered(logits, temperature)
+    if not with_grad:
+        return _logprobs_and_entropy(tempered, labels)
+    logprobs = F.log_softmax(tempered, dim=-1)
+    return logprobs.gather(1, labels.unsqueeze(1)).squeeze(1), -(logprobs.exp() * logprobs).sum(-1)
+
+
+class _LogprobsAndEntropy(torch.autograd.Function):
+    """The probabilities that the entropy needs are those of the gradient: d log p(label) = onehot - p."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logprobs, labels = F.log_softmax(logits, dim=-1), labels.unsqueeze(1)
+        p = logprobs.exp()
+        chosen = logprobs.gather(1, labels).squeeze(1)
+        entropies = -logprobs.mul_(p).sum(-1)
+        ctx.save_for_backward(p, labels)
+        ctx.mark_non_differentiable(entropies)
+        return chosen, entropies
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        p, labels = ctx.saved_tensors
+        grad = grad.unsqueeze(1)
+        return (p * -grad).scatter_add_(1, labels, grad), None
+
+
+_logprobs_and_entropy: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = _LogprobsAndEntropy.apply
 
 
 def _tempered(logits: Tensor, temperature: float) -> Tensor:

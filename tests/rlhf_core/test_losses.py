@@ -150,6 +150,13 @@ def test_logprobs_and_entropy_from_one_softmax() -> None:
         assert torch.allclose(logprobs, losses.token_logprobs(logits, labels, temperature))
         assert torch.allclose(entropy, losses.entropy(logits, temperature))
         assert not entropy.requires_grad
+    weights = torch.tensor([1.0, -2.0, 0.5, 3.0, 1.5, 0.1, -1.0])
+    gradients = []
+    for with_grad in (False, True):  # of the log-probabilities: the same, whether or not the entropy has one too
+        given = logits.detach().clone().requires_grad_()
+        (losses.logprobs_and_entropy(given, labels, 0.7, with_grad)[0] * weights).sum().backward()
+        gradients.append(given.grad)
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
     _, entropy = losses.logprobs_and_entropy(logits, labels, with_grad=True)
     entropy.sum().backward()
     p = logits.detach().softmax(1)
