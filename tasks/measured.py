@@ -105,8 +105,8 @@ def items(evaluation: Path, judgement: Path | None, kinds: Mapping[str, str]) ->
     rankings: dict[str, list[float]] = {}  # the pairs of one ranking hang together: the ranking is the item
     for line in json_lines(evaluation / "pairs.jsonl") if reward_model else []:
         rankings.setdefault(str(line["id"]), []).append(float(line["right"]))
-    for ranking, right in rankings.items():
-        put(f"{reward_model}.accuracy", ranking, sum(right) / len(right))
+    for ranking, own in rankings.items():
+        put(f"{reward_model}.accuracy", ranking, sum(own) / len(own))
     return found
 
 
