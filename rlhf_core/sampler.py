@@ -33,4 +33,9 @@ class OwnSampler:
 
     def answers(self, prompts: list[list[int]], limit: int, uniforms: Tensor) -> Rollout:
         model = (self.writer or self.policy.module).model
-        return generate(model, self.chat, prompts, limit, self.temperature, uniforms)
+        training = model.training
+        model.eval()  # in training, gradient checkpointing leaves the key-value cache out: every token would be alone
+        try:
+            return generate(model, self.chat, prompts, limit, self.temperature, uniforms)
+        finally:
+            model.train(training)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from rlhf_core import owner
 from rlhf_core.errors import BadInput, TrainingFailed
+from rlhf_core.failures import explained
 from rlhf_core.settings import AnyStage, EvaluationSettings, Job
 
 Read = TypeVar("Read", bound=BaseModel)  # what kind of job a job file holds
@@ -71,7 +72,8 @@ def train(job: Job) -> None:
 
     ranks = engine.start(job.stage.launch)
     quiet_libraries()
-    loop.run(job, job.stage, build(job.stage, Inputs(job.inputs), ranks), ranks)
+    with explained(job.stage, [Path(job.output), Path(job.work)]):
+        loop.run(job, job.stage, build(job.stage, Inputs(job.inputs), ranks), ranks)
 
 
 _STAGES = {

@@ -199,6 +199,25 @@ def test_one_pass_serves_as_well_as_three(chain: Chain, backbone: str, monkeypat
             assert value == pytest.approx(b[name], rel=1e-4, abs=1e-5), name
 
 
+@pytest.mark.parametrize("small", [True, False])
+def test_gradient_checkpointing_changes_no_answer(
+    chain: Chain, small: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In training mode transformers leaves the cache out under checkpointing: answers would be written without context."""
+    from rlhf_core import rollout
+    from rlhf_core.decoding import CacheDecoder
+
+    if not small:
+        monkeypatch.setattr(rollout, "make_decoder", CacheDecoder)
+    found = []
+    for on in (False, True):
+        launch = {"threads": 1, "gradient_checkpointing": on}
+        found.append(read_metrics(chain.run(f"checkpointing_{small}_{on}", "rloo", steps=2, launch=launch)))
+    for a, b in zip(*found, strict=True):
+        for name, value in a.items():
+            assert value == pytest.approx(b[name], rel=1e-4, abs=1e-5), name
+
+
 def test_dpo_starts_at_ln_2_and_learns_the_pairs(chain: Chain) -> None:
     lines = read_metrics(chain.run("dpo20", "dpo"))
     assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
