@@ -33,7 +33,7 @@ from rlhf_core.settings import (
     TokenizerSettings,
     TrainingStage,
 )
-from rlhf_core.shapes import Shape
+from rlhf_core.shapes import Shape, in_words
 
 GIGA = 1e9
 BYTES = {"fp32": 4, "bf16": 2}
@@ -277,7 +277,7 @@ def table(planned: list[Planned], card: float | None) -> str:
         room = card or card_bytes(plan.ranks_here)
         numbers = [f"{getattr(found, name) / GIGA:.2f}" for name in names]
         rows.append([
-            plan.stage.name, _size(plan.shape.parameters), str(plan.ranks), *numbers, f"{found.total / GIGA:.2f}",
+            plan.stage.name, in_words(plan.shape.parameters), str(plan.ranks), *numbers, f"{found.total / GIGA:.2f}",
             f"{room / GIGA:.0f}", "yes" if found.total <= FREE_SHARE * room else "NO",
             f"{host(plan.stage, plan.shape, plan.ranks_here, plan.ranks) / GIGA:.1f}",
             (largest(plan, room) or "none of the known").removeprefix("Qwen/"),
@@ -287,10 +287,6 @@ def table(planned: list[Planned], card: float | None) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     return "\n".join(["GB (1e9 bytes) on one card; a stage fits in nine tenths of it", *lines])
-
-
-def _size(parameters: int) -> str:
-    return f"{parameters / 1e9:.2f}B" if parameters >= 1e8 else f"{parameters / 1e6:.2f}M"
 
 
 if __name__ == "__main__":

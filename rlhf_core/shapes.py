@@ -89,11 +89,11 @@ def named(source: str) -> Shape:
         return known
     for folder in (Path(source), Path(source) / "model"):
         if (folder / "config.json").is_file():
-            return _of_config(source, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+            return of_config(source, json.loads((folder / "config.json").read_text(encoding="utf-8")))
     try:
         from huggingface_hub import hf_hub_download
 
-        return _of_config(
+        return of_config(
             source, json.loads(Path(hf_hub_download(source, "config.json")).read_text(encoding="utf-8"))
         )
     except (OSError, ValueError) as error:
@@ -102,7 +102,9 @@ def named(source: str) -> Shape:
         ) from error
 
 
-def _of_config(source: str, config: dict[str, Any]) -> Shape:
+def of_config(source: str, config: dict[str, Any]) -> Shape:
+    """From a config.json. Raises BadInput that names `source` where it says too little."""
+
     def first(*names: str, default: Any = None) -> Any:
         return next((config[name] for name in names if config.get(name)), default)
 
@@ -120,3 +122,8 @@ def _of_config(source: str, config: dict[str, Any]) -> Shape:
     return Shape(
         int(hidden), int(layers), int(heads), int(kv_heads), int(inner), int(config["vocab_size"]), tied
     )
+
+
+def in_words(parameters: int) -> str:
+    """As people name models: 0.49B, 1.05M."""
+    return f"{parameters / 1e9:.2f}B" if parameters >= 1e8 else f"{parameters / 1e6:.2f}M"

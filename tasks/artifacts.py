@@ -131,8 +131,13 @@ class Store:
         return Artifact(stage=stage, fingerprint=print_, url=f"{self.url}/{stage}/{print_}")
 
     def manifest(self, artifact: Artifact) -> Manifest:
-        with self.fs.open(f"{self.root}/{artifact.stage}/{artifact.fingerprint}/{MANIFEST}", "rb") as stream:
-            return Manifest.model_validate_json(stream.read())
+        return Manifest.model_validate_json(self.read(artifact, MANIFEST))
+
+    def read(self, artifact: Artifact, file: str) -> bytes:
+        """One small file of an artifact, wherever the store is."""
+        with self.fs.open(f"{self.root}/{artifact.stage}/{artifact.fingerprint}/{file}", "rb") as stream:
+            content: bytes = stream.read()
+        return content
 
     def local(self, artifact: Artifact) -> Path:
         """A local folder with the artifact's files; remote ones are copied once and checked against the manifest."""

@@ -48,6 +48,7 @@ from data.settings import (
 from data.shards import list_shards
 from tasks.artifacts import Draft, Files, Result
 from tasks.mapping import EachShard, link, mapped, result_of, work_on_shard
+from tasks.names import over_shards
 from tasks.shards import map_shards
 from tasks.stage import Made, Run, make
 
@@ -59,7 +60,7 @@ VERSIONS = {
 }  # fmt: skip
 
 
-@task(task_run_name="urls", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("urls"), cache_policy=NO_CACHE)
 def filter_urls(run: Run, pages: Made, settings: UrlSettings) -> State[Made]:
     def prepare(shards: list[Path], work: Path) -> dict[str, EachShard]:
         keys = partial(work_on_shard, door=run_label, function=url_repeats.url_keys, settings=settings, inputs={})
@@ -70,17 +71,17 @@ def filter_urls(run: Run, pages: Made, settings: UrlSettings) -> State[Made]:
     return mapped(run, "urls", VERSIONS["urls"], pages, run_filter, urls.filter_urls, settings, prepare=prepare)
 
 
-@task(task_run_name="rough language", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("rough language"), cache_policy=NO_CACHE)
 def check_language(run: Run, pages: Made, settings: LanguageSettings) -> State[Made]:
     return mapped(run, "rough_language", VERSIONS["rough_language"], pages, run_filter, language.rough_gate, settings)
 
 
-@task(task_run_name="extraction", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("extraction"), cache_policy=NO_CACHE)
 def extract(run: Run, pages: Made, settings: ExtractionSettings) -> State[Made]:
     return mapped(run, "extraction", VERSIONS["extraction"], pages, run_filter, extraction.extract_text, settings)
 
 
-@task(task_run_name="lines", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("lines"), cache_policy=NO_CACHE)
 def clean_lines(run: Run, documents: Made, settings: LineSettings) -> State[Made]:
     def prepare(shards: list[Path], work: Path) -> dict[str, Path]:
         host_lines.find_host_lines(shards, work / "host_lines.parquet", settings)
@@ -89,17 +90,17 @@ def clean_lines(run: Run, documents: Made, settings: LineSettings) -> State[Made
     return mapped(run, "lines", VERSIONS["lines"], documents, run_filter, lines.filter_lines, settings, prepare=prepare)
 
 
-@task(task_run_name="language", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("language"), cache_policy=NO_CACHE)
 def label_language(run: Run, documents: Made, settings: LanguageSettings) -> State[Made]:
     return mapped(run, "language", VERSIONS["language"], documents, run_label, language.language_labels, settings)
 
 
-@task(task_run_name="quality", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("quality"), cache_policy=NO_CACHE)
 def label_quality(run: Run, documents: Made, settings: QualitySettings) -> State[Made]:
     return mapped(run, "quality", VERSIONS["quality"], documents, run_label, quality.quality_labels, settings)
 
 
-@task(task_run_name="duplicates", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("duplicates"), cache_policy=NO_CACHE)
 def label_duplicates(run: Run, documents: Made, settings: DedupSettings) -> State[Made]:
     """Signatures shard by shard, then clusters over all of them and copies in earlier corpora; the signatures stay, for the index."""
     for path in settings.earlier:
@@ -117,7 +118,7 @@ def label_duplicates(run: Run, documents: Made, settings: DedupSettings) -> Stat
     return mapped(run, "duplicates", VERSIONS["duplicates"], documents, run_label, dedup.signatures, settings, finish=finish)
 
 
-@task(task_run_name="perplexity", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("perplexity"), cache_policy=NO_CACHE)
 def label_perplexity(run: Run, documents: Made, languages: Made, scores: Made | None, settings: PerplexitySettings) -> State[Made]:
     """Measure every document by its language's model (finished, trained on the trusted texts, or a causal one's `scores`)."""
 
@@ -139,12 +140,12 @@ def label_perplexity(run: Run, documents: Made, languages: Made, scores: Made | 
     )  # fmt: skip
 
 
-@task(task_run_name="classifiers", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("classifiers"), cache_policy=NO_CACHE)
 def classify(run: Run, documents: Made, settings: ClassifierSettings) -> State[Made]:
     return mapped(run, "classifiers", VERSIONS["classifiers"], documents, run_label, classifiers.classifier_labels, settings)
 
 
-@task(task_run_name="decontamination", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("decontamination"), cache_policy=NO_CACHE)
 def label_contamination(run: Run, documents: Made, questions: str | None, settings: DecontaminationSettings) -> State[Made]:
     """Count the n-grams that each document shares with the recipe's questions and the other evaluation sets."""
     sets = [Path(path) for path in [*([questions] if questions else []), *settings.files]]
@@ -160,12 +161,12 @@ def label_contamination(run: Run, documents: Made, questions: str | None, settin
     )  # fmt: skip
 
 
-@task(task_run_name="sensitive", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("sensitive"), cache_policy=NO_CACHE)
 def label_sensitive(run: Run, documents: Made, settings: SensitiveSettings) -> State[Made]:
     return mapped(run, "sensitive", VERSIONS["sensitive"], documents, run_label, sensitive.sensitive_labels, settings)
 
 
-@task(task_run_name="card", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("card"), cache_policy=NO_CACHE)
 def describe(run: Run, corpus: Made, gates: Mapping[str, Made], labels: Mapping[str, Made], settings: CardSettings) -> State[Made]:
     """The corpus card: what was kept and what was dropped, by the stages that dropped it, and how the labels are distributed."""
 
@@ -184,7 +185,7 @@ def describe(run: Run, corpus: Made, gates: Mapping[str, Made], labels: Mapping[
     return make(run, "card", VERSIONS["card"], settings, inputs, build)
 
 
-@task(task_run_name="corpus", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("corpus"), cache_policy=NO_CACHE)
 def select(
     run: Run,
     documents: Made,

@@ -16,13 +16,14 @@ from tasks import show
 from tasks.artifacts import Draft, Result
 from tasks.jobs import Limits, environment, plain_command, run_job
 from tasks.mapping import link, result_of
+from tasks.names import over_shards
 from tasks.stage import Made, Run, make
 
 DOCUMENTS_VERSION = 1
 ANSWERS_VERSION = 1
 
 
-@task(task_run_name="scoring", cache_policy=NO_CACHE)
+@task(task_run_name=over_shards("scoring"), cache_policy=NO_CACHE)
 def score_documents(run: Run, documents: Made, settings: ScoringSettings) -> State[Made]:
     """Label: bits per character of each document by `settings.model`, which is not None."""
 
