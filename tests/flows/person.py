@@ -17,6 +17,14 @@ FEW_STEPS = [
     "reward_model.steps=4", "ppo.steps=2", "ppo.eval_prompts=8", "evaluation.max_prompts=8", "sft.launch.ranks=1", "reward_model.launch.ranks=1", "ppo.launch.ranks=1",
 ]  # fmt: skip
 
+# Stage of the tiny recipe -> the figures that its report holds at least.
+FIGURES = {
+    "pretrain": ["loss", "perplexity", "bits_per_byte"],
+    "sft": ["exact_match"],
+    "reward_model": ["accuracy"],
+    "ppo": ["reward_before", "reward_after", "kl", "win_rate", "exact_match"],
+}
+
 
 def command(store: Path, *arguments: str, steps: list[str] = FEW_STEPS) -> list[str]:
     overrides = [part for step in steps for part in ("--set", step)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from data.shards import list_shards
-from tests.flows.person import run, table
+from tests.flows.person import FIGURES, run, table
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -57,12 +57,7 @@ def test_same_seed_twice_is_the_same_run(tiny: tuple[Path, float], home: Path, t
     corpora = [[shard.read_bytes() for shard in list_shards(next(root.glob("corpus/*/documents")))] for root in (tiny[0], tmp_path / "store")]
     assert corpora[0] == corpora[1]
     first, second = figures(tiny[0]), figures(tmp_path / "store")
-    for stage, names in {
-        "pretrain": ["loss", "perplexity", "bits_per_byte"],
-        "sft": ["exact_match"],
-        "reward_model": ["accuracy"],
-        "ppo": ["reward_before", "reward_after", "kl", "win_rate", "exact_match"],
-    }.items():
+    for stage, names in FIGURES.items():
         for name in names:
             assert first[stage][name] == pytest.approx(second[stage][name], abs=1e-4), (stage, name)
 

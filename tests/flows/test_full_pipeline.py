@@ -21,7 +21,7 @@ from flows.place import PartFailed
 from flows.recipe_file import load
 from tasks.stage import Run
 from tests.conftest import ROOT
-from tests.flows.person import FEW_STEPS, command, environment, ranks, run, table
+from tests.flows.person import FEW_STEPS, FIGURES, command, environment, ranks, run, table
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,7 @@ def test_report_holds_the_figures(report: dict[str, Any]) -> None:
     corpus = report["corpus"]
     assert corpus["documents_in"] == corpus["kept"] + sum(corpus["dropped"].values())
     assert corpus["cleaning_precision"] >= 0.95 and corpus["cleaning_recall"] >= 0.95
-    for stage, figures in {
-        "pretrain": ["loss", "perplexity", "bits_per_byte"],
-        "sft": ["exact_match"],
-        "reward_model": ["accuracy"],
-        "ppo": ["reward_before", "reward_after", "kl", "win_rate", "exact_match"],
-    }.items():
+    for stage, figures in FIGURES.items():
         assert all(isinstance(report[stage][figure], float) for figure in figures), (stage, report[stage])
 
 
