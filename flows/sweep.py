@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows import command_line, local, place
@@ -27,6 +29,7 @@ from tasks import charts, publishing, show
 from tasks.artifacts import Store
 from tasks.stage import Made, Run
 
+STOPPED_EARLY = "StoppedEarly"  # the state of a trial that was worse than the others
 RANGE = re.compile(r"^(?P<low>[^.,:]+(?:\.\d[^.,:]*)?)\.\.(?P<high>[^,:]+)(?P<log>:log)?$")
 
 
@@ -116,19 +119,28 @@ def _try(asked: Any, number: int, settings: dict[str, str], recipe: Recipe, run:
     row = Trial(number=number, settings=settings, value=None, outcome="failed")
     try:
         tried = changed(recipe, [f"{key}={value}" for key, value in settings.items()])
-        value = one_trial.with_options(flow_run_name=f"trial {number} · {_settings(row)}")(tried, run, search, asked)
-    except _optuna().TrialPruned as poor:
-        return row.model_copy(update={"outcome": "stopped early", "reason": str(poor)})
+        named = one_trial.with_options(flow_run_name=f"trial {number} · {_settings(row)}")
+        state = named(tried, run, search, asked, return_state=True)
+        if state.name == STOPPED_EARLY:
+            return row.model_copy(update={"outcome": "stopped early", "reason": state.message or ""})
+        return row.model_copy(update={"outcome": "finished", "value": state.result()})
     except RecipeError:
         raise  # a wrong search space is the caller's mistake, not a trial's outcome
     except (RuntimeError, OSError, ValueError) as failure:
         return row.model_copy(update={"reason": str(failure).splitlines()[0]})
-    return row.model_copy(update={"outcome": "finished", "value": value})
 
 
 @flow(name="trial")
-def one_trial(recipe: Recipe, run: Run, search: Search, asked: Any) -> float:
-    """The objective of one recipe: as soon as the stage that measures it is there, else from the report."""
+def one_trial(recipe: Recipe, run: Run, search: Search, asked: Any) -> float | State[Any]:
+    """The objective of one recipe, measured as soon as its stage is there; a poor trial ends as StoppedEarly, and its job with it."""
+    try:
+        return _objective(recipe, run, search, asked)
+    except _optuna().TrialPruned as poor:
+        return Cancelled(name=STOPPED_EARLY, message=str(poor))
+
+
+def _objective(recipe: Recipe, run: Run, search: Search, asked: Any) -> float:
+    """From the stage's own summary, else from the report; what the job reports on the way decides whether it goes on."""
     stage, _, figure = search.objective.partition(".")
     trained = [one.name for one in recipe.training]
 

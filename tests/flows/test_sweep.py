@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from pathlib import Path
 
 import pytest
+from prefect import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
-from flows.sweep import Dimension, main
-from tests.flows.person import FEW_STEPS
+from flows import sweep as sweeping
+from flows.recipe import Recipe
+from flows.recipe_file import load
+from flows.sweep import Dimension, Search, main
+from tasks import show
+from tasks.artifacts import Artifact
+from tasks.stage import Made, Run
+from tests.flows.person import FEW_STEPS, ranks
 
 
 def test_ranges_and_choices_are_read() -> None:
@@ -29,6 +39,60 @@ def test_a_wrong_key_is_refused_before_the_first_trial(tmp_path: Path, capsys: p
     with pytest.raises(SystemExit) as refusal:
         main(["--store", str(tmp_path), "--objective", "sft.eval_loss", "--search", "sft.batch_sise=8,16"])
     assert refusal.value.code == 2 and "did you mean 'batch_size'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_poor_trials_stop_early_and_the_server_shows_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each trial reports four steps, the farther its rate from 1e-3 the worse; the reports go the way of a job's."""
+    pytest.importorskip("optuna")
+    recipe, run = load("tiny"), Run(store=str(tmp_path))
+    reported: list[list[float]] = []
+
+    def trained(recipe: Recipe, run: Run, until: str | None) -> dict[str, Made]:
+        assert until == "sft"
+        [rate] = [stage.optimizer.learning_rate for stage in recipe.training if stage.name == "sft"]
+        off, ring = abs(math.log10(rate) + 3), show.Progress("sft")
+        reported.append([])
+        for step in range(1, 5):
+            reported[-1].append(off + 4 / step)
+            ring({"step": step, "steps": 4, "eval_loss": off + 4 / step})
+        artifact = Artifact(stage="sft", fingerprint="0", url="nowhere")
+        return {"sft": Made(artifact=artifact, reused=False, seconds=0, counts={}, metrics={"eval_loss": reported[-1][-1]})}
+
+    monkeypatch.setattr(sweeping, "crawl_to_model", trained)
+    rates = Dimension(key="sft.optimizer.learning_rate", low=1e-6, high=1.0, log=True)
+    search = Search(dimensions=[rates], objective="sft.eval_loss", better="lower", trials=8, sampler="random")
+    trials = sweeping.sweep(recipe, run, search)
+
+    outcomes = [trial.outcome for trial in trials]
+    assert outcomes[:3] == ["finished"] * 3 and {"finished", "stopped early"} == set(outcomes[3:])
+    for number, (trial, steps) in enumerate(zip(trials, reported, strict=True)):
+        poor = number >= 3 and steps[0] > statistics.median([other[0] for other in reported[:number]])
+        assert (trial.outcome == "stopped early") == poor, (number, steps)
+        assert len(steps) == (1 if poor else 4)  # nothing is trained after the verdict
+        assert not poor or "at step 1 is worse than the median" in trial.reason
+    assert min(trials, key=lambda trial: trial.value or math.inf).value == pytest.approx(min(steps[-1] for steps in reported if len(steps) == 4))
+
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["trial"])))
+        shown = {artifact.key: artifact.data for artifact in client.read_artifacts()}
+    assert sorted(one.state_name or "" for one in runs) == sorted({"finished": "Completed", "stopped early": "StoppedEarly"}[one] for one in outcomes)
+    assert [row["outcome"] for row in json.loads(str(shown["sweep-trials"]))] == sorted(outcomes)
+    assert str(shown["sweep"]).startswith("data:image/png;base64,")
+    assert len(json.loads((tmp_path / "sweeps" / "tiny.json").read_text())["trials"]) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_poor_trial_takes_its_job_along(tmp_path: Path) -> None:
+    """Real jobs: the rate that learns nothing is told by the steps of the ones before it, and its ranks are gone at once."""
+    steps = [part for step in [*FEW_STEPS, "pretrain.launch.ranks=1"] for part in ("--set", step)]
+    search = ["--search", "pretrain.optimizer.learning_rate=5e-3,4e-3,6e-3,1e-9", "--sampler", "random", "--trials", "9"]
+    assert main(["--store", str(tmp_path), *steps, "--objective", "pretrain.loss", "--lower", *search]) == 0
+    trials = json.loads((tmp_path / "sweeps" / "tiny.json").read_text())["trials"]
+    idle = [trial for trial in trials[3:] if trial["settings"]["pretrain.optimizer.learning_rate"] == "1e-9"]
+    assert idle and all(trial["outcome"] == "stopped early" for trial in idle)
+    assert not ranks(tmp_path)
 
 
 @pytest.mark.slow
