@@ -30,7 +30,7 @@ _TARGET = re.compile(rb"(?m)^(WARC-Target-URI: [^\r\n]+)")
 def main(arguments_given: list[str]) -> None:
     parser = arguments(__doc__ or "", repeats=3)
     parser.add_argument("--copies", type=int, default=4, help="of the 506 pages (default: 4)")
-    parser.add_argument("--engine", default="trafilatura", help="who finds the main text (default: trafilatura)")
+    parser.add_argument("--engine", default="combined", help="who finds the main text (default: combined)")
     options = parser.parse_args(arguments_given)
     if options.quick:
         options.copies = options.repeats = 1
@@ -74,15 +74,15 @@ def main(arguments_given: list[str]) -> None:
 
 
 def _archives(copies: int, every: int) -> tuple[Path, int]:
-    """A folder of two archives a copy, each with half of every n-th page under URLs of its own; and how many pages there are."""
+    """A folder of one archive a worker, as large as a crawl's: copies of every n-th page under URLs of their own; and the pages."""
     folder = _WORK / f"archives-{copies}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     records = [record for record in _RECORD.split(gzip.decompress((REAL / "pages.warc.gz").read_bytes())) if record][::every]
-    for copy in range(copies):
-        for half in range(WORKERS):
-            with (folder / f"pages-{copy}-{half}.warc.gz").open("wb") as file:
-                for record in records[half::WORKERS]:
+    for worker in range(WORKERS):
+        with (folder / f"pages-{worker}.warc.gz").open("wb") as file:
+            for copy in range(copies):
+                for record in records[worker::WORKERS]:
                     file.write(gzip.compress(_TARGET.sub(rb"\1" + (b"?copy=%d" % copy if copy else b""), record, count=1), 6))
     return folder, copies * len(records)
 

@@ -120,7 +120,7 @@ def rows_of(seconds: Times, got: dict[str, int], scale: float) -> Iterator[dict[
 
 def main(given: list[str]) -> None:
     parser = arguments(__doc__ or "", repeats=3)
-    parser.add_argument("--engine", default="trafilatura", help="of extraction (default: trafilatura)")
+    parser.add_argument("--engine", default="combined", help="of extraction (default: combined)")
     options = parser.parse_args(given)
     crawl, out = REAL / "pages.warc.gz", WORK / "rates"
     if options.quick:

@@ -77,7 +77,9 @@ class LanguageSettings(Settings):
 
 
 class ExtractionSettings(Settings):
-    engine: Literal["trafilatura", "trafilatura_fast", "resiliparse"] = Field("trafilatura", description="Who finds the main text.")
+    engine: Literal["combined", "trafilatura", "trafilatura_fast", "resiliparse"] = Field(
+        "combined", description="Who finds the main text: trafilatura's fast mode, and resiliparse where that misses most of it; or one of them alone."
+    )
     timeout_seconds: float = Field(20, gt=0, description="Processor seconds; a page that takes more is dropped as `extraction_timeout`.")
     memory_megabytes: int = Field(2048, ge=256, description="Address space beyond the child's own start, in MiB.")
     min_characters: int = Field(50, ge=0, description="Shorter text is dropped as `empty_text`.")

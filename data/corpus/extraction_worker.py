@@ -10,60 +10,28 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import resource
 import signal
 import struct
 import sys
 from collections.abc import Callable
-from copy import deepcopy
 from typing import BinaryIO
 
 HEAD = struct.Struct("<cI")  # kind of message, bytes that follow
 READY, TEXT, MEMORY, FAILED = b"r", b"t", b"m", b"f"
 WALL_FACTOR = 4  # a page may wait for the processor this many times its limit
-# Below 250 characters trafilatura falls back on coarser engines that lose lines and repeat layout tables; a Chinese
-# article of 100 characters says as much as an English one of 250.
-_MIN_UNSPACED_CHARACTERS = 100
-_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
 _CACHE_PAGES = 200  # trafilatura's caches are emptied after so many pages, to bound memory
 
 
 def engine(name: str) -> Callable[[str], str]:
-    """The function that finds the main text of a page; "" where there is none."""
-    if name == "resiliparse":
-        from resiliparse.extract.html2text import extract_plain_text
+    from data.corpus.main_text import ENGINES  # here, so that the parent imports none of it
 
-        def by_resiliparse(page: str) -> str:
-            return extract_plain_text(
-                page, main_content=True, alt_texts=False, list_bullets=False, preserve_formatting=True
-            )
-
-        return by_resiliparse
-
-    from trafilatura import extract
-    from trafilatura.settings import DEFAULT_CONFIG
-
-    spaced, unspaced = deepcopy(DEFAULT_CONFIG), deepcopy(DEFAULT_CONFIG)
-    for config in (spaced, unspaced):
-        config["DEFAULT"]["MAX_FILE_SIZE"] = str(1 << 31)  # ingest has bounded it
-    unspaced["DEFAULT"]["MIN_EXTRACTED_SIZE"] = str(_MIN_UNSPACED_CHARACTERS)
-
-    def by_trafilatura(page: str) -> str:
-        config = unspaced if len(_UNSPACED.findall(page)) >= _MIN_UNSPACED_CHARACTERS else spaced
-        # No `deduplicate`: its cache would make a page's text depend on the pages before it.
-        return extract(page, fast=name == "trafilatura_fast", include_comments=False, config=config) or ""
-
-    return by_trafilatura
-
-
-def reset_caches() -> None:
-    from trafilatura.meta import reset_caches as reset
-
-    reset()
+    return ENGINES[name]
 
 
 def serve(name: str, memory_megabytes: int, timeout_seconds: float, inward: BinaryIO, outward: BinaryIO) -> None:
+    from trafilatura.meta import reset_caches
+
     extract = engine(name)
     _limit_memory(memory_megabytes)
     _send(outward, READY, b"")
@@ -84,7 +52,7 @@ def serve(name: str, memory_megabytes: int, timeout_seconds: float, inward: Bina
         if kind == MEMORY:
             return  # a fresh child has a whole address space
         served += 1
-        if served % _CACHE_PAGES == 0 and name != "resiliparse":
+        if served % _CACHE_PAGES == 0:
             reset_caches()
 
 

@@ -26,7 +26,7 @@ def test_bundled_recipes_are_valid(name: str) -> None:
         ("ppo.init=nothing", r"ppo\.init: 'nothing' is neither an earlier stage \(pretrain, sft, reward_model\)"),
         ("sft.init=null", r"sft\.init: name the stage or model to start from"),
         ("extraktion.engine=resiliparse", r"unknown key 'extraktion' \(did you mean 'extraction'\?\)"),
-        ("extraction.engine=lynx", r"extraction\.engine: input should be 'trafilatura', 'trafilatura_fast' or 'resiliparse'"),
+        ("extraction.engine=lynx", r"extraction\.engine: input should be 'combined', 'trafilatura', 'trafilatura_fast' or 'resiliparse'"),
         ("splits.shares=2,4", r"splits\.shares"),
         ("corpus=nowhere/*.warc", r"corpus: no such file, folder or glob: nowhere"),
         ("sensitive.terms_file=missing.txt", r"sensitive\.terms_file: no such file"),
@@ -111,6 +111,7 @@ def test_every_kind_of_alignment_may_stand_in_ppos_place(kind: str, tmp_path: Pa
         ("ppo.ptx_coef=27.8", r"ppo.*ptx_data"),
         ("ppo.reward_model=null", r"ppo: name a reward: reward_model, or a list of rewards"),
         ("ppo.rewards=[{function: os}]", r"function.*pattern"),
+        ("ppo.rewards=[{function: 'nowhere.at_all:f'}]", r"ppo\.rewards: function: no module nowhere\.at_all"),
         ("ppo.rewards=[{model: sft}]", r"ppo\.reward_1: 'sft' is a sft stage, a reward stage is needed"),
         ("ppo.pattern_penalties=[{pattern: '('}]", r"is no regular expression"),
     ],
@@ -118,6 +119,30 @@ def test_every_kind_of_alignment_may_stand_in_ppos_place(kind: str, tmp_path: Pa
 def test_wrong_options_of_alignment_are_named(override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load("tiny", [override])
+
+
+def test_the_code_of_a_reward_function_is_an_input_of_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found where the job will find it, without importing it; another text is another fingerprint."""
+    from flows.training import inputs
+    from tasks.artifacts import Artifact
+    from tasks.stage import Made
+
+    package = tmp_path / "my_rewards"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    file = package / "short.py"
+    file.write_text("raise SystemExit('imported')\ndef f(prompts, answers): ...")
+    monkeypatch.chdir(tmp_path)
+    stage = load("tiny", ["ppo.rewards=[{function: 'my_rewards.short:f', weight: 0.5}]"]).training[-1]
+    artifact = Artifact(stage="s", fingerprint="f" * 24, url="nowhere")
+    made = dict.fromkeys(("splits", "sft", "reward"), Made(artifact=artifact, reused=True, seconds=0, counts={}, metrics={}))
+    found = []
+    for text in ("one", "one", "two"):
+        file.write_text(text)
+        artifacts, folders = inputs(stage, made)
+        assert Path(artifacts["reward_1_code"].path) == file and folders["reward_1_code"] == ""
+        found.append(artifacts["reward_1_code"].fingerprint)
+    assert found[0] == found[1] != found[2]
 
 
 def test_another_crawl_leaves_truth_and_questions_behind(tmp_path: Path) -> None:

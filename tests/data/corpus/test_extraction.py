@@ -7,6 +7,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from data.corpus import main_text
 from data.corpus.extraction import Extractor, extract_text
 from data.document import DOCUMENT_SCHEMA, PAGE_SCHEMA
 from data.settings import ExtractionSettings
@@ -16,13 +17,22 @@ SENTENCE = "The miller of the valley told the children a long story about the ri
 ARTICLE = f"<html><body><nav>Home</nav><article><h1>Title</h1><p>{SENTENCE * 4}</p><p>{SENTENCE * 3}</p></article></body></html>"
 
 
-@pytest.mark.parametrize("engine", ["trafilatura", "trafilatura_fast", "resiliparse"])
+@pytest.mark.parametrize("engine", ["combined", "trafilatura", "trafilatura_fast", "resiliparse"])
 def test_engines_find_the_article(engine: str) -> None:
     decided = extract_text(pages(ARTICLE, "<p></p>"), ExtractionSettings(engine=engine))  # type: ignore[arg-type]
     assert decided.kept.schema.equals(DOCUMENT_SCHEMA)
     (row,) = decided.kept.to_pylist()
     assert SENTENCE.strip() in row["text"]
     assert decided.dropped["reason"].to_pylist() == ["empty_text"]
+
+
+@pytest.mark.parametrize("story", [SENTENCE.strip(), "磨坊主给孩子们讲了一个关于河流和渡船的长故事。"])
+def test_the_other_engine_finds_what_the_first_one_missed(monkeypatch: pytest.MonkeyPatch, story: str) -> None:
+    """The engines stand in for themselves: one finds a paragraph; the other the article as well, or hardly more, and a menu."""
+    monkeypatch.setattr(main_text, "_by_trafilatura_fast", lambda page: story * 3)
+    monkeypatch.setattr(main_text, "_by_resiliparse", lambda page: f"{story * int(page)}\nMenu\n\n网站\n{story}")
+    assert main_text.ENGINES["combined"]("8") == story * 3
+    assert main_text.ENGINES["combined"]("12") == f"{story * 12}\n\n{story}"
 
 
 def test_text_passes_through_and_hostile_pages_do_not_stop_it() -> None:
