@@ -153,6 +153,10 @@ class Recipe(BaseModel):
                 known = ("corpus",) if role == "ptx" else ("corpus", *SPLITS, *(["mixture"] if self.mixture else []))
                 if source not in known and not (role.startswith("data") and Path(source).is_dir()):
                     raise ValueError(f"{stage.name}.{DATA_KEYS.get(role, role)}: {source!r} is not one of {', '.join(known)}")
+            try:
+                stage.code()
+            except ValueError as error:
+                raise ValueError(f"{stage.name}.rewards: {error}") from None
             if isinstance(stage, PretrainStage) and stage.extended_vocabulary and not self.tokenizer.extend:
                 raise ValueError(f"{stage.name}.extended_vocabulary: say in tokenizer.extend which vocabulary is extended")
             if stage.init is None and stage.kind != "pretrain":

@@ -45,6 +45,8 @@ def inputs(stage: TrainingStage, made: dict[str, Made]) -> tuple[dict[str, Made 
             artifacts[role], folders[role] = made[source], folder
         else:
             artifacts[role], folders[role] = Files.of(data), ""
+    for role, file in stage.code().items():
+        artifacts[role], folders[role] = Files.of(file), ""
     if _needs_tokenizer(stage):
         artifacts["tokenizer"], folders["tokenizer"] = made["tokenizer"], "tokenizer"
     for role, model in stage.models().items():

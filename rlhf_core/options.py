@@ -5,7 +5,11 @@ Plain types, no torch. `Settings` and `WHERE` are defined here, at the bottom, a
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -32,7 +36,10 @@ class RewardSource(Settings):
         "returns one number an answer. Imported in the job alone; it runs with the job's rights.",
     )
     version: int = Field(
-        1, ge=1, description="Raise it when the function changes: its code is not in the fingerprint."
+        1,
+        ge=1,
+        description="Raise it when something changes that the function's module imports: the module's own file is in the "
+        "fingerprint, what it imports is not.",
     )
     label: int | None = Field(
         None, ge=0, description="Of a classifier with several labels: the one whose log-odds are the score."
@@ -44,6 +51,21 @@ class RewardSource(Settings):
         if (self.model is None) == (self.function is None):
             raise ValueError("give either model or function")
         return self
+
+    def code(self) -> Path | None:
+        """The file of the function's module, found without importing any of it; ValueError where there is none."""
+        if self.function is None:
+            return None
+        name = self.function.partition(":")[0]
+        places: list[str] | None = [os.getcwd(), *sys.path]  # as `python -m` looks for it in the job
+        spec, known = None, ""
+        for part in name.split("."):
+            known = f"{known}.{part}".lstrip(".")
+            spec = PathFinder.find_spec(known, places) if places is not None else None
+            places = list(spec.submodule_search_locations or []) if spec else None
+        if spec is None or not spec.origin:
+            raise ValueError(f"function: no module {name}; it must be importable from the working directory")
+        return Path(spec.origin)
 
 
 class PatternPenalty(Settings):
@@ -173,6 +195,11 @@ class RewardOptions(Settings):
         """Every reward by its role in the job's inputs."""
         first = {"reward_model": RewardSource(model=self.reward_model)} if self.reward_model else {}
         return first | {f"reward_{number}": source for number, source in enumerate(self.rewards, 1)}
+
+    def code(self) -> dict[str, Path]:
+        """Role -> the file of a reward function, whose content is part of what the stage is made from."""
+        found = {f"{role}_code": source.code() for role, source in self.sources.items()}
+        return {role: file for role, file in found.items() if file}
 
     @property
     def reward_models(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ A field marked WHERE says where or how fast, never what comes out: it is left ou
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -81,6 +82,10 @@ class TrainingStage(Settings):
     def datasets(self) -> dict[str, str]:
         """Role in the job's inputs -> the artifact that the data come from."""
         return {"data": self.data}
+
+    def code(self) -> dict[str, Path]:
+        """Role in the job's inputs -> a file of code that the stage runs."""
+        return {}
 
 
 class SupervisedStage(TrainingStage):
