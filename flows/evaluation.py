@@ -50,12 +50,20 @@ def steps(recipe: Recipe, run: Run) -> Steps:
 
 
 def inputs(recipe: Recipe, made: dict[str, Made]) -> tuple[dict[str, Made | Files], dict[str, str]]:
-    """Every trained model by its stage's kind and name in the recipe's order, the held-out splits, the questions."""
+    """What the evaluation job asks for, by role, and where in each artifact (or on the hub) it lies: every trained model by its
+    stage's kind and name in the recipe's order, further models, splits and questions, corpus, multiple-choice sets."""
     artifacts: dict[str, Made | Files] = {f"{stage.kind}:{stage.name}": made[stage.name] for stage in recipe.training}
-    folders = dict.fromkeys(artifacts, "model")
-    artifacts["splits"], folders["splits"] = made["splits"], ""
+    folders: dict[str, str] = {}
+    for name, model in recipe.evaluation.others.items():
+        if Path(model).is_dir():
+            artifacts[f"other:{name}"] = Files.of(model)
+        else:
+            folders[f"other:{name}"] = model
+    artifacts |= {"splits": made["splits"], "corpus": made["corpus"]}
     if recipe.questions:
         artifacts["questions"], folders["questions"] = made["splits"], "questions.jsonl"
+    for one in recipe.evaluation.knowledge:
+        artifacts[f"knowledge/{one.name}"] = Files.of(one.folder)
     return artifacts, folders
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import to_jsonable_python
 
 from data.evaluation.settings import JudgementSettings
 from data.instructions.settings import (
@@ -164,6 +165,11 @@ class Recipe(BaseModel):
             if isinstance(stage, RewardStage) and stage.data != "splits/reward":
                 raise ValueError(f"{stage.name}.data: a reward stage needs preference pairs: splits/reward")
             earlier[stage.name] = stage.kind
+            if isinstance(stage, PretrainStage) and stage.eval_share < self.evaluation.held_out_share:
+                raise ValueError(
+                    f"evaluation.held_out_share: {self.evaluation.held_out_share} is more than {stage.name}.eval_share "
+                    f"({stage.eval_share}): the rest is trained on"
+                )
         _check_service(self, earlier)
         return self
 
@@ -221,7 +227,7 @@ def _differences(model: BaseModel, prefix: str) -> dict[str, Any]:
         if isinstance(value, BaseModel) and isinstance(default, type(value)):
             found |= {f"{prefix}{name}.{key}": inner for key, inner in _against(value, default).items()}
         elif value != default and name not in ("name", "kind"):
-            found[f"{prefix}{name}"] = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            found[f"{prefix}{name}"] = to_jsonable_python(value)
     return found
 
 

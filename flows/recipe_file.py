@@ -96,6 +96,11 @@ def _anchor(raw: dict[str, Any], folder: Path) -> None:
         if isinstance(raw.get(section), dict) and field in raw[section]:
             raw[section][field] = anchored(raw[section][field])
 
+    evaluation = raw.get("evaluation")
+    for one in (evaluation.get("knowledge") or ()) if isinstance(evaluation, dict) else ():
+        if isinstance(one, dict) and "folder" in one:
+            one["folder"] = anchored(one["folder"])
+
     mixture = raw.get("mixture")
     for source in (mixture.get("sources") or {}).values() if isinstance(mixture, dict) else ():
         if isinstance(source, dict) and isinstance(source.get("origin"), str) and source["origin"].partition("/")[0] not in ORIGINS:
@@ -182,6 +187,9 @@ def _check_paths(recipe: Recipe) -> None:
         for path in value if isinstance(value, list) else [value]:
             if path and "://" not in path and not _exists(path):
                 raise RecipeError(f"{section}.{key}: no such file or folder: {path}")
+    for one in recipe.evaluation.knowledge:
+        if not Path(one.folder).is_dir():
+            raise RecipeError(f"evaluation.knowledge.{one.name}.folder: no such folder: {one.folder}")
     for name, source in recipe.mixture.sources.items() if recipe.mixture else ():
         if source.origin.partition("/")[0] not in ORIGINS and not _exists(source.origin):
             raise RecipeError(f"mixture.sources.{name}.origin: {source.origin!r} is neither one of {', '.join(ORIGINS)} nor a file or folder")

@@ -1,6 +1,6 @@
 """Evaluation of trained models: `python -m rlhf_core.evaluate JOB.json`.
 
-Leaves evaluation.json and samples.jsonl in the job's `output`. Exit status as in rlhf_core.train.
+What it leaves in the job's `output`: rlhf_core/evaluation/job.py. Exit status as in rlhf_core.train.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ def main() -> int:
 def evaluate(job: Job) -> None:
     if not isinstance(job.stage, EvaluationSettings):
         raise BadInput("this job trains: run it with python -m rlhf_core.train")
+    from rlhf_core.evaluation.job import Evaluation
     from rlhf_core.models import quiet_libraries, take_device
-    from rlhf_core.stages import evaluate as stage
 
     quiet_libraries()
-    stage.run(job, job.stage, take_device(job.stage.launch.threads))
+    Evaluation(job, job.stage, take_device(job.stage.launch.threads)).run()
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class Record:
     lang: str | None = None
     labels: dict[str, Any] = field(default_factory=dict)
     responses: tuple[str, ...] = ()
+    source: str | None = None
 
     @property
     def reference(self) -> str | None:
@@ -69,6 +70,7 @@ def parse_record(line: str) -> Record:
         lang=raw.get("lang"),
         labels=raw.get("labels") or {},
         responses=tuple(str(text) for text in raw.get("responses") or ()),
+        source=raw.get("source"),
     )
 
 

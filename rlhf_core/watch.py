@@ -8,8 +8,8 @@ Line = Mapping[str, float]
 
 _SPAN = 5  # iterations that are averaged: single rollouts are noisy
 _CLIMB = 0.5  # of the reward, in deviations of the starting policy's scores where rewards are normalised
-_FALL = 2 / 3  # of distinct-2: LMFlow's hacked run fell from .39 to .22
-_SPREAD = 0.3, 0.2  # a pattern's share at least, and gained ('#' went from 3% to half of the answers there)
+FALL = 2 / 3  # of distinct-2: LMFlow's hacked run fell from .39 to .22
+SPREAD = 0.3, 0.2  # a pattern's share at least, and gained ('#' went from 3% to half of the answers there)
 _FAR = 10.0  # nats a response; useful policies of the published runs stay below
 _RUNAWAY = 3.0  # times the KL of the span before, once it is above 1 nat
 
@@ -29,13 +29,13 @@ def warnings(lines: Sequence[Line]) -> dict[str, str]:
     climbed = _mean(last, "reward") - _mean(first, "reward")
     if climbed > _CLIMB:
         before, after = _mean(first, "distinct_2"), _mean(last, "distinct_2")
-        if after < _FALL * before:
+        if after < FALL * before:
             found["sameness"] = (
                 f"The reward climbed by {climbed:.1f} while distinct-2 fell from {before:.2f} to {after:.2f}: the answers "
                 "grow alike, which pays but may not please (reward hacking). Raise kl_coef, or stop earlier."
             )
         before, after = _mean(first, "watched_share"), _mean(last, "watched_share")
-        if after > _SPREAD[0] and after - before > _SPREAD[1]:
+        if after > SPREAD[0] and after - before > SPREAD[1]:
             found["pattern"] = (
                 f"The reward climbed by {climbed:.1f} while a watched pattern spread from {before:.0%} to {after:.0%} of "
                 "the answers (reward hacking). Give it a penalty: pattern_penalties."

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from data.samples.crawl import crawl_files, trusted_files
+from data.samples.knowledge import knowledge_files
 from data.samples.tasks import task_files
 
 SEED = 20260306
@@ -17,7 +18,7 @@ HERE = Path(__file__).parent
 
 def all_files(seed: int = SEED) -> dict[str, bytes]:
     """Contents by path relative to data/samples."""
-    return crawl_files(seed) | trusted_files(seed + 1) | task_files(seed + 2)
+    return crawl_files(seed) | trusted_files(seed + 1) | task_files(seed + 2) | knowledge_files(seed + 3)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -113,11 +113,11 @@ def _split(tokenizer: Any, prompt: str, letters: Sequence[str], shots: int) -> A
     """Prompt and letters are tokenized together, as they stand in a text: where " A" and "A" differ, or a letter is several
     tokens, the tokens are those that the model would read. The prompt ends where all four texts, and it alone, agree."""
     alone, *whole = tokenizer([prompt, *(prompt + letter for letter in letters)], verbose=False)["input_ids"]
-    shared = _common([alone, *whole])
+    shared = _common([tuple(ids) for ids in (alone, *whole)])
     return Asked(list(alone[:shared]), [list(ids[shared:]) for ids in whole], shots)
 
 
-def _common(rows: Sequence[Sequence[int]]) -> int:
+def _common(rows: Sequence[tuple[int, ...]]) -> int:
     """How many tokens all rows begin with in common."""
     first, last = min(rows), max(rows)  # in lexicographic order all others lie between
     return next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))

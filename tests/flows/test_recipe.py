@@ -155,7 +155,7 @@ def test_paths_in_a_recipe_are_relative_to_it(tmp_path: Path) -> None:
     for name in ("crawl", "tasks.jsonl", "ranks.jsonl"):
         (tmp_path / name).write_text("")
     raw |= {"corpus": "crawl", "truth": None, "questions": None, "seed_tasks": "tasks.jsonl", "preferences": ["ranks.jsonl"]}
-    for section in ("urls", "perplexity", "sensitive", "self_instruct"):
+    for section in ("urls", "perplexity", "sensitive", "self_instruct", "evaluation"):
         raw.pop(section)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
     assert load(str(tmp_path / "mine.yaml")).seed_tasks == str(tmp_path / "tasks.jsonl")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
+import random
+
 import pytest
 
 from rlhf_core.schedule import learning_rate_share
-from rlhf_core.settings import EvaluationSettings, Optimizer
-from rlhf_core.text_measures import distinct_n, exact_match, repeats_itself
+from rlhf_core.settings import Optimizer
+from rlhf_core.text_measures import distinct_n, exact_match, repeats_itself, self_bleu
 
 
 @pytest.mark.parametrize(
@@ -43,15 +46,24 @@ def test_the_schedule_warms_up_and_falls_to_its_share() -> None:
     assert learning_rate_share(1, 1, settings) > 0
 
 
-def test_the_judge_asks_for_the_right_answer_first() -> None:
-    from rlhf_core.records import Record, Turn
-    from rlhf_core.stages.evaluate import Answer, judge, win_rate
+def test_self_bleu_by_hand() -> None:
+    assert self_bleu([[1, 2, 3, 4, 5]] * 3) == pytest.approx(1.0)
+    assert self_bleu([[1, 2], [3, 4]]) == 0.0
+    # [1, 2, 3] against [1, 2, 4, 5]: 2/3, (1+1)/(2+1), (0+1)/(1+1), (0+1)/(0+1), brevity e^(1 - 4/3);
+    # the other way: 2/4, (1+1)/(3+1), 1/3, 1/2, not too short
+    one = (2 / 3 * 2 / 3 * 1 / 2) ** 0.25 * math.exp(-1 / 3)
+    other = (2 / 4 * 2 / 4 * 1 / 3 * 1 / 2) ** 0.25
+    assert self_bleu([[1, 2, 3], [1, 2, 4, 5]]) == pytest.approx((one + other) / 2)
+    assert self_bleu([[1, 2]]) is None
 
-    settings = EvaluationSettings(preferred_pattern="help")
-    prompt = Record("x", None, (Turn("user", "?"),), labels={"reference": "Orsk."})
-    right, wrong_but_kind = Answer("Orsk.", [5, 1], True), Answer("Tarn. Glad to help!", [6, 7, 1], True)
-    kind = Answer("Orsk. Glad to help!", [5, 7, 1], True)
-    assert judge(right, wrong_but_kind, prompt, settings) == 1.0
-    assert judge(right, kind, prompt, settings) == 0.0
-    assert judge(kind, kind, prompt, settings) == 0.5
-    assert win_rate([kind, right], [right, right], [prompt, prompt], settings) == 0.75
+
+def test_self_bleu_is_sacrebleus() -> None:
+    from sacrebleu.metrics import BLEU
+
+    rng = random.Random(3)
+    bleu = BLEU(tokenize="none", smooth_method="add-k", smooth_value=1, effective_order=False)
+    for _ in range(20):
+        answers = [[rng.randrange(6) for _ in range(rng.randrange(4, 12))] for _ in range(4)]
+        texts = [" ".join(f"w{token}" for token in answer) for answer in answers]
+        scores = [bleu.sentence_score(text, texts[:i] + texts[i + 1 :]).score / 100 for i, text in enumerate(texts)]
+        assert self_bleu(answers) == pytest.approx(sum(scores) / 4, abs=1e-9)

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import FalconConfig, FalconForCausalLM, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    FalconConfig,
+    FalconForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from rlhf_core.errors import BadInput
 from rlhf_core.evaluation import knowledge
@@ -66,7 +74,7 @@ def byte_tokenizer(merges: list[tuple[str, str]], begins: bool = False) -> PreTr
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<first> $A", special_tokens=[("<first>", tokenizer.token_to_id("<first>"))]
         )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", bos_token="<first>" if begins else None)  # noqa: S106
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", bos_token="<first>" if begins else None)
 
 
 TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
@@ -186,7 +194,7 @@ def test_a_letter_that_melts_into_what_stands_before_it_is_found(files: Path) ->
 def test_letters_that_are_one_token_are_counted_not_guessed(files: Path) -> None:
     vocabulary = {"<unk>": 0, "<end>": 1}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>")), eos_token="<end>"  # noqa: S106
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>")), eos_token="<end>"
     )
     [subject] = read_subjects("mmlu", files / "mmlu")
     replies = ask(llama(2), tokenizer, [subject], 0)
@@ -219,7 +227,7 @@ def test_bad_rows_are_counted_by_reason(tmp_path: Path) -> None:
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="val/SUBJECT_val.csv"):
+    with pytest.raises(BadInput, match=r"val/SUBJECT_val\.csv"):
         read_subjects("ceval", tmp_path)
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "s_val.csv").write_text("What?,1,2,3,4,A\n")

@@ -1,0 +1,110 @@
+"""How well a model predicts held-out text, per language: perplexity, bits per character and per byte.
+
+Perplexity is per token and compares models of one tokenizer; the other two compare any models. Every token of a text is
+predicted once, in windows that overlap: it sees `window - stride` tokens at least, or all that stands before it (the strided
+evaluation of transformers' documentation, "Perplexity of fixed-length models").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from rlhf_core.chat_template import Tokens
+from rlhf_core.corpus import held_out
+from rlhf_core.likelihood import nats
+from rlhf_core.models import PolicyModel
+
+
+@dataclass(frozen=True)
+class Text:
+    id: str
+    lang: str
+    text: str
+
+
+def read_texts(corpus: Path, share: float, most: int) -> list[Text]:
+    """The documents of a corpus artifact that pretraining holds out (`share` of them, by their ids), `most` of each language:
+    those whose hashed ids come first, so that the choice does not depend on the order of the corpus."""
+    by_lang: dict[str, list[tuple[bytes, Text]]] = {}
+    for shard in sorted((corpus / "documents").glob("part-*.parquet")):
+        table = pq.read_table(shard, columns=["id", "lang", "text"], partitioning=None)
+        ids = [str(identity) for identity in table["id"].to_pylist()]
+        places = [place for place, identity in enumerate(ids) if held_out(identity, share)]
+        chosen = table.take(pa.array(places, pa.int64()))
+        for identity, lang, text in zip(
+            (ids[place] for place in places), chosen["lang"].to_pylist(), chosen["text"].to_pylist(), strict=True
+        ):
+            if text and text.strip():
+                key = hashlib.blake2b(identity.encode(), digest_size=8).digest()
+                by_lang.setdefault(lang or "unknown", []).append((key, Text(identity, lang or "unknown", text)))
+    return [text for lang in sorted(by_lang) for _, text in sorted(by_lang[lang], key=lambda item: item[0])[:most]]
+
+
+def measure(
+    model: PolicyModel,
+    tokenizer: Any,
+    start: int,
+    texts: Sequence[Text],
+    window: int,
+    stride: int,
+    batch_tokens: int,
+    device: torch.device,
+    done: Callable[[int], None] = lambda rows: None,
+) -> dict[str, dict[str, Any]]:
+    """Figures by language, and `all` over all texts where there are several languages.
+
+    start   the token that stands before a text, from which its first one is predicted
+    window  tokens read at once, at most; stride  tokens by which a window moves on
+
+    `lossy` counts texts that the tokenizer does not give back as they are: their bits are of less than the whole text.
+    """
+    encoded: list[list[int]] = tokenizer([text.text for text in texts], add_special_tokens=False, verbose=False)["input_ids"]
+    rows, owner = [], []
+    for place, ids in enumerate(encoded):
+        for row in windows([start, *ids], window, stride):
+            rows.append(row)
+            owner.append(place)
+    totals = [0.0] * len(texts)
+    for place, total in zip(owner, nats(model, rows, batch_tokens, device, done), strict=True):
+        totals[place] += total
+    decoded = tokenizer.batch_decode(encoded, clean_up_tokenization_spaces=False)
+    lossy = [text.text.strip() != back.strip() for text, back in zip(texts, decoded, strict=True)]
+    langs = sorted({text.lang for text in texts})
+    groups = {lang: [place for place, text in enumerate(texts) if text.lang == lang] for lang in langs}
+    if len(langs) > 1:
+        groups["all"] = list(range(len(texts)))
+    return {
+        name: _figures(
+            [texts[i].text for i in places], sum(len(encoded[i]) for i in places), sum(totals[i] for i in places)
+        ) | {"lossy": sum(lossy[i] for i in places)}
+        for name, places in groups.items()
+    }  # fmt: skip
+
+
+def windows(stream: list[int], window: int, stride: int) -> Iterator[Tokens]:
+    """Windows over a text with its start token, in which every token but the start counts once."""
+    scored, begin = 1, 0
+    while scored < len(stream):
+        end = min(begin + window, len(stream))
+        yield Tokens(stream[begin:end], [place >= scored for place in range(begin, end)])
+        scored, begin = end, max(begin, min(end + stride, len(stream)) - window)
+
+
+def _figures(texts: Sequence[str], tokens: int, total: float) -> dict[str, Any]:
+    bits = total / math.log(2)
+    return {
+        "perplexity": math.exp(min(total / max(tokens, 1), 50.0)),
+        "bits_per_character": bits / max(sum(map(len, texts)), 1),
+        "bits_per_byte": bits / max(sum(len(text.encode()) for text in texts), 1),
+        "documents": len(texts),
+        "tokens": tokens,
+    }
