@@ -20,7 +20,7 @@ from data.evaluation.settings import JudgementSettings
 from flows import corpus, instructions, training
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
-from tasks import charts, comparing, judging, measured
+from tasks import comparing, evaluation_charts, judging, measured
 from tasks.artifacts import Files, Store
 from tasks.report import report
 from tasks.stage import Made, Run
@@ -36,7 +36,14 @@ Exit status of --compare: 0 where nothing of the second is significantly worse, 
 
 @flow(name="evaluation")
 def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
-    """Run alone, it starts with what comes before it, which is mostly there."""
+    """Run alone, it starts with what comes before it, which is mostly there.
+
+    Args:
+        recipe: inputs, and the settings of every stage.
+        run: where artifacts lie, and how the work is done.
+        made: stages that are made already, by name: they are not walked again.
+        until: the stage after which the run stops; null = it goes to its end.
+    """
     before = dict(corpus.steps(recipe, run)) | dict(instructions.steps(recipe, run)) | dict(training.steps(recipe, run))
     return walk(run, before | dict(steps(recipe, run)), made, until)
 
@@ -120,7 +127,7 @@ def _compare(store: Store, references: list[str], out: Path | None) -> int:
         values = [asdict(row) | {"verdict": row.verdict} for row in rows]
         text = json.dumps({"a": old.name, "b": new.name, "rows": values}, ensure_ascii=False, indent=1)
         (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
-        (out / "comparison.svg").write_text(charts.differences(comparing.drawn(rows)), encoding="utf-8")
+        (out / "comparison.svg").write_text(evaluation_charts.differences(comparing.drawn(rows)), encoding="utf-8")
         print(f"\n{out / 'comparison.svg'}")
     worse = [row.figure for row in rows if row.verdict == "worse"]
     if worse:

@@ -15,9 +15,9 @@ from tasks.measured import Measured
 
 Better = Literal["higher", "lower"]
 
-LOWER = ("perplexity", "bits_per", "loss", "kl", "repeating", "ece", "failures", "too_long")  # how figures begin of which less is better
-NEITHER = ("length", "questions", "prompts", "pairs", "tokens", "count")
-_LEFT_OUT = ("subjects", "categories", "failures", "by_source", "by_margin", "bins")  # tables below a figure
+LOWER = ("perplexity", "bits_per", "loss", "kl", "repeating", "calibration_error", "too_long", "fewer_shots", "lossy")  # how figures begin of which less is better
+NEITHER = ("length", "longer", "questions", "prompts", "answers", "pairs", "rankings", "right", "tokens", "documents", "self_bleu", "letter")
+_LEFT_OUT = ("subjects", "categories", "by_source", "by_lang", "by_margin", "spread_phrase")  # tables below a figure
 _ENOUGH = 0.5  # share of the smaller side's items that both must have to be compared pair by pair
 
 
@@ -96,7 +96,7 @@ def table(new: Measured, old: Measured, rows: Sequence[Row]) -> str:
 
 
 def drawn(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The tested rows as charts.differences takes them."""
+    """The tested rows as evaluation_charts.differences takes them."""
     return [
         {
             "label": row.figure, "value": row.difference.value, "low": row.difference.low, "high": row.difference.high, "verdict": row.verdict,

@@ -17,15 +17,14 @@ TEACHER_FIGURES = ("teacher_calls", "teacher_tokens_in", "teacher_tokens_out", "
 def gather(
     recipe: str, stages: Sequence[AnyStage], made: Mapping[str, Made], evaluation: Mapping[str, Any], judgement: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """report.json without its warnings and its table of stages: `corpus`, one entry per training stage by its name,
-    `judgement`, and what the stages' teachers were asked (`teachers`)."""
+    """report.json without its warnings and its table of stages: `corpus`, one entry per training stage by its name, what
+    the evaluation says of all (`evaluation`), and `judgement`."""
     figures: dict[str, Any] = {"recipe": recipe, "corpus": corpus_figures(made)}
     for stage in stages:
         measured = {**made[stage.name].metrics, **of_model(stage.kind, stage.name, evaluation, judgement)}
         figures[stage.name] = {name: value for name, value in measured.items() if value is not None}  # null: not measured
+    figures["evaluation"] = {key: evaluation[key] for key in ("questions", "prompts", "knowledge", "drift", "warnings", "problems") if key in evaluation}
     figures["judgement"] = dict(judgement)
-    teachers = {name: {key: stage.metrics[key] for key in TEACHER_FIGURES if key in stage.metrics} for name, stage in made.items()}
-    figures["teachers"] = {name: asked for name, asked in teachers.items() if asked}
     return figures
 
 
@@ -33,7 +32,7 @@ def of_model(kind: str, name: str, evaluation: Mapping[str, Any], judgement: Map
     """What the evaluation and the judges say of a stage's model, and of its comparison with the model before it."""
     found = dict(evaluation["models"].get(name, {}))
     if kind == "reward":
-        found |= evaluation.get("reward_model") or {}
+        found |= {key: value for key, value in (evaluation.get("reward_model") or {}).items() if key != "model"}
     for section in ("sft", "ppo"):
         own = evaluation.get(section) or {}
         if own.get("model") == name:

@@ -65,7 +65,7 @@ def _teacher(settings: JudgementSettings, work: Path) -> Iterator[Teacher | None
 
 
 def _right(line: Mapping[str, Any]) -> bool | None:
-    return exact_match(line["text"], line["reference"]) if line.get("reference") else None
+    return exact_match(line["text"] or "", line["reference"]) if line.get("reference") else None
 
 
 def read_verdicts(path: Path) -> list[dict[str, Any]]:

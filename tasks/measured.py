@@ -72,7 +72,7 @@ def measured(store: Store, artifact: Artifact, name: str) -> Measured:
     figures = dict(numbers({model: of_model(kind, model, said, verdicts) for kind, model in roles}))
     if artifact.stage == "report":
         report = read_json(store.local(artifact) / "figures.json")
-        figures |= dict(numbers({key: value for key, value in report.items() if key not in ("card", "judgement", "teachers")}))
+        figures |= dict(numbers({key: value for key, value in report.items() if key not in ("card", "way", "evaluation", "judgement")}))
     return Measured(name, figures, items(folder, judged, {model: kind for kind, model in roles}))
 
 
@@ -87,7 +87,7 @@ def items(evaluation: Path, judgement: Path | None, kinds: Mapping[str, str]) ->
     for line in json_lines(evaluation / "answers.jsonl"):
         model, item = line["model"], f"{line['set']}/{line['id']}"
         if line["set"] == "questions" and line["reference"]:
-            right = exact_match(line["text"], line["reference"])
+            right = exact_match(line["text"] or "", line["reference"])
             put(f"{model}.exact_match", item, right)
             if line.get("lang"):
                 put(f"{model}.exact_match_{line['lang']}", item, right)

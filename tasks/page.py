@@ -12,15 +12,10 @@ from typing import Any
 
 import jinja2
 
+from tasks import evaluation_charts, tables
 from tasks.artifacts import Store
+from tasks.figures import TEACHER_FIGURES
 from tasks.stage import Made, Run
-
-# What a reader asks of a stage first; every other figure is one click away.
-FIRST = (
-    "loss", "perplexity", "bits_per_byte", "eval_loss", "exact_match", "accuracy", "pairs", "reward_before", "reward_after", "kl",
-    "win_rate", "length", "finished_share", "distinct_2",
-)  # fmt: skip
-HEADLINE = {"perplexity": "perplexity", "exact_match": "exact match", "accuracy": "accuracy", "win_rate": "win rate", "kl": "KL"}
 
 
 def write_run_report(recipe: str, run: Run, made: Mapping[str, Made], settings: Mapping[str, Any]) -> None:
@@ -32,6 +27,7 @@ def write_run_report(recipe: str, run: Run, made: Mapping[str, Made], settings: 
     )
     figures["settings"] = dict(settings)
     figures["stages"] = [_stage(store, name, stage) for name, stage in made.items()]
+    pictures["durations"] = evaluation_charts.durations({stage["name"]: stage["seconds"] for stage in figures["stages"]})
     paths = report_paths(recipe, run, made)
     paths["report"].parent.mkdir(parents=True, exist_ok=True)
     paths["figures"].write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -61,34 +57,20 @@ def _stage(store: Store, name: str, stage: Made) -> dict[str, Any]:
         "artifact": stage.artifact.url,
         "fingerprint": stage.artifact.fingerprint,
         "kept": stage.counts.get("kept"),
+        "teacher": {key.removeprefix("teacher_"): stage.metrics[key] for key in TEACHER_FIGURES if key in stage.metrics},
         "inputs": {role: f"{given.stage or given.path} {given.fingerprint}" for role, given in inputs.items()},
     }
 
 
 def render(figures: Mapping[str, Any], pictures: Mapping[str, str], samples: list[dict[str, Any]]) -> str:
-    """The page: self-contained HTML, readable on a phone."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    environment.filters["number"] = lambda value: f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"
-    trained = [name for name in pictures if name not in ("corpus", "card")]
-    headline = [("documents kept", figures["corpus"]["kept"])]
-    for name in trained:
-        headline += [(f"{name}: {words}", figures[name][key]) for key, words in HEADLINE.items() if isinstance(figures[name].get(key), float)]
+    """The page: self-contained HTML, readable on a phone. Whatever comes from texts is escaped; only our own pictures are not."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": tables.number, "share": tables.share}
     return environment.get_template("report.html.j2").render(
-        report=figures,
-        headline=headline,
-        waterfall=pictures["corpus"],
-        distributions=pictures.get("card", ""),
-        curves=[(name, pictures[name], *_figures(figures[name])) for name in trained],
-        samples=samples,
-        models=list(samples[0]["answers"]) if samples else [],
+        report=figures, pictures=pictures, samples=samples, headline=tables.headline(figures), models=tables.models(figures),
+        stages=tables.training(figures), verdicts=tables.verdicts(figures["judgement"]), groups=tables.reward_groups(figures),
         seconds=sum(stage["seconds"] for stage in figures["stages"]),
-    )
-
-
-def _figures(stage: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
-    """A training stage's figures: what is asked first, and the rest."""
-    numbers = {name: value for name, value in stage.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    return {name: numbers[name] for name in FIRST if name in numbers}, {name: value for name, value in numbers.items() if name not in FIRST}
+    )  # fmt: skip
 
 
 def closing_table(made: Mapping[str, Made]) -> str:

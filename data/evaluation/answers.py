@@ -13,10 +13,11 @@ from data.evaluation.settings import JudgementSettings
 
 @dataclass(frozen=True)
 class Answer:
-    """One model's greedy answer. `right` is None where no right answer is known, `reward` where no reward model scored it."""
+    """One model's greedy answer. `text` is None where the prompt did not fit the model, `right` where no right answer is known,
+    `reward` where no reward model scored it."""
 
     model: str
-    text: str
+    text: str | None
     finished: bool
     repeating: bool
     right: bool | None
@@ -25,7 +26,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt with the answers of the judged model and of the baseline."""
+    """A prompt with the answers of the judged model and of the baseline. Only answered ones can be compared."""
 
     id: str
     set: str
@@ -34,6 +35,10 @@ class Pair:
     reference: str | None
     model: Answer
     baseline: Answer
+
+    @property
+    def is_answered(self) -> bool:
+        return self.model.text is not None and self.baseline.text is not None
 
 
 def read_answers(path: Path) -> list[dict[str, Any]]:

@@ -40,18 +40,20 @@ def judge(
     Raises:
         ValueError: a teacher is to judge, and there is none.
     """
-    lines: list[Line] = []
+    answered = [pair for pair in pairs if pair.is_answered]
+    criteria = [(name, criterion) for name in settings.judges for criterion in (settings.criteria if name == "teacher" else ["overall"])]
+    lines = [_line(name, criterion, pair, failure="no_answer") for pair in pairs if not pair.is_answered for name, criterion in criteria]
     calls, usage = 0, Usage()
     if "rule" in settings.judges:
-        lines += by_rule(pairs, settings.preferred_pattern)
+        lines += by_rule(answered, settings.preferred_pattern)
     if "reward" in settings.judges:
-        lines += by_reward(pairs, settings.reward_margin)
+        lines += by_reward(answered, settings.reward_margin)
     if "teacher" in settings.judges:
         if teacher is None:
             raise ValueError("judges: a teacher is to judge, and none was given")
         asking = PatientTeacher(teacher, settings.give_up_after)
         journal = JournaledTeacher(asking, work / "verdicts.journal.jsonl", settings.teacher_concurrency)
-        found, usage = by_teacher(pairs, settings, journal, progress)
+        found, usage = by_teacher(answered, settings, journal, progress)
         calls, lines = 2 * len(found), lines + found
     write_jsonl(out / "verdicts.jsonl", lines)
     return calls, usage
@@ -61,7 +63,7 @@ def by_rule(pairs: Sequence[Pair], pattern: str | None) -> Iterator[Line]:
     """In this order: right (where the right answer is known), matching the pattern, finished without repeating itself."""
 
     def worth(answer: Answer) -> tuple[bool, ...]:
-        preferred = bool(pattern and re.search(pattern, answer.text))
+        preferred = bool(pattern and re.search(pattern, answer.text or ""))
         return (answer.right is not False, preferred, answer.finished and not answer.repeating)
 
     for pair in pairs:
@@ -93,7 +95,7 @@ def by_teacher(
         asked: list[Prompt] = []
         for pair, criterion in batch:
             for first, second in ((pair.model, pair.baseline), (pair.baseline, pair.model)):
-                text, lang = ask_about(pair, first.text, second.text, criterion)
+                text, lang = ask_about(pair, first.text or "", second.text or "", criterion)
                 asked.append(Prompt(text, lang, call + len(asked), settings.max_tokens, settings.temperature))
         call += len(asked)
         said = teacher.complete_all(asked)

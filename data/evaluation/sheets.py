@@ -40,14 +40,14 @@ def write_sheet(
         entry = {"judge": line["judge"], "criterion": line["criterion"], "winner": winner(line["value"])}
         said.setdefault((line["set"], line["id"], line["model"]), []).append(entry)
     rng = random.Random(seed)  # noqa: S311  # a shuffle, no secret
-    telling = [pair for pair in pairs if pair.model.text.strip() != pair.baseline.text.strip()]
+    telling = [pair for pair in pairs if pair.is_answered and (pair.model.text or "").strip() != (pair.baseline.text or "").strip()]
     chosen = rng.sample(telling, min(count, len(telling)))
     columns = ["better", *(f"better_{criterion}" for criterion in criteria)]
     rows, items = [], {}
     for number, pair in enumerate(chosen, 1):
         first = rng.choice(("model", "baseline"))
         answers = (pair.model, pair.baseline) if first == "model" else (pair.baseline, pair.model)
-        rows.append([f"{number}", pair.prompt, *(answer.text for answer in answers), *[""] * len(columns)])
+        rows.append([f"{number}", pair.prompt, *(answer.text or "" for answer in answers), *[""] * len(columns)])
         items[f"{number}"] = {
             "set": pair.set, "id": pair.id, "model": pair.model.model, "baseline": pair.baseline.model, "a": first,
             "judges": said.get((pair.set, pair.id, pair.model.model), []),

@@ -70,6 +70,14 @@ def test_scores_with_a_margin_and_without_a_score() -> None:
     assert lines[3]["failure"] == "no_reward"
 
 
+def test_a_prompt_without_an_answer_is_a_failure_of_every_judge(tmp_path: Path) -> None:
+    teacher = Longer()
+    found = [pair(answer("m", None, reward=1.0), answer("b", "x", reward=0.0)), pair(answer("m", "long"), answer("b", "x"), 1)]  # type: ignore[arg-type]
+    lines = verdicts(tmp_path, found, teacher, judges=["rule", "reward", "teacher"], criteria=["tone", "correctness"])
+    assert [line["failure"] for line in lines if line["id"] == "p0"] == ["no_answer"] * 4
+    assert [line["value"] for line in lines if line["id"] == "p1"] == [0.5, None, 1.0, 1.0] and len(teacher.prompts) == 4
+
+
 def test_both_orders_every_criterion_its_language(tmp_path: Path) -> None:
     teacher = Longer()
     found = [pair(answer("m", "long answer"), answer("b", "short"), 0), pair(answer("m", "短"), answer("b", "长长的"), 1, "zh")]
