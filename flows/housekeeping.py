@@ -28,6 +28,9 @@ def housekeeping(keep_days: int = 90) -> int:
     """Delete flow runs that ended more than `keep_days` days ago, with their task runs, states and logs. Returns how many.
 
     Artifacts of the store are not touched; `python -m flows.prune` is for them.
+
+    Args:
+        keep_days: days after its end that a flow run is kept.
     """
     before = datetime.now(UTC) - timedelta(days=keep_days)
     ended = FlowRunFilter(

@@ -21,6 +21,14 @@ from tasks.stage import Made, Run
 
 @flow(name="instructions")
 def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
+    """Write instructions, and deal all records over the training steps.
+
+    Args:
+        recipe: inputs, and the settings of every stage.
+        run: where artifacts lie, and how the work is done.
+        made: stages that are made already, by name: they are not walked again.
+        until: the stage after which the run stops; null = it goes to its end.
+    """
     return walk(run, steps(recipe, run), made, until)
 
 

@@ -72,9 +72,11 @@ class Runner(BaseModel):
 
 
 class Recipe(BaseModel):
+    """Everything that a run does: its inputs, and the settings of every stage."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9_-]+$")
+    name: str = Field(pattern=r"^[a-z0-9_-]+$", description="What runs, reports and notes call it; a file's own name where it says none.")
     seed: int = Field(1, ge=0, description="The seed of every stage that does not name its own.")
     runner: Runner = Runner()
 

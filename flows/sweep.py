@@ -40,7 +40,7 @@ class Dimension(BaseModel):
 
     key: str = Field(description="As --set takes it: stage.key.")
     low: float | None = Field(None, description="Of a range; whole numbers where low and high are whole.")
-    high: float | None = None
+    high: float | None = Field(None, description="Of a range; included.")
     log: bool = Field(False, description="Search the range by its logarithm.")
     choices: list[str] = Field(default_factory=list, description="Instead of a range.")
 
@@ -72,13 +72,13 @@ class Search(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dimensions: list[Dimension] = Field(min_length=1)
+    dimensions: list[Dimension] = Field(min_length=1, description="The settings that are searched.")
     objective: str = Field(description="stage.figure of a training stage's summary or metrics, else a path in report.json.")
-    better: Literal["higher", "lower"] = "higher"
-    trials: int = Field(10, ge=1)
+    better: Literal["higher", "lower"] = Field("higher", description="Which way the objective is better.")
+    trials: int = Field(10, ge=1, description="Trials in all.")
     sampler: Literal["bayesian", "random"] = Field("bayesian", description="Optuna's tree-structured Parzen estimator, or random.")
     stop_poor: bool = Field(True, description="End a trial whose objective is worse than the median of earlier ones at that step.")
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, description="Of the sampler.")
 
 
 class Trial(BaseModel):

@@ -19,7 +19,14 @@ from tasks.training import train, train_tokenizer
 
 @flow(name="training")
 def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
-    """Run alone, it starts with what comes before it, which is mostly there."""
+    """Run alone, it starts with what comes before it, which is mostly there.
+
+    Args:
+        recipe: inputs, and the settings of every stage.
+        run: where artifacts lie, and how the work is done.
+        made: stages that are made already, by name: they are not walked again.
+        until: the stage after which the run stops; null = it goes to its end.
+    """
     before = dict(corpus.steps(recipe, run)) | dict(instructions.steps(recipe, run))
     return walk(run, before | dict(steps(recipe, run)), made, until)
 

@@ -89,7 +89,7 @@ class SamplingOptions(Settings):
     """How answers are written."""
 
     max_prompt_length: int = Field(64, ge=4, description="Tokens; longer prompts are dropped and counted.")
-    max_new_tokens: int = Field(32, ge=1)
+    max_new_tokens: int = Field(32, ge=1, description="Tokens of one answer at most.")
     min_new_tokens: int | None = Field(
         None,
         ge=1,
@@ -161,7 +161,7 @@ class RewardOptions(Settings):
     missing_end_penalty: float = Field(
         1.0, ge=0, description="Taken off the score of an answer that does not end."
     )
-    pattern_penalties: list[PatternPenalty] = []
+    pattern_penalties: list[PatternPenalty] = Field([], description="Degenerate patterns in answers, and what they cost.")
     watched_patterns: list[str] = Field(
         ["#", r"[:;]-?[()DP]|[\U0001F300-\U0001FAFF\u2600-\u27BF]"],
         description="Regular expressions whose share of answers is reported, and warned of when it grows with the reward.",
@@ -222,7 +222,7 @@ class PolicyGradientOptions(Settings):
     kl_horizon: float = Field(
         10000, gt=0, description="Answers; the slower the longer (Ziegler et al. 2019)."
     )
-    clip_range: float = Field(0.2, gt=0)
+    clip_range: float = Field(0.2, gt=0, description="How far the ratio of new to old probability counts from 1 (Schulman et al. 2017: 0.2).")
     entropy_coef: float = Field(
         0.0, ge=0, description="Weight of the entropy bonus (Schulman et al. 2017, eq. 9)."
     )
@@ -261,15 +261,15 @@ class CriticOptions(Settings):
         "separate",
         description="A model of its own, or a head on the policy's last hidden state (less memory, one pass).",
     )
-    value_clip_range: float = Field(0.2, gt=0)
+    value_clip_range: float = Field(0.2, gt=0, description="How far a value may move from its old one (DeepSpeed-Chat: 0.2).")
     value_coef: float = Field(
         1.0,
         ge=0,
         description="Value loss weight; a separate value model has an optimizer of its own (TRL, shared: 0.1).",
     )
     value_learning_rate: float = Field(5e-4, gt=0, description="Of a separate value model.")
-    gamma: float = Field(1.0, gt=0, le=1)
-    gae_lambda: float = Field(0.95, ge=0, le=1)
+    gamma: float = Field(1.0, gt=0, le=1, description="Discount of rewards, a token (InstructGPT: 1).")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="Of generalised advantage estimation (Schulman et al. 2016; InstructGPT: 0.95).")
     whiten_advantages: bool = Field(
         True, description="Over all response tokens of all ranks (OpenRLHF, TRL)."
     )

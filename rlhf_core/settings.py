@@ -37,7 +37,7 @@ class TrainingStage(Settings):
     init: str | None = Field(
         None, description="The stage that leaves the starting model, or a model folder or hub name."
     )
-    data: str
+    data: str = Field(description="The artifact, folder or split that the examples come from.")
     epochs: float | None = Field(None, gt=0, description="Passes over the data; give this or steps.")
     steps: int | None = Field(None, ge=1, description="Optimizer steps; give this or epochs.")
     batch_size: int = Field(32, ge=1, description="Examples a step over all ranks.")
@@ -47,9 +47,9 @@ class TrainingStage(Settings):
     length_grouping: bool = Field(
         False, description="Batches of examples of about one length: less padding, less chance (SFT, reward)."
     )
-    optimizer: Optimizer = Optimizer()
-    precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = Field(1, ge=0)
+    optimizer: Optimizer = Field(Optimizer(), description="Who turns gradients into steps, and which weights are trained.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of weights and activations in the model's passes.")
+    seed: int = Field(1, ge=0, description="Of first weights, order of examples and sampling; default: the recipe's.")
     checkpoint_steps: int = Field(
         50, ge=1, description="A resumable checkpoint every so many steps.", json_schema_extra=WHERE
     )
@@ -117,7 +117,7 @@ class PretrainStage(BlendedStage):
     """Data: a corpus, a folder of conversations (read as text, role marks and all), or a mixture of such sources."""
 
     kind: Literal["pretrain"] = "pretrain"
-    data: str = "corpus"
+    data: str = Field("corpus", description="corpus, mixture, a split or a folder.")
     model: FreshModel = FreshModel()
     eval_share: float = Field(0.03, gt=0, lt=1, description="Share of documents held out, chosen by id.")
     extended_vocabulary: bool = Field(
@@ -144,12 +144,12 @@ class PretrainStage(BlendedStage):
 
 class SftStage(BlendedStage):
     kind: Literal["sft"] = "sft"
-    data: str = "splits/sft"
+    data: str = Field("splits/sft", description="A split or a folder of conversations.")
 
 
 class RewardStage(SupervisedStage):
     kind: Literal["reward"] = "reward"
-    data: str = "splits/reward"
+    data: str = Field("splits/reward", description="Rankings: splits/reward.")
     max_responses: int = Field(
         8, ge=2, description="K: responses of one prompt scored in one pass; all C(K,2) pairs count."
     )
@@ -175,7 +175,7 @@ class RewardStage(SupervisedStage):
 class OnPolicyStage(RewardOptions, SamplingOptions, TrainingStage):
     """A stage that learns from answers of its own."""
 
-    data: str = "splits/ppo"
+    data: str = Field("splits/ppo", description="A split or a folder whose prompts are answered.")
     steps: int = Field(40, ge=1, description="Iterations: one rollout batch and its updates each.")
     batch_size: int = Field(64, ge=1, description="Answers of one rollout, over all ranks.")
     vllm: VllmServer | None = Field(None, description="Who writes the answers; null = the job itself.")
@@ -244,7 +244,7 @@ class DpoStage(RewardOptions, SamplingOptions, TrainingStage):
     """Direct preference optimisation (Rafailov et al. 2023)."""
 
     kind: Literal["dpo"] = "dpo"
-    data: str = "splits/reward"
+    data: str = Field("splits/reward", description="Rankings, or with pairs_from: samples prompts (splits/ppo).")
     pairs_from: Literal["data", "samples"] = Field(
         "data", description="Rankings of the data, or the best and the worst of the start's own answers."
     )
@@ -300,7 +300,9 @@ class KnowledgeSet(Settings):
 
 
 class EvaluationSettings(Settings):
-    max_new_tokens: int = Field(40, ge=1)
+    """What every model is asked and measured by when training is over."""
+
+    max_new_tokens: int = Field(40, ge=1, description="Tokens of one answer at most.")
     max_prompts: int = Field(200, ge=1, description="Held-out prompts for win rate and samples.")
     sampled_prompts: int = Field(
         64, ge=0, description="Of those, how many are also answered at temperature 1, for variety, KL and best-of-N; 0 = none."
@@ -324,7 +326,7 @@ class EvaluationSettings(Settings):
         "was extended."
     )
     samples: int = Field(8, ge=0, description="Side-by-side samples in the report.")
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, description="Of the answers that are sampled, and of bootstrap intervals.")
     batch_tokens: int = Field(
         8192, ge=64, description="Tokens scored at once, padding included.", json_schema_extra=WHERE
     )
@@ -349,7 +351,7 @@ class ScoringSettings(Settings):
     max_tokens: int = Field(
         1024, ge=16, description="Tokens of a document that are scored, from its beginning; the model's positions at most."
     )
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the model's weights and activations.")
     batch_tokens: int = Field(
         4096, ge=64, description="Tokens scored at once, padding included.", json_schema_extra=WHERE
     )
@@ -376,7 +378,7 @@ class AnswerScoringSettings(Settings):
     label: int | None = Field(
         None, ge=0, description="Of a classifier with several labels: the one whose log-odds are the score."
     )
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the model's weights and activations.")
     launch: Launch = Field(Launch(), json_schema_extra=WHERE)
 
 

@@ -65,9 +65,9 @@ class Launch(Settings):
 class FreshModel(Settings):
     """A model from nothing: Llama's architecture with rotary positions, Falcon's with ALiBi."""
 
-    hidden_size: int = Field(128, ge=8)
-    layers: int = Field(4, ge=1)
-    heads: int = Field(4, ge=1)
+    hidden_size: int = Field(128, ge=8, description="Width of the residual stream; a multiple of heads.")
+    layers: int = Field(4, ge=1, description="Decoder blocks.")
+    heads: int = Field(4, ge=1, description="Attention heads of a block.")
     kv_heads: int | None = Field(
         None,
         ge=1,
@@ -136,7 +136,7 @@ class Optimizer(Settings):
         "adamw",
         description="lamb (You et al. 2020) for batches of thousands; DeepSpeed has it on GPUs alone.",
     )
-    learning_rate: float = Field(5e-4, gt=0)
+    learning_rate: float = Field(5e-4, gt=0, description="The highest, after the warm-up; what suits depends on the model's size.")
     min_learning_rate_share: float = Field(
         0.1, ge=0, le=1, description="Of learning_rate, reached at the last step."
     )
@@ -161,9 +161,9 @@ class Optimizer(Settings):
         "(Ibrahim et al. 2024). The warm-up then begins at the minimum.",
     )
     weight_decay: float = Field(0.0, ge=0, description="Not on norms, biases and embeddings.")
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = Field(1e-8, gt=0)
-    clip_grad_norm: float = Field(1.0, gt=0)
+    betas: tuple[float, float] = Field((0.9, 0.95), description="Of Adam's two averages (GPT-3, Llama: 0.9, 0.95).")
+    eps: float = Field(1e-8, gt=0, description="Added to Adam's denominator.")
+    clip_grad_norm: float = Field(1.0, gt=0, description="Largest norm of a step's whole gradient.")
     lora: Lora | None = Field(None, description="Train adapters; null = all weights.")
 
     @model_validator(mode="after")
@@ -183,10 +183,12 @@ class Optimizer(Settings):
 
 
 class TokenizerSettings(Settings):
+    """The vocabulary that is learned from the corpus, or a given one that grows by it."""
+
     vocab_size: int = Field(
         2048, ge=300, description="Special tokens included. Extending: of the extended vocabulary."
     )
-    min_frequency: int = Field(2, ge=1)
+    min_frequency: int = Field(2, ge=1, description="Times that two pieces must stand together to become one token.")
     kind: Literal["bpe", "wordpiece"] = Field(
         "bpe",
         description="Byte-level byte-pair encoding (Sennrich et al. 2016), or WordPiece over the same bytes (Schuster & "

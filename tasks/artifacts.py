@@ -65,9 +65,9 @@ class Artifact(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    stage: str
-    fingerprint: str
-    url: str
+    stage: str = Field(description="Who made it.")
+    fingerprint: str = Field(description="Of what it was made from: its address in the store.")
+    url: str = Field(description="Where it lies.")
 
     def as_input(self) -> Input:
         return Input(fingerprint=self.fingerprint, stage=self.stage)

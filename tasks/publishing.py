@@ -23,7 +23,7 @@ class Measure(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     figure: str = Field(description="Path in report.json, as in ppo.win_rate or sft.exact_match.")
-    better: Literal["higher", "lower"] = "higher"
+    better: Literal["higher", "lower"] = Field("higher", description="Which way the figure is better.")
     margin: float = Field(
         0.0, description="By how much the new model must be better, in the figure's unit; negative allows a loss."
     )

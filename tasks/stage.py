@@ -42,10 +42,10 @@ class Made(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     artifact: Artifact
-    reused: bool
+    reused: bool = Field(description="Whether it was there before this run.")
     seconds: float = Field(description="Of making it, whenever that was.")
-    counts: dict[str, Any]
-    metrics: dict[str, Any]
+    counts: dict[str, Any] = Field(description="Documents in, kept and dropped by reason, where it has documents.")
+    metrics: dict[str, Any] = Field(description="The stage's figures.")
 
 
 def make(

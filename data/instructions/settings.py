@@ -64,6 +64,8 @@ class WritingSettings(TeacherSettings):
 
 
 class SelfInstructSettings(WritingSettings):
+    """New tasks from seed tasks, written by a teacher (Wang et al. 2023)."""
+
     max_calls: int | None = Field(None, ge=1, description="Calls for new tasks at most; null = until target, or until the teacher has no more.")
     max_idle_calls: int = Field(20, ge=1, description="Stop after this many calls in a row that gave nothing new.")
     calls_at_once: int = Field(
@@ -140,6 +142,8 @@ class JudgeSettings(TeacherSettings):
 
 
 class SplitSettings(Settings):
+    """Which prompts go to which training step, and which are held out."""
+
     shares: str = Field("2,4,4", pattern=r"^\d+(\.\d+)?(,\d+(\.\d+)?){2}$", description="Shares of SFT, reward model and PPO prompts.")
     eval_share: float = Field(0.1, ge=0, lt=1, description="Share of each step's prompts held out for its evaluation.")
     near_duplicates: float | None = Field(

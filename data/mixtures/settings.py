@@ -36,7 +36,7 @@ class MixtureSource(Settings):
 
 
 class MixturePhase(Settings):
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="What tables and plots call it.")
     share: float = Field(gt=0, description="Part of all tokens, in proportion to the other phases' shares.")
     weights: dict[str, float] = Field(default_factory=dict, description="Source -> weight in this phase; others keep their own; 0 = left out.")
 
@@ -45,7 +45,7 @@ class MixtureSettings(Settings):
     """What pretraining reads, declared to the token."""
 
     tokens: int = Field(ge=1, description="Tokens in all.")
-    sources: dict[str, MixtureSource] = Field(min_length=1)
+    sources: dict[str, MixtureSource] = Field(min_length=1, description="What is mixed, by a name of your own.")
     schedule: Literal["throughout", "early", "late"] = Field(
         "throughout", description="When the good sources are read, where no phases are listed. Instruction data in the anneal: late, with it as good."
     )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from prefect.utilities.callables import parameter_schema
 
 from flows.automations import SILENT_SECONDS, lost_workers
 from tests.conftest import ROOT
@@ -33,6 +37,30 @@ def test_compose_file_follows_the_schema() -> None:
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"]
     done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def compose() -> list[str]:
+    """The command that reads a compose file, with an engine or without."""
+    if found := shutil.which("docker-compose"):
+        return [found]
+    if (docker := shutil.which("docker")) and subprocess.run([docker, "compose", "version"], capture_output=True).returncode == 0:
+        return [docker, "compose"]
+    pytest.skip("neither docker-compose nor docker's compose plugin is installed (apt-get install --no-install-recommends docker-compose)")
+
+
+def test_compose_itself_accepts_the_file_with_every_secret_and_refuses_it_without(tmp_path: Path) -> None:
+    command, example = compose(), (ROOT / ".env.example").read_text()
+    plain = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    (tmp_path / "env").write_text(re.sub(r"(?m)^([A-Z_]+)=$", r"\1=secret-of-\1", example))
+    check = [*command, "--env-file", str(tmp_path / "env"), "-f", str(ROOT / "docker-compose.yml"), "--profile", "gpu", "config"]
+    done = subprocess.run(check, cwd=tmp_path, env=plain, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    assert set(services) >= {"server", "services", "cpu-worker", "gpu-worker"}
+    assert services["cpu-worker"]["environment"]["PREFECT_API_AUTH_STRING"] == services["server"]["environment"]["PREFECT_SERVER_API_AUTH_STRING"] == "secret-of-PREFECT_AUTH"
+    (tmp_path / "env").write_text(example)
+    refused = subprocess.run(check, cwd=tmp_path, env=plain, capture_output=True, text=True)
+    assert refused.returncode and any(f"set {name}" in refused.stderr for name in SECRETS)
 
 
 def test_compose_demands_its_secrets_and_the_example_names_them() -> None:
@@ -61,21 +89,23 @@ def test_dockerfile_runs_as_nobody_special_and_pins_its_base() -> None:
     assert re.search(r"^FROM python:3\.11\.\d+-", text, re.M) and re.search(r"^USER (?!root)", text, re.M)
 
 
-@pytest.mark.usefixtures("prefect_server")
-def test_housekeeping_removes_what_ended_long_ago() -> None:
-    from prefect import flow, get_client
+# ---- the form in the UI ----
 
-    from flows.housekeeping import housekeeping
 
-    @flow
-    def old() -> int:
-        return 1
+@pytest.mark.parametrize("name", ["full_pipeline", "corpus", "instructions", "training", "evaluation", "retrain", "sweep", "housekeeping"])
+def test_every_field_of_a_deployments_form_explains_itself(name: str) -> None:
+    """The parameters' schema as the server shows it: no field without a word of what it means."""
+    module = importlib.import_module(f"flows.{name}")
+    flow = module.pipeline if hasattr(module, "pipeline") else getattr(module, name)
+    schema = parameter_schema(flow.fn).model_dump()
+    fields = [(name, key, field) for name, model in schema["definitions"].items() for key, field in model.get("properties", {}).items()]
+    fields += [("parameters", key, field) for key, field in schema["properties"].items()]
+    dumb = [f"{model}.{key}" for model, key, field in fields if not explained(field, schema["definitions"])]
+    assert not dumb, f"{len(dumb)} fields say nothing: {dumb}"
 
-    old()
-    with get_client(sync_client=True) as client:
-        assert client.read_flow_runs()
-        housekeeping(keep_days=1)
-        assert client.read_flow_runs()  # nothing is that old
-        housekeeping(keep_days=0)
-        left = client.read_flow_runs()
-    assert len(left) <= 2  # itself, and what ended this very second
+
+def explained(field: dict[str, Any], definitions: dict[str, Any]) -> bool:
+    """By a description of its own, or of the group of settings that it opens."""
+    refers = [field, *field.get("allOf", []), *field.get("anyOf", [])]
+    named = [definitions[one["$ref"].rsplit("/", 1)[-1]] for one in refers if "$ref" in one]
+    return bool(field.get("description") or any(one.get("description") for one in named) or field.get("const"))
