@@ -26,11 +26,15 @@ def over_shards(stage: str) -> Any:
     return name
 
 
-def training(parameters: dict[str, Any]) -> str:
+def over_ranks() -> Any:
     """For `train`: the stage, its model's size where it is known without loading it, and how many ranks train it."""
-    stage: TrainingStage = parameters["stage"]
-    size = _size(parameters["run"], stage, parameters["artifacts"], parameters["folders"])
-    return " · ".join([stage.name, *([size] if size else []), _counted(stage.launch.ranks, "rank")])
+
+    def name(parameters: dict[str, Any]) -> str:
+        stage: TrainingStage = parameters["stage"]
+        size = _size(parameters["run"], stage, parameters["artifacts"], parameters["folders"])
+        return " · ".join([stage.name, *([size] if size else []), _counted(stage.launch.ranks, "rank")])
+
+    return name
 
 
 def _size(run: Run, stage: TrainingStage, artifacts: Mapping[str, Made | Files], folders: Mapping[str, str]) -> str | None:

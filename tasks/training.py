@@ -39,7 +39,7 @@ def train_tokenizer(run: Run, corpus: Made, settings: TokenizerSettings) -> Stat
     return make(run, "tokenizer", TOKENIZER_VERSION, settings, inputs, build)
 
 
-@task(task_run_name=names.training, cache_policy=NO_CACHE)
+@task(task_run_name=names.over_ranks(), cache_policy=NO_CACHE)
 def train(run: Run, stage: TrainingStage, artifacts: Mapping[str, Made | Files], folders: Mapping[str, str]) -> State[Made]:
     """One training stage as one DeepSpeed job.
 

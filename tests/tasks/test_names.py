@@ -49,7 +49,7 @@ def test_shards_are_those_of_the_documents(run: Run) -> None:
 
 def test_a_training_is_named_by_stage_size_and_ranks(run: Run, tmp_path: Path) -> None:
     def name(stage: Any, artifacts: dict[str, Any], folders: dict[str, str]) -> str:
-        return names.training({"run": run, "stage": stage, "artifacts": artifacts, "folders": folders})
+        return str(names.over_ranks()({"run": run, "stage": stage, "artifacts": artifacts, "folders": folders}))
 
     sft = SftStage(name="sft", init="x", launch=Launch(ranks=2))
     assert name(sft, {"init": made(run, "base", "model/config.json")}, {"init": "model"}) == f"sft · {SIZE} · 2 ranks"
