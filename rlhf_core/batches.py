@@ -48,6 +48,9 @@ class PromptBatch:
     attention_mask: Tensor
     position_ids: Tensor
 
+    def to(self, device: torch.device) -> PromptBatch:
+        return PromptBatch(self.input_ids.to(device), self.attention_mask.to(device), self.position_ids.to(device))
+
 
 def pad_right(examples: list[Tokens], pad_id: int) -> TokenBatch:
     """Rows in the given order; at least one column."""

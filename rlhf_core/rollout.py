@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_core.batches import PromptBatch, TokenBatch, pad_left, pad_right
+from rlhf_core.batches import TokenBatch, pad_left, pad_right
 from rlhf_core.chat_template import Chat, Tokens
 from rlhf_core.decoding import make_decoder
 
@@ -95,12 +95,8 @@ def generate(
         uniforms = uniforms.to(device)
     decoder = make_decoder(model, max_new_tokens)
     rows = torch.arange(count, device=device)  # rows still being written
-    logits = decoder.prefill(
-        PromptBatch(
-            batch.input_ids.to(device), batch.attention_mask.to(device), batch.position_ids.to(device)
-        )
-    )
-    stops = _stops(chat, logits.shape[1], device)
+    logits = decoder.prefill(batch.to(device))
+    stops = stop_tokens(chat, logits.shape[1], device)
     for t in range(max_new_tokens):
         scaled = torch.log_softmax(logits.float() / temperature, dim=-1)
         drawn = scaled.argmax(dim=-1) if uniforms is None else draw(scaled, uniforms[rows, t])
@@ -152,7 +148,7 @@ def from_answers(
     return Rollout(prompts, ids.to(device), mask.to(device), logprobs, finished.to(device))
 
 
-def _stops(chat: Chat, vocab_size: int, device: torch.device) -> Tensor:
+def stop_tokens(chat: Chat, vocab_size: int, device: torch.device) -> Tensor:
     """(V,) bool, `stop_ids` as a table."""
     stops = torch.zeros(max(vocab_size, chat.vocab_size), dtype=torch.bool)
     stops[stop_ids(chat)] = True

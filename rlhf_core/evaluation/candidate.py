@@ -56,11 +56,11 @@ class Candidate:
         return rollouts, found
 
 
-def load_candidate(inputs: Inputs, role: str, device: torch.device) -> Candidate:
+def load_candidate(inputs: Inputs, role: str, device: torch.device, precision: str = "fp32") -> Candidate:
     """The model of a role `KIND:NAME`."""
     kind, _, name = role.partition(":")
     source = inputs.model(role)
     chat = load_chat(source)
-    policy: Any = load_policy(source, chat, "fp32").to(device).eval()
+    policy: Any = load_policy(source, chat, precision).to(device).eval()
     plain = kind == "pretrain" or "chat template" in chat.added
     return Candidate(name, kind, chat, policy, plain)

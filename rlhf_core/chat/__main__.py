@@ -1,0 +1,205 @@
+"""Talk to a model in the terminal: `python -m rlhf_core.chat MODEL`.
+
+MODEL is a model folder, a training stage's artifact, or a hub name. A line is a question; /help names the commands. Ctrl-C
+breaks an answer off, at the prompt it ends the program, as the end of the input does. Without a terminal, questions come
+from standard input, one a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlhf_core.chat.columns import shown, side_by_side
+from rlhf_core.errors import BadInput
+
+if TYPE_CHECKING:
+    from rlhf_core.chat.speaker import Speaker
+    from rlhf_core.rewards import RewardModel
+
+HELP = """/new           forget the conversation
+/system TEXT   set the system prompt, which begins a new conversation; without TEXT there is none
+/help          this list
+/quit          leave"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _options().parse_args(arguments)
+    try:
+        session = open_session(options)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return session.run(_questions())
+
+
+class Session:
+    """One conversation with one model, or the same with two. `show` prints text as it comes."""
+
+    def __init__(self, speakers: list[Speaker], reward_model: RewardModel | None, show: Callable[[str], None]) -> None:
+        self.speakers, self.reward_model, self.show = speakers, reward_model, show
+
+    def run(self, questions: Iterable[str]) -> int:
+        for question in questions:
+            if question.startswith("/"):
+                if not self.command(question):
+                    break
+            elif question:
+                self.ask(question)
+        return 0
+
+    def command(self, text: str) -> bool:
+        """Do what a command says; False ends the session."""
+        name, _, rest = text.partition(" ")
+        if name == "/quit":
+            return False
+        if name in ("/new", "/system"):
+            for speaker in self.speakers:
+                speaker.forget()
+                if name == "/system":
+                    speaker.system = rest.strip() or None
+            self.show("new conversation\n")
+        elif name == "/help":
+            self.show(HELP + "\n")
+        else:
+            self.show(f"there is no command {name}; /help names them\n")
+        return True
+
+    def ask(self, question: str) -> None:
+        try:
+            if len(self.speakers) == 1:
+                for piece in self.speakers[0].answer(question):
+                    self.show(shown(piece))
+            else:
+                width = shutil.get_terminal_size().columns
+                streams = [[f"[{speaker.model.name}]\n"] for speaker in self.speakers]
+                left, right = (_chained(head, map(shown, s.answer(question))) for head, s in zip(streams, self.speakers, strict=True))
+                for line in side_by_side(left, right, width):
+                    self.show(line + "\n")
+        except KeyboardInterrupt:
+            self.show(" (broken off)")
+        except ValueError as error:
+            self.show(f"error: {error}\n")
+            return
+        self.show("\n" + self.remarks())
+
+    def remarks(self) -> str:
+        """What there is to say about the last answers: rewards, forgotten turns, answers that did not end."""
+        lines = []
+        for speaker in self.speakers:
+            notes = []
+            if self.reward_model is not None and speaker.turns:
+                prompt, text = speaker.prompt, speaker.turns[-1].text
+                score = float(self.reward_model.score_texts([prompt], [text], [speaker.finished]))
+                notes.append(f"reward {score:.2f}")
+            if speaker.forgotten:
+                notes.append(f"the first {speaker.forgotten} turns no longer fit and were forgotten")
+            if not speaker.finished:
+                notes.append("not finished")
+            if notes:
+                name = f"{speaker.model.name}: " if len(self.speakers) > 1 else ""
+                lines.append(f"({name}{'; '.join(notes)})\n")
+        return "".join(lines)
+
+
+def open_session(options: argparse.Namespace, show: Callable[[str], None] | None = None) -> Session:
+    """Load what the options name; BadInput where it is not there."""
+    from rlhf_core.chat.speaker import Speaker
+    from rlhf_core.chat_template import load_chat
+    from rlhf_core.evaluation.candidate import load_candidate
+    from rlhf_core.inputs import Inputs
+    from rlhf_core.models import load_scalar, quiet_libraries, take_device
+    from rlhf_core.rewards import RewardModel
+
+    quiet_libraries()
+    device = take_device(options.threads)
+    speakers = []
+    for source in [options.model, *([options.second] if options.second else [])]:
+        role = f"other:{_name(source)}"
+        model = load_candidate(Inputs({role: source}), role, device, options.precision)
+        if model.plain:
+            print(f"{source} has no chat template: it goes on from each question as from any text, and remembers nothing", file=sys.stderr)
+        speakers.append(Speaker(model, options.system, options.max_new_tokens, options.temperature, options.seed))
+    reward_model = None
+    if options.reward_model:
+        source = Inputs({"reward": options.reward_model}).model("reward")
+        chat = load_chat(source)
+        reward_model = RewardModel(load_scalar(source, chat, "fp32", 0), chat, speakers[0].model.chat, device)
+    return Session(speakers, reward_model, show or _print)
+
+
+def _name(source: str) -> str:
+    """What a model is called: the last part of its path that says something; an artifact's is its stage."""
+    path = Path(source).resolve() if Path(source).exists() else Path(source)
+    parts = [part for part in path.parts if part != "model"]
+    artifact = (Path(*parts) / "manifest.json").is_file() if parts else False
+    return parts[-2] if artifact and len(parts) > 1 else parts[-1]
+
+
+def _chained(head: list[str], rest: Iterable[str]) -> Iterator[str]:
+    yield from head
+    yield from rest
+
+
+def _print(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def _questions() -> Iterator[str]:
+    """Lines that a person types, or that stand on standard input."""
+    if not sys.stdin.isatty():
+        yield from (line.strip() for line in sys.stdin)
+        return
+    import readline  # noqa: F401 - arrow keys and history at the prompt
+
+    while True:
+        try:
+            yield input("> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rlhf_core.chat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="a model folder, a training stage's artifact, or a hub name")
+    parser.add_argument("--second", metavar="MODEL", help="a second model, which answers the same questions beside the first")
+    parser.add_argument("--reward-model", metavar="MODEL", help="show what it gives each answer")
+    parser.add_argument("--system", metavar="TEXT", help="system prompt")
+    parser.add_argument("--max-new-tokens", type=_positive, default=256, help="tokens of an answer at most (default: %(default)s)")
+    parser.add_argument("--temperature", type=_temperature, default=0.0, help="0 = always the most probable token (default: %(default)g)")
+    parser.add_argument("--seed", type=int, default=1, help="of the drawn answers (default: %(default)s)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the models' weights (default: %(default)s)")
+    parser.add_argument("--threads", type=_positive, help="of the CPU (default: all cores)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
+    return value
+
+
+def _temperature(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 10, not {value}")
+    return value
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # the reader of our output is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
