@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlhf_core.errors import BadInput
 from rlhf_core.lora import add_lora, has_lora, merged
 from rlhf_core.settings import Launch, Optimizer
 
@@ -246,8 +245,6 @@ def parameter_groups(module: nn.Module, settings: Optimizer) -> list[dict[str, A
 def _make_optimizer(groups: list[dict[str, Any]], settings: Optimizer, launch: Launch) -> Any:
     options: dict[str, Any] = {"lr": settings.learning_rate, "betas": settings.betas, "eps": settings.eps}
     if settings.kind == "lamb":
-        if not torch.cuda.is_available():
-            raise BadInput("optimizer.kind: DeepSpeed's lamb runs on GPUs alone; use adamw here")
         lamb = importlib.import_module("deepspeed.ops.lamb").FusedLamb
         return lamb(groups, **options)
     return torch.optim.AdamW(groups, fused=launch.offload == "none", **options)

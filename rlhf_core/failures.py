@@ -1,4 +1,4 @@
-"""What a machine runs out of, said in plain words: memory of a card or of the host, and room on a disk."""
+"""What a machine lacks or runs out of, said in plain words: a card, memory of a card or of the host, room on a disk."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from rlhf_core.errors import BadInput, TrainingFailed
@@ -13,6 +14,18 @@ from rlhf_core.settings import OnPolicyStage, TrainingStage
 
 _MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")  # torch's allocators
 _DISK = ("no space left", "file write failed", "failed writing file", "unexpected pos")  # safetensors; torch's archives
+
+
+def check_machine(settings: TrainingStage, has_card: bool) -> None:
+    """BadInput for what needs a GPU where there is none, or a package that is absent. (Offloading needs none: on CPUs it
+    changes nothing, and lets a recipe for cards be tried.)"""
+    if settings.optimizer.kind == "lamb" and not has_card:
+        raise BadInput("optimizer.kind: DeepSpeed's lamb runs on GPUs alone; use adamw here")
+    if settings.launch.attention == "flash_attention_2":
+        if not has_card:
+            raise BadInput("launch.attention: flash_attention_2 runs on GPUs alone; use sdpa here")
+        if not any(map(find_spec, ("flash_attn", "kernels"))):
+            raise BadInput("launch.attention: flash_attention_2 needs one of the packages flash-attn and kernels; or use sdpa")
 
 
 @contextmanager

@@ -202,13 +202,22 @@ def _ready(model: Any, chat: Chat, source: str | None = None) -> Any:
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.pad_token_id = chat.pad_id
         model.generation_config.eos_token_id = chat.end_id
+    without_dropout(model)
+    return model
+
+
+def without_dropout(model: Any) -> None:
+    """Dropout off, in training mode too, by whatever name: modules, numbers that modules or their configuration hand to
+    F.dropout, layers left out by chance. The saved configuration says so."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        for name in ("attention_dropout", "dropout"):  # numbers that attention code hands to F.dropout
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
-    return model
+        owners = [module, getattr(module, "config", None)]
+        owners += [getattr(owner, "attn_config", None) for owner in owners]
+        for owner in owners:
+            for name, value in vars(owner).items() if owner is not None else ():
+                if "drop" in name and isinstance(value, float):
+                    setattr(owner, name, 0.0)
 
 
 def add_rows(model: Any, chat: Chat, source: str) -> None:

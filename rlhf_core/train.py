@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from rlhf_core import owner
 from rlhf_core.errors import BadInput, TrainingFailed
-from rlhf_core.failures import explained
+from rlhf_core.failures import check_machine, explained
 from rlhf_core.settings import AnyStage, EvaluationSettings, Job
 
 Read = TypeVar("Read", bound=BaseModel)  # what kind of job a job file holds
@@ -71,6 +71,7 @@ def train(job: Job) -> None:
     from rlhf_core.models import quiet_libraries
 
     ranks = engine.start(job.stage.launch)
+    check_machine(job.stage, has_card=ranks.device.type == "cuda")
     quiet_libraries()
     with explained(job.stage, [Path(job.output), Path(job.work)]):
         loop.run(job, job.stage, build(job.stage, Inputs(job.inputs), ranks), ranks)

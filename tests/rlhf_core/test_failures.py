@@ -149,6 +149,27 @@ def test_nan_names_the_step_and_leaves_no_model(chain: Chain, kind: str) -> None
     assert not (chain.world / f"nan_{kind}" / "model").exists()
 
 
+# What only cards can do
+
+
+@pytest.mark.parametrize("kind", ["sft", "pretrain"])
+def test_what_needs_a_card_is_refused_without_one(chain: Chain, kind: str) -> None:
+    with pytest.raises(BadInput, match="lamb runs on GPUs alone; use adamw"):
+        chain.run(f"lamb_{kind}", kind, steps=1, optimizer={"kind": "lamb"})
+    with pytest.raises(BadInput, match="flash_attention_2 runs on GPUs alone; use sdpa"):
+        chain.run(f"flash_{kind}", kind, steps=1, precision="bf16", launch={"attention": "flash_attention_2"})
+
+
+@pytest.mark.parametrize(("zero", "offload"), [(2, "optimizer"), (3, "all")])
+def test_offloading_changes_no_figure(chain: Chain, zero: int, offload: str) -> None:
+    """On CPUs it moves nothing, and DeepSpeed's way through it is the same."""
+    launch = {"threads": 1, "zero_stage": zero}
+    plain = read_metrics(chain.run(f"here_{zero}", "sft", steps=3, launch=launch))
+    moved = read_metrics(chain.run(f"moved_{zero}", "sft", steps=3, launch=launch | {"offload": offload}))
+    for a, b in zip(plain, moved, strict=True):
+        assert {name: pytest.approx(value, rel=1e-5) for name, value in a.items()} == b
+
+
 # Data
 
 
