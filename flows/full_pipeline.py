@@ -46,7 +46,8 @@ def crawl_to_model(recipe: Recipe, run: Run, until: str | None) -> dict[str, Mad
         for approve, last in approval.segments(names, recipe.approve_before):
             if approve:
                 approval.ask(approve, made)
-            made = place.run_part(part, recipe, run, made, until if until in names else last)
+            here = names[: names.index(last) + 1]  # what lies behind it waits for its own approval
+            made = place.run_part(part, recipe, run, made, until if until in here else last)
             if until in made:
                 return made
     write_run_report(recipe.name, run, made, differences(recipe))

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import Mock
 
+import psutil
 import pytest
 
-from flows import approval
+from flows import approval, full_pipeline
 from flows.recipe_errors import RecipeError
 from flows.recipe_file import load
+from tasks.stage import Run
+from tests.conftest import ROOT
+from tests.flows.stack import Stack, free_port, start_server, until
 
 
 @pytest.mark.parametrize(
@@ -54,3 +65,116 @@ def test_wrong_service_settings_are_named(override: str, message: str) -> None:
     with pytest.raises(RecipeError) as refusal:
         load("tiny", [override])
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("until", [None, "sft", "tokenizer"])
+def test_nothing_behind_an_approval_starts_before_it(monkeypatch: pytest.MonkeyPatch, until: str | None) -> None:
+    """Whatever the run is told to stop after."""
+    happened: list[str] = []
+
+    def run_part(part: Any, recipe: Any, run: Run, made: dict[str, Any], stop: str | None) -> dict[str, Any]:
+        names = list(part.steps(recipe, run))
+        made = dict(made)
+        for name in names[: names.index(stop) + 1] if stop in names else names:
+            if name not in made:
+                happened.append(name)
+                made[name] = name
+        return made
+
+    monkeypatch.setattr(full_pipeline.place, "run_part", run_part)
+    monkeypatch.setattr(full_pipeline.approval, "ask", lambda stage, made: happened.append(f"ask {stage}"))
+    for after_the_end in ("write_run_report", "publish"):
+        monkeypatch.setattr(full_pipeline, after_the_end, Mock())
+    full_pipeline.crawl_to_model(load("tiny", ["approve_before=[pretrain, ppo]"]), Run(store="nowhere"), until)
+    assert happened[-1] == (until or "report") and ("ppo" in happened) == (until is None)
+    for stage in ("pretrain", "ppo"):
+        assert stage not in happened or happened[happened.index(stage) - 1] == f"ask {stage}"
+
+
+# ---- on a server, by a worker ----
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A server on SQLite with a password, the deployments and a worker for them."""
+    folder = tmp_path_factory.mktemp("served")
+    auth = f"admin:{secrets.token_hex(12)}"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    stack = Stack(folder, kept | {
+        "PREFECT_HOME": str(folder / "home"), "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api", "PREFECT_API_AUTH_STRING": auth,
+        "PREFECT_SERVER_API_AUTH_STRING": auth, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true", "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "CRAWL2CHAT_HOME": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE",
+    })  # fmt: skip
+    try:
+        start_server(stack)
+        done = stack.python("-m", "flows.deploy", "--recipe", "tiny", "--store", str(folder / "store"))
+        assert done.returncode == 0, done.stderr[-3000:]
+        stack.worker("cpu")
+        yield stack
+    finally:
+        for name in reversed(list(stack.processes)):
+            stack.stop(name)
+
+
+def suspended(stack: Stack) -> str:
+    """A run that waits before pretraining: its id, once its process has ended."""
+    recipe = load("tiny", ["approve_before=[pretrain]", "pretrain.steps=2", "pretrain.eval_steps=2", "pretrain.launch.ranks=1"]).model_dump(mode="json")
+    deployment = stack.call("GET", "/deployments/name/full_pipeline/production")["id"]
+    parameters = {"recipe": recipe, "run": {"store": str(stack.folder / "store")}, "until": "pretrain"}
+    run = str(stack.call("POST", f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
+    until(lambda: engines(stack, run), "no worker took the run", 300)
+    ended(stack, run, "PAUSED")
+    until(lambda: not engines(stack, run), "the suspended run's process lives on", 60)
+    return run
+
+
+def engines(stack: Stack, run: str) -> list[int]:
+    """Processes below the worker that work on the run."""
+    found = []
+    for process in psutil.Process(stack.processes["cpu-worker"].pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("PREFECT__FLOW_RUN_ID") == run:
+                found.append(process.pid)
+    return found
+
+
+def ended(stack: Stack, run: str, *types: str) -> dict[str, Any]:
+    def there() -> dict[str, Any] | None:
+        state: dict[str, Any] = stack.call("GET", f"/flow_runs/{run}")["state"]
+        assert state["type"] in types or state["type"] not in ("FAILED", "CRASHED"), state
+        return state if state["type"] in types else None
+
+    found: dict[str, Any] = until(there, f"run {run} never came to {types}: {stack.log('cpu-worker')[-2000:]}", 900)
+    return found
+
+
+def answer(stack: Stack, run: str, **given: Any) -> None:
+    said = stack.call("POST", f"/flow_runs/{run}/resume", {"run_input": given})
+    assert said["status"] == "ACCEPT", said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_a_run_waits_without_a_process_and_goes_on_when_told(served: Stack) -> None:
+    run = suspended(served)
+    store = served.folder / "store"
+    assert not list(store.glob("pretrain/*/manifest.json")) and list(store.glob("tokenizer/*/manifest.json"))
+    made = {path: path.stat().st_mtime_ns for path in store.glob("*/*/manifest.json")}
+    refused = served.call("POST", f"/flow_runs/{run}/resume", {"run_input": {"approve": "perhaps"}})
+    assert refused["status"] == "REJECT" and "approve" in json.dumps(refused)
+    assert served.call("GET", f"/flow_runs/{run}")["state"]["type"] == "PAUSED"
+    answer(served, run, approve=True, note="the numbers are fine")
+    assert ended(served, run, "COMPLETED")
+    assert {path: path.stat().st_mtime_ns for path in made} == made  # all that was there is reused
+    assert len(list(store.glob("pretrain/*/manifest.json"))) == 1
+    logs = served.call("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200})
+    assert any("pretrain: approved: the numbers are fine" in line["message"] for line in logs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_a_refusal_ends_the_run_with_the_note(served: Stack) -> None:
+    run = suspended(served)
+    answer(served, run, approve=False, note="too few documents")
+    state = ended(served, run, "CANCELLED")
+    assert (state["name"], state["message"]) == ("Refused", "pretrain was refused: too few documents")

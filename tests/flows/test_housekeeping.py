@@ -1,0 +1,127 @@
+"""Old runs leave the server, and with them all that they left there; what is recent stays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.flows.stack import Stack, free_port, until
+
+ONE_RUN = """
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+
+@task
+def work():
+    create_markdown_artifact("a picture", key="picture")
+    get_run_logger().info("said")
+
+@flow(name="weekly")
+def weekly():
+    work()
+
+weekly()
+"""
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_what_ended_long_ago_goes() -> None:
+    from prefect import flow, get_client
+
+    from flows.housekeeping import housekeeping
+
+    @flow
+    def old() -> int:
+        return 1
+
+    old()
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_runs()
+        housekeeping(keep_days=1)
+        assert client.read_flow_runs()  # nothing is that old
+        housekeeping(keep_days=0)
+        left = client.read_flow_runs()
+    assert len(left) <= 2  # itself, and what ended this very second
+
+
+# ---- on a server of its own ----
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Stack]:
+    """A server on SQLite whose services sweep every second, as those of docker-compose.yml do every hour and every day."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    chosen = yaml.safe_load(text)["x-server"]["environment"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    port = free_port()
+    stack = Stack(tmp_path, kept | {
+        "PREFECT_HOME": str(tmp_path / "home"), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "1",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ORPHAN_CLEANUP_LOOP_SECONDS": "1",
+        **{name: chosen[name] for name in ("PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED", "PREFECT_SERVER_EVENTS_RETENTION_PERIOD")},
+    })  # fmt: skip
+    try:
+        stack.prefect("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+        until(lambda: _is_ready(stack), "the server never started", 300)
+        yield stack
+    finally:
+        stack.stop("server")
+
+
+def _is_ready(stack: Stack) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(stack.environment["PREFECT_API_URL"] + "/ready", timeout=5).status_code == 200
+    return False
+
+
+@contextlib.contextmanager
+def database(stack: Stack) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(stack.folder / "home" / "prefect.db", timeout=60)) as connection, connection:
+        yield connection
+
+
+def rows(stack: Stack, table: str, where: str = "1") -> int:
+    with database(stack) as connection:
+        return int(connection.execute(f"select count(*) from {table} where {where}").fetchone()[0])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_of_an_old_run_stays_in_the_database(served: Stack) -> None:
+    for _ in range(3):
+        done = served.python("-c", ONE_RUN)
+        assert done.returncode == 0, done.stderr[-2000:]
+    until(lambda: rows(served, "log") >= 3 and rows(served, "events") >= 12, "logs and events never arrived", 60)
+    whole = {table: rows(served, table) for table in ("flow_run", "task_run", "flow_run_state", "artifact", "log", "events")}
+    assert (whole["flow_run"], whole["task_run"], whole["artifact"]) == (3, 3, 3)
+
+    def ago(days: int) -> str:
+        return f"{datetime.now(UTC) - timedelta(days=days):%Y-%m-%d %H:%M:%S.%f}"
+
+    with database(served) as connection:  # two runs of long ago, one of 80 days; half of the events of 31 days, half of 29
+        runs = [row[0] for row in connection.execute("select id from flow_run order by created")]
+        connection.executemany("update flow_run set end_time = ? where id = ?", [(ago(91), runs[0]), (ago(400), runs[1]), (ago(80), runs[2])])
+        connection.execute("update events set occurred = case when rowid % 2 then ? else ? end", (ago(31), ago(29)))
+        half = connection.execute("select count(*) from events where rowid % 2 = 0").fetchone()[0]
+
+    done = served.python("-m", "flows.housekeeping", "--keep-days", "90")
+    assert done.returncode == 0 and "2 flow runs that ended before" in done.stdout + done.stderr, done.stderr[-2000:]
+    with database(served) as connection:
+        left = [row[0] for row in connection.execute("select r.id from flow_run r join flow f on f.id = r.flow_id where f.name = 'weekly'")]
+    assert left == [runs[2]]
+    old = f"flow_run_id in ('{runs[0]}', '{runs[1]}')"
+    for table in ("task_run", "flow_run_state", "artifact", "log"):
+        until(lambda table=table: rows(served, table, old) == 0, f"{table} keeps what an old run left", 60)
+        assert rows(served, table, f"flow_run_id = '{runs[2]}'") > 0
+    until(lambda: rows(served, "events", f"occurred < '{ago(30)}'") == 0, "old events stay", 60)
+    assert rows(served, "events") >= half
