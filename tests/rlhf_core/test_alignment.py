@@ -11,13 +11,9 @@ import pytest
 import torch
 
 from rlhf_core.errors import BadInput
-from tests.rlhf_core.toy import Chain, read_metrics, weights
+from tests.rlhf_core.toy import Chain, killed_and_resumed, read_metrics, weights
 
 KINDS = ["rloo", "grpo", "raft", "best_of_n", "dpo"]
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it, as nothing catches SIGKILL."""
 
 
 def summary(output: Path) -> dict[str, Any]:
@@ -68,39 +64,17 @@ ALL_OPTIONS: dict[str, Any] = {
     "kind",
     ["ppo", "best_of_n"] + [pytest.param(kind, marks=pytest.mark.slow) for kind in ("rloo", "grpo", "raft", "dpo")],
 )
-def test_a_resumed_run_equals_an_unbroken_one(
-    chain: Chain, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_equals_an_unbroken_one(chain: Chain, kind: str) -> None:
     """Killed in step 6 with a checkpoint at 4: the same metrics and the same weights, to the last digit."""
-    from rlhf_core import train
-
     options: dict[str, Any] = {"steps": 7, "checkpoint_steps": 2, "eval_steps": 4}
     inputs = None
     if kind == "ppo":
         options |= ALL_OPTIONS
         inputs = {"ptx": str(chain.world / "corpus")}
     whole = chain.run(f"{kind}_unbroken", kind, inputs, **options)
-    build = train.build
-
-    def killing(*arguments: Any) -> Any:
-        stage = build(*arguments)
-        step = stage.step
-
-        def killed(number: int, share: float) -> dict[str, float]:
-            if number == 6:
-                raise Killed
-            return step(number, share)
-
-        stage.step = killed
-        return stage
-
-    monkeypatch.setattr(train, "build", killing)
-    with pytest.raises(Killed):
-        chain.run(f"{kind}_killed", kind, inputs, **options)
-    monkeypatch.undo()
-    broken_run = chain.run(f"{kind}_killed", kind, inputs, **options)
-    assert read_metrics(broken_run) == read_metrics(whole)
-    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(broken_run).items())
+    resumed = killed_and_resumed(chain, 6, f"{kind}_killed", kind, inputs, **options)
+    assert read_metrics(resumed) == read_metrics(whole)
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(resumed).items())
 
 
 def test_a_reward_is_hacked_without_the_pattern_penalty_and_not_with_it(chain: Chain) -> None:

@@ -22,7 +22,7 @@ from rlhf_core.models import fresh_policy
 from rlhf_core.schedule import learning_rate_share
 from rlhf_core.settings import FreshModel, Optimizer, PretrainStage, TokenizerSettings
 from rlhf_core.vocabulary import train_tokenizer
-from tests.rlhf_core.toy import Chain, read_metrics, weights
+from tests.rlhf_core.toy import Chain, killed_and_resumed, read_metrics, weights
 
 END = 1
 
@@ -156,6 +156,23 @@ def test_pretraining_follows_a_mixture_of_corpus_and_conversations(chain: Chain,
             init="pretrain",
             steps=1,
         )
+
+
+def test_a_mixture_that_was_killed_goes_on_where_it_was(chain: Chain, tmp_path: Path) -> None:
+    """Killed in the anneal phase, with a checkpoint in the stable one."""
+    plan = {"seed": 3, "phases": [
+        {"name": "stable", "tokens": 3000, "sources": {"web": 1.0}},
+        {"name": "anneal", "tokens": 2000, "sources": {"web": 0.5, "chat": 0.5}},
+    ]}  # fmt: skip
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    world = chain.world
+    inputs = {"data": str(tmp_path), "source:web": str(world / "corpus"), "source:chat": str(world / "splits" / "sft")}
+    options: dict[str, Any] = {"steps": None, "epochs": 1.0, "checkpoint_steps": 4, "eval_steps": 5}
+    whole = chain.run("mixed_whole", "pretrain", inputs, **options)
+    assert len(read_metrics(whole)) >= 9  # 8 rows of 63 tokens a step: step 7 is in the anneal phase
+    resumed = killed_and_resumed(chain, 7, "mixed_broken", "pretrain", inputs, **options)
+    assert read_metrics(resumed) == read_metrics(whole)
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(resumed).items())
 
 
 def test_conversations_as_text_have_their_role_marks(chain: Chain) -> None:

@@ -13,13 +13,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rlhf_core.errors import BadInput, TrainingFailed
 from rlhf_core.records import parse_record
-from rlhf_core.stages.supervised import Supervised
 from tests.rlhf_core import toy
-from tests.rlhf_core.toy import Chain, read_metrics, weights
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it, as nothing catches SIGKILL."""
+from tests.rlhf_core.toy import Chain, killed_and_resumed, read_metrics, weights
 
 
 def summary(output: Path) -> dict[str, Any]:
@@ -98,38 +93,18 @@ def test_the_k_way_loss_of_an_untrained_head_of_zeros_is_ln_2(chain: Chain) -> N
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "sft", "reward", "ppo"])
-def test_a_resumed_run_equals_an_unbroken_one(
-    chain: Chain, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_equals_an_unbroken_one(chain: Chain, kind: str) -> None:
     """Killed in step 8 with a checkpoint at 6: the same metrics and the same weights, to the last digit."""
     options: dict[str, Any] = {"steps": 10, "checkpoint_steps": 3, "eval_steps": 4}
     if kind == "ppo":
         options |= {"ppo_epochs": 2, "minibatches": 2}
     whole = chain.run(f"{kind}_whole", kind, **options)
-    stage = _stage_class(kind)
-    step = stage.step
-
-    def killed(self: Any, number: int, share: float) -> dict[str, float]:
-        if number == 8:
-            raise Killed
-        return step(self, number, share)
-
-    monkeypatch.setattr(stage, "step", killed)
-    with pytest.raises(Killed):
-        chain.run(f"{kind}_broken", kind, **options)
-    monkeypatch.undo()
-    broken = chain.run(f"{kind}_broken", kind, **options)
-    assert read_metrics(broken) == read_metrics(whole)
-    assert (broken / "summary.json").read_text().split('"seconds"')[0] == (
+    resumed = killed_and_resumed(chain, 8, f"{kind}_broken", kind, **options)
+    assert read_metrics(resumed) == read_metrics(whole)
+    assert (resumed / "summary.json").read_text().split('"seconds"')[0] == (
         whole / "summary.json"
     ).read_text().split('"seconds"')[0]
-    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(broken).items())
-
-
-def _stage_class(kind: str) -> Any:
-    from rlhf_core.stages.ppo import Ppo
-
-    return Ppo if kind == "ppo" else Supervised
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(resumed).items())
 
 
 def test_micro_batches_change_nothing_but_noise(chain: Chain) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 CITIES = ["Orsk", "Tarn", "Velm", "Ruk", "Dolm", "Pesk", "Arin", "Solt", "Mira", "Quon", "Brel", "Haff"]
 LANDS = ["Ald", "Bex", "Cor", "Dun", "Eft", "Fyr", "Gol", "Hud", "Ist", "Jor", "Kel", "Lom"]
@@ -150,6 +151,37 @@ class Chain:
         path = self.world / f"{name}.json"
         path.write_text(json.dumps(self.job(name, kind, inputs, **settings)), encoding="utf-8")
         return path
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it, as nothing catches SIGKILL."""
+
+
+def killed_and_resumed(
+    chain: Chain, step: int, name: str, kind: str, inputs: dict[str, str] | None = None, **settings: Any
+) -> Path:
+    """Run, be killed in the given step, and run again to the end; the output folder."""
+    from rlhf_core import train
+
+    build = train.build
+
+    def building(*arguments: Any) -> Any:
+        stage = build(*arguments)
+        taken = stage.step
+
+        def killed(number: int, share: float) -> dict[str, float]:
+            if number == step:
+                raise Killed
+            return taken(number, share)
+
+        stage.step = killed
+        return stage
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "build", building)
+        with pytest.raises(Killed):
+            chain.run(name, kind, inputs, **settings)
+    return chain.run(name, kind, inputs, **settings)
 
 
 def read_metrics(output: Path) -> list[dict[str, Any]]:
