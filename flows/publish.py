@@ -7,16 +7,19 @@ python -m flows.publish --store artifacts --restore chat      the model before i
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
 from flows import approval
 from flows.recipe import Recipe
-from tasks import publishing, show
+from tasks import model_card, publishing, show
 from tasks.artifacts import Store
+from tasks.page import report_paths
 from tasks.stage import Made, Run
 
 
@@ -27,9 +30,10 @@ def publish(recipe: Recipe, run: Run, made: Mapping[str, Made]) -> publishing.En
         return None
     if approval.PUBLISH in recipe.approve_before:
         approval.ask(approval.PUBLISH, made)
-    answering = [stage.name for stage in recipe.training if stage.kind != "reward"]
-    model = made[settings.model or answering[-1]].artifact
+    model = made[published_stage(recipe)].artifact
     entry, verdicts = publishing.publish(run.open_store(), settings, recipe.name, model, made["report"].artifact)
+    if entry:
+        model_card.place(run.open_store(), model, write_card(recipe, run, made).read_text(encoding="utf-8"))
     outcome = f"{model.url} is in service as {settings.name}" if entry else f"{model.url} stays out of service"
     show.say(" · ".join([outcome, *map(str, verdicts)]))
     lines = [f"# {settings.name}: {'published' if entry else 'not published'}", "", outcome, "", *(f"- {verdict}" for verdict in verdicts)]
@@ -40,6 +44,24 @@ def publish(recipe: Recipe, run: Run, made: Mapping[str, Made]) -> publishing.En
         payload={"model": model.url, "verdicts": [verdict.model_dump() for verdict in verdicts]},
     )
     return entry
+
+
+def published_stage(recipe: Recipe) -> str:
+    """The training stage whose model goes into service: the one that the recipe names, or the last that answers."""
+    answering = [stage.name for stage in recipe.training if stage.kind != "reward"]
+    return (recipe.publish.model if recipe.publish else None) or answering[-1]
+
+
+def write_card(recipe: Recipe, run: Run, made: Mapping[str, Made]) -> Path:
+    """The model card beside the run's report; needs report.json."""
+    paths = report_paths(recipe.name, run, made)
+    model = published_stage(recipe)
+    stages = [stage.model_dump() for stage in recipe.training]
+    stages = stages[: [stage["name"] for stage in stages].index(model) + 1]
+    figures = json.loads(paths["figures"].read_text(encoding="utf-8"))
+    samples = json.loads((run.local(made["report"].artifact) / "samples.json").read_text(encoding="utf-8"))
+    paths["model card"].write_text(model_card.model_card(recipe.model_card, figures, stages, model, samples), encoding="utf-8")
+    return paths["model card"]
 
 
 def main(arguments: list[str] | None = None) -> int:

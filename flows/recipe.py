@@ -42,6 +42,7 @@ from rlhf_core.settings import (
     ScoringSettings,
     TokenizerSettings,
 )
+from tasks.model_card import ModelCardSettings
 from tasks.publishing import PublishSettings
 
 PATH_KEYS = ("corpus", "truth", "seed_tasks", "preferences", "questions", "domain_questions", "judged_prompts")
@@ -123,6 +124,7 @@ class Recipe(BaseModel):
     approve_before: list[str] = Field(
         default_factory=list, description="Training stages, or `publish`, before which the run waits for a person's approval."
     )
+    model_card: ModelCardSettings = ModelCardSettings()
     publish: PublishSettings | None = Field(None, description="Put the model into service if it passes the gate; null = do not.")
 
     @field_validator("corpus", "preferences", mode="before")

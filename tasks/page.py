@@ -44,6 +44,7 @@ def report_paths(recipe: str, run: Run, made: Mapping[str, Made]) -> dict[str, P
     return {
         "report": folder / "report.html",
         "figures": folder / "report.json",
+        "model card": folder / "model_card.md",
         "chat model": run.local(made[trained[-1]].artifact) / "model",
     }
 
