@@ -6,7 +6,6 @@ let go. Pairs come from rankings, or from the starting policy's own answers, bes
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from rlhf_core.engine import Ranks
 from rlhf_core.errors import BadInput
 from rlhf_core.inputs import Inputs, check_length
 from rlhf_core.losses import dpo_loss, token_logprobs
-from rlhf_core.models import DTYPES, PolicyModel, load_policy, selected_labels
+from rlhf_core.models import PolicyModel, load_policy, selected_labels
 from rlhf_core.records import Record, read_records
 from rlhf_core.rollout import cut_at_marks, generate, noise, without_marks
 from rlhf_core.scoring import Scoring
@@ -49,7 +48,7 @@ class Dpo(Supervised):
 
     def __init__(self, settings: DpoStage, inputs: Inputs, ranks: Ranks) -> None:
         chat = load_chat(inputs.model("init"))
-        module = load_policy(inputs.model("init"), chat, "fp32")
+        module = load_policy(inputs.model("init"), chat, settings.precision, settings.launch.attention)
         own_length = settings.max_prompt_length + settings.max_new_tokens
         check_length(settings, module.model, own_length if settings.pairs_from == "samples" else None)
         data = inputs.folder("data")
@@ -66,7 +65,7 @@ class Dpo(Supervised):
                 f"{data / 'train.jsonl'}: no two answers of a prompt differ (dropped: {self.dropped})"
             )
         if not settings.reference_free:
-            remember(reference, self.train + self.held_out, chat, ranks, settings.precision)
+            remember(reference, self.train + self.held_out, chat, ranks)
         super().__init__(settings, ranks, chat, module, len(self.train))
 
     def weigh(self, indices: list[int]) -> int:
@@ -148,17 +147,14 @@ def answer_logprobs(policy: Any, rows: list[Tokens], chat: Chat, device: torch.d
 
 
 @torch.no_grad()
-def remember(
-    reference: PolicyModel, pairs: list[Pair], chat: Chat, ranks: Ranks, precision: str
-) -> None:
+def remember(reference: PolicyModel, pairs: list[Pair], chat: Chat, ranks: Ranks) -> None:
     """Give every pair its reference log-probabilities; each rank computes its share."""
     own = pairs[ranks.rank :: ranks.world]
-    plain = reference if precision == "fp32" else copy.deepcopy(reference).to(DTYPES[precision])
     found: list[tuple[float, float]] = []
     for start in range(0, len(own), _ROWS):
         part = own[start : start + _ROWS]
         rows = [pair.chosen for pair in part] + [pair.rejected for pair in part]
-        values = answer_logprobs(plain, rows, chat, ranks.device).tolist()
+        values = answer_logprobs(reference, rows, chat, ranks.device).tolist()
         found += list(zip(values[: len(part)], values[len(part) :], strict=True))
     for rank, values_of_rank in enumerate(ranks.gather(found)):
         for pair, (chosen, rejected) in zip(pairs[rank :: ranks.world], values_of_rank, strict=True):

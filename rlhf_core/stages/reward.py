@@ -51,7 +51,9 @@ class Reward(Supervised):
 
     def __init__(self, settings: RewardStage, inputs: Inputs, ranks: Ranks) -> None:
         chat = load_chat(inputs.model("init"))
-        module = load_scalar(inputs.model("init"), chat, "fp32", settings.seed)
+        module = load_scalar(
+            inputs.model("init"), chat, settings.precision, settings.seed, settings.launch.attention
+        )
         check_length(settings, module.model)
         module.model.config.score_pooling = settings.pooling
         data = inputs.folder("data")
