@@ -51,6 +51,7 @@ def crawl_to_model(recipe: Recipe, run: Run, until: str | None) -> dict[str, Mad
             if until in made:
                 return made
     write_run_report(recipe.name, run, made, differences(recipe))
+    publish.write_card(recipe, run, made)
     if recipe.publish:
         publish.publish(recipe, run, made)
     return made

@@ -10,7 +10,6 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
@@ -33,7 +32,7 @@ def publish(recipe: Recipe, run: Run, made: Mapping[str, Made]) -> publishing.En
     model = made[published_stage(recipe)].artifact
     entry, verdicts = publishing.publish(run.open_store(), settings, recipe.name, model, made["report"].artifact)
     if entry:
-        model_card.place(run.open_store(), model, write_card(recipe, run, made).read_text(encoding="utf-8"))
+        model_card.place(run.open_store(), model, report_paths(recipe.name, run, made)["model card"].read_text(encoding="utf-8"))
     outcome = f"{model.url} is in service as {settings.name}" if entry else f"{model.url} stays out of service"
     show.say(" · ".join([outcome, *map(str, verdicts)]))
     lines = [f"# {settings.name}: {'published' if entry else 'not published'}", "", outcome, "", *(f"- {verdict}" for verdict in verdicts)]
@@ -52,7 +51,7 @@ def published_stage(recipe: Recipe) -> str:
     return (recipe.publish.model if recipe.publish else None) or answering[-1]
 
 
-def write_card(recipe: Recipe, run: Run, made: Mapping[str, Made]) -> Path:
+def write_card(recipe: Recipe, run: Run, made: Mapping[str, Made]) -> None:
     """The model card beside the run's report; needs report.json."""
     paths = report_paths(recipe.name, run, made)
     model = published_stage(recipe)
@@ -61,7 +60,6 @@ def write_card(recipe: Recipe, run: Run, made: Mapping[str, Made]) -> Path:
     figures = json.loads(paths["figures"].read_text(encoding="utf-8"))
     samples = json.loads((run.local(made["report"].artifact) / "samples.json").read_text(encoding="utf-8"))
     paths["model card"].write_text(model_card.model_card(recipe.model_card, figures, stages, model, samples), encoding="utf-8")
-    return paths["model card"]
 
 
 def main(arguments: list[str] | None = None) -> int:
