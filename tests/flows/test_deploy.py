@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from prefect.utilities.callables import parameter_schema
 
 from flows.automations import SILENT_SECONDS, lost_workers
 from tests.conftest import ROOT
+from tests.flows import stack
 
 SECRETS = ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", "PREFECT_AUTH")
 
@@ -61,6 +63,28 @@ def test_compose_itself_accepts_the_file_with_every_secret_and_refuses_it_withou
     (tmp_path / "env").write_text(example)
     refused = subprocess.run(check, cwd=tmp_path, env=plain, capture_output=True, text=True)
     assert refused.returncode and any(f"set {name}" in refused.stderr for name in SECRETS)
+
+
+def test_the_tests_start_each_service_as_the_compose_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses apart: the stack of test_production.py is that of docker-compose.yml without containers."""
+    started: dict[str, list[str]] = {}
+
+    def start(self: stack.Stack, name: str, command: list[str], **more: str) -> Mock:
+        started[name] = [part for part in command[command.index("prefect") :] if part not in ("127.0.0.1", "--port") and not part.isdecimal()] if "prefect" in command else []
+        return Mock(wait=Mock(return_value=0))
+
+    monkeypatch.setattr(stack.Stack, "start", start)
+    monkeypatch.setattr(stack.Stack, "log", Mock(return_value=""))
+    for name, value in {"POSTGRES": tmp_path, "REDIS": "redis-server", "_postgres": Mock(), "_moto": lambda: "moto_server", "until": Mock()}.items():
+        monkeypatch.setattr(stack, name, value)
+    with stack.running(tmp_path / "stack") as made:
+        made.worker("cpu")
+        made.worker("gpu")
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    of_prefect = {name: service["command"] for name, service in services.items() if (service.get("command") or [""])[0] == "prefect"}
+    assert set(of_prefect) == {"migration", "server", "services", "cpu-worker", "gpu-worker"}
+    for name, command in of_prefect.items():
+        assert started[name] == [part for part in command if part != "0.0.0.0"], name
 
 
 def test_compose_demands_its_secrets_and_the_example_names_them() -> None:
