@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from flows import evaluation as command
 from tasks.artifacts import Store
 from tasks.judging import overall, summarise, tally
+from tests.data.instructions.server import Server, answer
 from tests.tasks.evaluated import answers, evaluation, judgement, read
 
 
@@ -65,6 +67,28 @@ def test_stage_by_rule_and_reward(store: Store) -> None:
     assert judges["reward"]["pretrain"]["overall"]["losses"] == 30
     again = judgement(store, evaluated, sets=["questions", "prompts"])
     assert again == artifact
+
+
+def test_a_server_that_times_out_or_babbles_costs_its_comparisons_and_is_counted(store: Store) -> None:
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        good = answer("A", "stop")
+        server.script = [good, answer("B", "stop"), "slow", good, answer("I like them all.", "stop"), good, answer("A", "length"), good, good, answer("B", "stop")]
+        evaluated = evaluation(store, 1, answers({"sft": 20, "ppo": 30}, prompts=5))
+        live = {"teacher_url": server.url, "teacher_model": "m", "teacher_timeout_seconds": 0.4, "teacher_retries": 0, "teacher_concurrency": 1}
+        artifact = judgement(store, evaluated, judges=["teacher"], criteria=["tone"], **live)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    found = read(store, artifact, "judgement.json")
+    tone = found["judges"]["teacher"]["ppo"]["tone"]
+    assert tone["failures"] == {"failed": 1, "unreadable": 1, "cut_off": 1}
+    assert (tone["wins"], tone["ties"], tone["losses"], tone["win_rate"]["count"]) == (2, 0, 0, 2)  # A, then B with the orders turned
+    assert (found["teacher_calls"], found["teacher_tokens_in"]) == (10, 63)  # the time-out was charged nothing
+    assert len(server.seen) == 10
 
 
 def test_sheet_filled_and_read_back(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
