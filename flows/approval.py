@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
@@ -11,8 +13,9 @@ from prefect.runtime import deployment
 from pydantic import Field
 
 from tasks import show
-from tasks.stage import Made
+from tasks.stage import Made, Run
 
+SAMPLES = 5  # prompts whose answers are shown
 PUBLISH = "publish"  # the one thing that can be approved beside the training stages
 
 
@@ -35,18 +38,18 @@ def segments(names: Sequence[str], approve_before: Sequence[str]) -> list[tuple[
     return [(names[start] if start in cuts else None, names[end - 1]) for start, end in zip(starts, ends, strict=True)]
 
 
-def ask(stage: str, made: Mapping[str, Made]) -> None:
+def ask(stage: str, made: Mapping[str, Made], run: Run) -> None:
     """Wait for a person's decision about `stage`; raises Refused with their note.
 
     In a run of a deployment the flow is suspended (its process ends; it starts again, reusing every artifact, when someone
     resumes it in the UI). On a terminal the question is asked there.
     """
-    figures = _figures(made)
+    shown = "\n\n".join(filter(None, (_figures(made), _samples(made, run))))
     if deployment.id:
-        page = f"# Approve {stage}?\n\n{figures}\n\nResume this run and say whether to go on."
+        page = f"# Approve {stage}?\n\n{shown}\n\nResume this run and say whether to go on."
         decision = suspend_flow_run(wait_for_input=Decision.with_initial_data(description=page), key=f"approve-{stage}")
     elif sys.stdin.isatty():
-        print(f"\n{figures}\n")
+        print(f"\n{shown}\n")
         answer = input(f"Start {stage}? [y/N] ").strip().lower()
         decision = Decision(approve=answer in ("y", "yes"))
     else:
@@ -63,3 +66,30 @@ def _figures(made: Mapping[str, Made]) -> str:
         numbers = {key: value for key, value in stage.metrics.items() if isinstance(value, int | float)}
         rows += [f"| {name} | {key} | {value:.4g} |" for key, value in numbers.items()]
     return "\n".join(rows)
+
+
+def _samples(made: Mapping[str, Made], run: Run) -> str:
+    """Some answers of the last stage that has left any, as a Markdown table: the evaluation's of every model, or an alignment
+    stage's with their rewards. Empty where no model has answered yet."""
+    store = run.open_store()
+    for name, stage in reversed(made.items()):
+        try:
+            lines = [json.loads(line) for line in store.read(stage.artifact, "samples.jsonl").decode().splitlines()]
+        except FileNotFoundError:
+            continue
+        answers = [(line["prompt"], by, text) for line in lines[-SAMPLES:] for by, text in _answers(name, line)]
+        if answers:
+            rows = ["| prompt | answered by | answer |", "|---|---|---|"]
+            return "\n".join([*rows, *("| " + " | ".join(map(_cell, row)) + " |" for row in answers)])
+    return ""
+
+
+def _answers(stage: str, line: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if isinstance(line.get("answers"), dict):
+        return list(line["answers"].items())
+    return [(f"{stage} (reward {line['reward']})", line["response"])] if "response" in line else []
+
+
+def _cell(text: str) -> str:
+    short = " ".join(text.split()).replace("|", "\\|")
+    return short if len(short) <= 200 else short[:199] + "…"

@@ -45,7 +45,7 @@ def crawl_to_model(recipe: Recipe, run: Run, until: str | None) -> dict[str, Mad
         names = list(part.steps(recipe, run))
         for approve, last in approval.segments(names, recipe.approve_before):
             if approve:
-                approval.ask(approve, made)
+                approval.ask(approve, made, run)
             here = names[: names.index(last) + 1]  # what lies behind it waits for its own approval
             made = place.run_part(part, recipe, run, made, until if until in here else last)
             if until in made:

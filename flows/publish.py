@@ -28,7 +28,7 @@ def publish(recipe: Recipe, run: Run, made: Mapping[str, Made]) -> publishing.En
     if settings is None:
         return None
     if approval.PUBLISH in recipe.approve_before:
-        approval.ask(approval.PUBLISH, made)
+        approval.ask(approval.PUBLISH, made, run)
     model = made[published_stage(recipe)].artifact
     entry, verdicts = publishing.publish(run.open_store(), settings, recipe.name, model, made["report"].artifact)
     if entry:

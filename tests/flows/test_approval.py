@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -15,9 +16,11 @@ import psutil
 import pytest
 
 from flows import approval, full_pipeline
+from flows.approval import Decision
 from flows.recipe_errors import RecipeError
 from flows.recipe_file import load
-from tasks.stage import Run
+from tasks.artifacts import Draft, Result
+from tasks.stage import Made, Run
 from tests.conftest import ROOT
 from tests.flows.stack import Stack, free_port, start_server, until
 
@@ -35,22 +38,54 @@ def test_stages_are_cut_before_what_needs_approval(approve: list[str], expected:
     assert approval.segments(["tokenizer", "pretrain", "sft", "reward_model", "ppo"], approve) == expected
 
 
-def test_with_no_one_to_ask_it_is_refused_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_no_one_to_ask_it_is_refused_and_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(approval.Refused, match="ppo waits for a person's approval, and there is no one to ask"):
-        approval.ask("ppo", {})
+        approval.ask("ppo", {}, Run(store=str(tmp_path)))
+
+
+def test_the_numbers_and_the_last_answers_are_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(store=str(tmp_path))
+
+    def made(stage: str, lines: list[dict[str, Any]] | None, **metrics: Any) -> Made:
+        def build(draft: Draft) -> Result:
+            if lines is not None:
+                (draft.out / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            return Result({}, metrics)
+
+        artifact, _ = run.open_store().make(stage, 1, Decision(), {}, build)
+        return Made(artifact=artifact, reused=False, seconds=0, counts={}, metrics=metrics)
+
+    terminal = io.StringIO("y\n" * 3)
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", terminal)
+    found = {"sampled": made("sampled", [{"turns": [], "responses": ["a", "b"]}]), "sft": made("sft", None, loss=1.25)}
+    approval.ask("reward_model", found, run)
+    said = capsys.readouterr().out
+    assert "| sft | loss | 1.25 |" in said and "| prompt |" not in said  # no model has answered yet
+
+    found["ppo"] = made("ppo", [{"prompt": f"Which river, number {n}?", "response": "The\nlong | one", "reward": -0.5} for n in range(9)])
+    approval.ask("dpo", found, run)
+    said = capsys.readouterr().out
+    assert said.count("| Which river") == 5 and "| Which river, number 8? | ppo (reward -0.5) | The long \\| one |" in said
+
+    found["evaluation"] = made("evaluation", [{"prompt": "Which bridge?", "answers": {"sft": "x" * 300, "ppo": "The old one."}}])
+    approval.ask("publish", found, run)
+    said = capsys.readouterr().out
+    assert f"| Which bridge? | sft | {'x' * 199}… |" in said and "| Which bridge? | ppo | The old one. |" in said and "river" not in said
 
 
 @pytest.mark.parametrize(("answer", "goes_on"), [("y", True), ("no", False), ("", False)])
-def test_a_person_on_a_terminal_decides(monkeypatch: pytest.MonkeyPatch, answer: str, goes_on: bool) -> None:
+def test_a_person_on_a_terminal_decides(monkeypatch: pytest.MonkeyPatch, answer: str, goes_on: bool, tmp_path: Path) -> None:
+    run = Run(store=str(tmp_path))
     terminal = io.StringIO(answer + "\n")
     terminal.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr("sys.stdin", terminal)
     if goes_on:
-        approval.ask("ppo", {})
+        approval.ask("ppo", {}, run)
     else:
         with pytest.raises(approval.Refused, match="ppo was refused"):
-            approval.ask("ppo", {})
+            approval.ask("ppo", {}, run)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +117,7 @@ def test_nothing_behind_an_approval_starts_before_it(monkeypatch: pytest.MonkeyP
         return made
 
     monkeypatch.setattr(full_pipeline.place, "run_part", run_part)
-    monkeypatch.setattr(full_pipeline.approval, "ask", lambda stage, made: happened.append(f"ask {stage}"))
+    monkeypatch.setattr(full_pipeline.approval, "ask", lambda stage, made, run: happened.append(f"ask {stage}"))
     for after_the_end in ("write_run_report", "publish"):
         monkeypatch.setattr(full_pipeline, after_the_end, Mock())
     full_pipeline.crawl_to_model(load("tiny", ["approve_before=[pretrain, ppo]"]), Run(store="nowhere"), until)
