@@ -20,6 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import peers, ppo
 from rlhf_core.engine import Engine
+from rlhf_core.sampler import OwnSampler
 from rlhf_core.scoring import Scoring
 from rlhf_core.settings import Job
 from rlhf_core.stages import on_policy
@@ -30,7 +31,7 @@ STEPS = 10
 PARTS: list[tuple[Any, str, str]] = [
     (PolicyGradient, "step", "step"),
     (on_policy.OnPolicy, "roll", "  rollout"),
-    (on_policy, "generate", "    generation"),
+    (OwnSampler, "answers", "    generation"),
     (Scoring, "raw", "    reward model"),
     (PolicyGradient, "reference_logprobs", "  reference log-probabilities"),
     (Engine, "__call__", "  forward passes that train"),
