@@ -72,9 +72,9 @@ def _samples(made: Mapping[str, Made], run: Run) -> str:
     """Some answers of the last stage that has left any, as a Markdown table: the evaluation's of every model, or an alignment
     stage's with their rewards. Empty where no model has answered yet."""
     store = run.open_store()
-    for name, stage in reversed(made.items()):
+    for name in reversed(list(made)):
         try:
-            lines = [json.loads(line) for line in store.read(stage.artifact, "samples.jsonl").decode().splitlines()]
+            lines = [json.loads(line) for line in store.read(made[name].artifact, "samples.jsonl").decode().splitlines()]
         except FileNotFoundError:
             continue
         answers = [(line["prompt"], by, text) for line in lines[-SAMPLES:] for by, text in _answers(name, line)]
