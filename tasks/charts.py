@@ -117,7 +117,7 @@ def plot(width: float, height: float, labels: Sequence[str] = (), below: float =
     """A figure of this size in inches with one pair of axes, and room for `labels` at its left and for what stands below. Margins that
     are fixed cost less than half of the time that a layout takes, and a report has some thirty pictures."""
     figure = Figure(figsize=(width, height))
-    left = 0.075 * max(map(len, labels)) + 0.2 if labels else 0.55
+    left = 0.075 * max(map(len, labels)) + 0.2 if labels else 0.7
     axes = figure.add_axes((left / width, below / height, (width - left - 0.12) / width, (height - below - 0.28) / height))
     return figure, axes
 

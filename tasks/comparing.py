@@ -14,9 +14,10 @@ from rlhf_core.statistics import CONFIDENCE, Difference, holm, paired_difference
 from tasks.measured import Measured
 
 Better = Literal["higher", "lower"]
+NOT_SHOWN = "no difference shown"
 
 LOWER = ("perplexity", "bits_per", "loss", "kl", "repeating", "calibration_error", "too_long", "fewer_shots", "lossy")  # how figures begin of which less is better
-NEITHER = ("length", "longer", "questions", "prompts", "answers", "pairs", "rankings", "right", "tokens", "documents", "self_bleu", "letter")
+NEITHER = ("length", "longer", "questions", "prompts", "answers", "pairs", "rankings", "right", "tokens", "documents", "parameters", "steps", "seconds", "examples", "self_bleu", "letter")
 _LEFT_OUT = ("subjects", "categories", "by_source", "by_lang", "by_margin", "spread_phrase")  # tables below a figure
 _ENOUGH = 0.5  # share of the smaller side's items that both must have to be compared pair by pair
 
@@ -34,20 +35,23 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """better, worse, changed (a figure that is neither), same, or untested."""
+        """better, worse, changed (a figure that is neither good nor bad), no difference shown, or untested."""
         if self.difference is None:
             return "untested"
         if self.p_adjusted is None or self.p_adjusted >= 1 - CONFIDENCE:
-            return "same"
+            return NOT_SHOWN
         if self.better is None:
             return "changed"
         return "better" if (self.difference.value > 0) == (self.better == "higher") else "worse"
 
 
 def compare(new: Measured, old: Measured, figures: Sequence[str] | None = None) -> list[Row]:
-    """Rows of the figures that both have (all, or those named), tested ones first."""
+    """Rows of the figures that both have, tested ones first. Unless `figures` names them, those without items are left out where they
+    are equal, or say nothing of good and bad."""
     paths = figures if figures is not None else [path for path in new.figures if path in old.figures and not _is_table(path)]
     rows = [Row(path, new.figures[path], old.figures[path], direction(path), difference(new, old, path)) for path in paths]
+    if figures is None:
+        rows = [row for row in rows if row.difference is not None or (row.better is not None and row.new != row.old)]
     tested = [place for place, row in enumerate(rows) if row.difference is not None]
     adjusted = holm([row.difference.p_value for row in rows if row.difference is not None])
     for place, p_value in zip(tested, adjusted, strict=True):

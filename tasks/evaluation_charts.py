@@ -134,7 +134,7 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> str:
     own, the zero is common: what matters is whether the interval crosses it. Shape and colour both say the verdict."""
     marks = {"better": ("^", GREEN), "worse": ("v", VERMILION), "changed": ("D", BLUE)}
     with rc_context(STYLE):
-        figure, axes = plot(7.5, 0.32 * len(rows) + 0.8, labels=[row["label"] for row in rows])
+        figure, axes = plot(8.0, 0.32 * len(rows) + 0.8, labels=[row["label"] for row in rows])
         axes.axvline(0, color=GREY, linewidth=1)
         for place, row in enumerate(rows):
             scale = max(abs(row["low"]), abs(row["high"]), abs(row["value"])) or 1.0
@@ -142,6 +142,6 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> str:
             axes.plot([row["low"] / scale, row["high"] / scale], [place, place], color=colour, linewidth=2)
             axes.plot([row["value"] / scale], [place], mark, color=colour, markersize=6)
             axes.annotate(row["text"], (1.12, place), va="center", annotation_clip=False)
-        axes.set(yticks=range(len(rows)), yticklabels=[row["label"] for row in rows], xlim=(-1.1, 2.1), xticks=[0], xticklabels=["no difference"])
+        axes.set(yticks=range(len(rows)), yticklabels=[row["label"] for row in rows], xlim=(-1.1, 3.6), xticks=[0], xticklabels=["no difference"])
         axes.invert_yaxis()
         return svg(figure)

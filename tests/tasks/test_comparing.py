@@ -10,7 +10,7 @@ import pytest
 from flows import evaluation as command
 from rlhf_core.statistics import sign_test
 from tasks.artifacts import Draft, Result, Store
-from tasks.comparing import compare, difference, direction
+from tasks.comparing import NOT_SHOWN, compare, difference, direction
 from tasks.measured import Measured, resolve
 from tests.tasks.evaluated import Numbered, answers, evaluation, judgement
 
@@ -36,7 +36,7 @@ def test_two_models_of_one_run_by_hand(store: Store, tmp_path: Path, capsys: pyt
     rows = {row.figure: row for row in compare(resolve(store, f"{place}#ppo"), resolve(store, f"{place}#sft"))}
     exact = rows["exact_match"].difference
     assert exact and exact.value == pytest.approx(0.5) and exact.p_value == pytest.approx(sign_test(20, 0)) and exact.count == 40
-    assert rows["exact_match"].verdict == "better" and rows["length"].verdict == "changed" and rows["finished_share"].verdict == "same"
+    assert rows["exact_match"].verdict == "better" and rows["length"].verdict == "changed" and rows["finished_share"].verdict == NOT_SHOWN
     assert command.main(["--store", store.url, "--compare", f"{place}#sft", f"{place}#ppo", "--out", str(tmp_path / "out")]) == 0
     assert "exact_match" in capsys.readouterr().out
     assert command.main(["--store", store.url, "--compare", f"{place}#ppo", f"{place}#sft"]) == 1
@@ -96,7 +96,7 @@ def test_many_figures_without_a_difference_raise_no_alarm() -> None:
     names = [f"x{n}" for n in range(20)]
     new = Measured("b", dict.fromkeys(names, 0.6), {name: shifted if name == "x3" else even for name in names})
     old = Measured("a", dict.fromkeys(names, 0.5), dict.fromkeys(names, even))
-    assert {row.verdict for row in compare(new, old)} == {"same"}
+    assert {row.verdict for row in compare(new, old)} == {NOT_SHOWN}
 
 
 def test_direction_of_figures() -> None:
