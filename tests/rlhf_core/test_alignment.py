@@ -331,7 +331,7 @@ def test_tensorboard_without_its_extra_names_it(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ppo", *KINDS])
 def test_two_ranks_equal_one(chain: Chain, kind: str) -> None:
-    from tests.rlhf_core import test_jobs as jobs
+    from tests.rlhf_core.test_jobs import agree, run_ranks
 
     options: dict[str, Any] = {"steps": 4, "eval_steps": 2, "launch": {"threads": 1}}
     inputs = None
@@ -340,6 +340,4 @@ def test_two_ranks_equal_one(chain: Chain, kind: str) -> None:
         options |= {name: value for name, value in ALL_OPTIONS.items() if name != "kl_stop"}
         inputs = {"ptx": str(chain.world / "corpus")}
     one = read_metrics(chain.run(f"{kind}_alone", kind, inputs, **options))
-    status, output = jobs.finish(jobs.start(chain.write_job(f"{kind}_pair", kind, inputs, **options), ranks=2))
-    assert status == 0, output
-    jobs._agree(one, read_metrics(chain.world / f"{kind}_pair"))
+    agree(one, read_metrics(run_ranks(chain, 2, f"{kind}_pair", kind, inputs, **options)))
