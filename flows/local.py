@@ -58,5 +58,21 @@ def local_run() -> Iterator[None]:
         if PREFECT_API_URL.value():
             yield
             return
-        with temporary_settings({PREFECT_API_URL: temporary_server.start()}):
+        url = temporary_server.start()
+        with temporary_settings({PREFECT_API_URL: url}), _environment(PREFECT_API_URL.name, url):
             yield
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """For the workers of a process pool: Prefect hands its settings to their tasks, but the thread that sends their log lines has
+    only its environment, and would start a server of its own, which nobody stops."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import temporary_server
+from flows import local, temporary_server
 
 OWNER = "import sys; from flows import temporary_server as t; print(t.start(), flush=True); sys.stdin.read()"
 
@@ -38,3 +39,14 @@ def test_one_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(OSError, match=r"temporary Prefect server did not start.*PREFECT_API_URL"):
         temporary_server.start()
+
+
+def test_workers_of_a_run_know_its_server_by_their_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread of a worker that sends log lines has the environment alone; without it every worker started a server of its own."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(local.temporary_server, "start", lambda: "http://127.0.0.1:1/api")
+    asked = "from prefect.settings import PREFECT_API_URL; print(PREFECT_API_URL.value())"
+    with temporary_settings(restore_defaults={PREFECT_API_URL}), local.local_run():
+        said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
+    assert said == "http://127.0.0.1:1/api"
+    assert "PREFECT_API_URL" not in os.environ
