@@ -2,7 +2,7 @@
 
 python -m flows.evaluation --compare RUN_A RUN_B            the difference of two runs' models, with significance
 python -m flows.evaluation --compare RUN#sft RUN#ppo        of two models of one run
-python -m flows.evaluation --sheet JUDGEMENT --out sheet.csv
+python -m flows.evaluation --sheet RUN --out sheet.csv     pairs of answers for a person, without names
 python -m flows.evaluation --agreement sheet.csv            a person's filled sheet against the judges
 """
 
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two runs; the difference is B less A")
-    wanted.add_argument("--sheet", metavar="JUDGEMENT", help="write a judgement's sheet for a blind check to --out")
+    wanted.add_argument("--sheet", metavar="RUN", help="write a judged run's sheet for a blind check to --out")
     wanted.add_argument("--agreement", metavar="FILE", help="a filled sheet against the judges")
     parser.add_argument("--store", default="artifacts", metavar="URL", help="the artifact store (default: artifacts)")
     parser.add_argument("--out", metavar="PATH", help="of --sheet: the file (default: sheet.csv); of --compare: a folder for comparison.json and comparison.svg")
@@ -137,9 +137,11 @@ def _compare(store: Store, references: list[str], out: Path | None) -> int:
 
 def _sheet(store: Store, reference: str, out: Path) -> int:
     home, artifact = measured.find(store, reference)
-    if artifact.stage != "judgement":
-        raise ValueError(f"{reference}: a sheet belongs to a judgement, this is a {artifact.stage} artifact")
-    count = judging.copy_sheet(home, artifact, out)
+    given = home.manifest(artifact).inputs.get("judgement")
+    judged = home.find("judgement", given.fingerprint if given else artifact.fingerprint)
+    if judged is None:
+        raise ValueError(f"{reference}: a sheet belongs to a judgement, or to a report that has one; this is a {artifact.stage} artifact without")
+    count = judging.copy_sheet(home, judged, out)
     print(f"{out}: {count} pairs; fill the columns `better...` with A, B or tie, then --agreement {out}")
     return 0
 

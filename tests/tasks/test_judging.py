@@ -98,6 +98,7 @@ def test_sheet_filled_and_read_back(store: Store, tmp_path: Path, capsys: pytest
     ask = ["--store", store.url, "--sheet", f"judgement/{artifact.fingerprint[:8]}", "--out", str(sheet)]
     assert command.main(ask) == 0 and "20 pairs" in capsys.readouterr().out
     assert command.main(ask) == 2 and "is there already" in capsys.readouterr().err
+    assert command.main(["--store", store.url, "--sheet", evaluated.artifact.url]) == 2 and "belongs to a judgement" in capsys.readouterr().err
     with sheet.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     for number, row in enumerate(rows):  # the person agrees with the reward model on 15 of 20

@@ -15,6 +15,7 @@ from tasks import pruning, publishing
 from tasks.artifacts import Artifact, Draft, Result, Store
 from tasks.measured import Measured
 from tasks.publishing import Measure, PublishSettings, figure, judge
+from tests.tasks.evaluated import answers, evaluation
 
 
 class Made(BaseModel):
@@ -95,6 +96,26 @@ def test_better_replaces_worse_does_not_and_restore_brings_back(store: Store, ca
     assert service and service.model == first and publishing.history(store, "chat") == []
     assert publish_command.main(["--store", store.url, "--restore", "chat"]) == 2
     assert "nothing to restore: 'chat' has no earlier model" in capsys.readouterr().err
+
+
+def test_gate_compares_the_items_of_both_reports(store: Store) -> None:
+    """Better by one question of forty is not enough where confidence is asked for; by twenty it is."""
+    settings = PublishSettings(measures=[Measure(figure="ppo.exact_match", confident=True)])
+
+    def reported(number: int, right: int) -> Artifact:
+        evaluated = evaluation(store, number, answers({"ppo": right})).artifact
+
+        def build(draft: Draft) -> Result:
+            (draft.out / "figures.json").write_text(json.dumps({"ppo": {"exact_match": right / 40}}))
+            return Result({}, {})
+
+        return store.make("report", 1, Made(number=number), {"evaluation": evaluated}, build)[0]
+
+    assert publishing.publish(store, settings, "tiny", model(store, 1), reported(1, 15))[0]
+    refused, verdicts = publishing.publish(store, settings, "tiny", model(store, 2), reported(2, 16))
+    assert refused is None and "0.4 against 0.375 in service (+0 ... +0.075): not enough" in str(verdicts[0])
+    entry, verdicts = publishing.publish(store, settings, "tiny", model(store, 3), reported(3, 35))
+    assert entry and verdicts[0].interval and verdicts[0].interval[0] > 0.3
 
 
 def test_same_model_again_changes_nothing(store: Store) -> None:
