@@ -160,6 +160,7 @@ def test_what_needs_a_card_is_refused_without_one(chain: Chain, kind: str) -> No
         chain.run(f"flash_{kind}", kind, steps=1, precision="bf16", launch={"attention": "flash_attention_2"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("zero", "offload"), [(2, "optimizer"), (3, "all")])
 def test_offloading_changes_no_figure(chain: Chain, zero: int, offload: str) -> None:
     """On CPUs it moves nothing, and DeepSpeed's way through it is the same."""

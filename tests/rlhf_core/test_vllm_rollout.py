@@ -32,9 +32,11 @@ def run(chain: Chain, server: StandIn, name: str, kind: str = "rloo", **settings
 @pytest.mark.parametrize(
     ("kind", "more"),
     [
-        ("rloo", {}),
+        pytest.param("rloo", {}, marks=pytest.mark.slow),
         ("ppo", {"ppo_epochs": 2, "minibatches": 2, "value_backbone": "shared"}),
-        ("grpo", {"optimizer": {"learning_rate": 1e-2, "lora": {"rank": 4, "learning_rate": 1e-2}}}),
+        pytest.param(
+            "grpo", {"optimizer": {"learning_rate": 1e-2, "lora": {"rank": 4, "learning_rate": 1e-2}}}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_server_gets_every_update_and_the_first_ratio_is_1(
