@@ -49,7 +49,7 @@ def by_prefect(archives: str, out: Path, workers: int, extracting: ExtractionSet
     from prefect import flow
     from prefect.task_runners import ProcessPoolTaskRunner
 
-    from flows.local import local_run
+    from flows.local import ensure_server
     from tasks import corpus as task
     from tasks.ingest import ingest
     from tasks.stage import Made, Run
@@ -67,8 +67,8 @@ def by_prefect(archives: str, out: Path, workers: int, extracting: ExtractionSet
         labels = {name: made[name] for name in ("quality", "lines", "duplicates")}
         made["corpus"] = task.select(run, made["lines"], labels, selection_settings(), DedupSettings(), {}, None).result()
 
-    with local_run():
-        cleaning()
+    ensure_server()
+    cleaning()
     return {name: {"seconds": stage.seconds, **stage.counts} for name, stage in made.items()}
 
 

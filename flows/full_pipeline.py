@@ -72,8 +72,8 @@ def run_from_command_line(
     options = command_line.parse(sys.argv[1:] if arguments is None else arguments)
     recipe, run, until = options.checked(stage_names)
     try:
-        with local.local_run():
-            state = call(recipe, run, until)
+        local.ensure_server()
+        state = call(recipe, run, until)
         if state.name == REFUSED:
             print(f"\nstopped: {state.message}", file=sys.stderr)
             return 3

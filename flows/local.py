@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -12,6 +11,8 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 from flows import temporary_server
 from flows.recipe import Runner
+
+_to_the_end = ExitStack()  # settings of this process; nobody closes it
 
 
 def task_runner(runner: Runner, part: str = "corpus") -> TaskRunner[Any]:
@@ -50,29 +51,14 @@ def _ray(runner: Runner) -> Any:
     return RayTaskRunner(init_kwargs={"num_cpus": runner.workers, "include_dashboard": False})
 
 
-@contextmanager
-def local_run() -> Iterator[None]:
-    """The configured Prefect server, or one for this run alone. Without heartbeats, which cost every flow a second at its end
-    and tell nobody anything without a server that stays."""
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        if PREFECT_API_URL.value():
-            yield
-            return
-        url = temporary_server.start()
-        with temporary_settings({PREFECT_API_URL: url}), _environment(PREFECT_API_URL.name, url):
-            yield
+def ensure_server() -> None:
+    """The configured Prefect server, or one for this process alone, from now on to its end.
 
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """For the workers of a process pool: Prefect hands its settings to their tasks, but the thread that sends their log lines has
-    only its environment, and would start a server of its own, which nobody stops."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+    To its end, because Prefect hands in its last events and log lines only there, and because the worker processes of a pool
+    know their server by the environment alone; either would otherwise start a server of its own, which nobody stops.
+    Without heartbeats, which cost every flow a second at its end and tell nobody anything without a server that stays.
+    """
+    chosen: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    if not PREFECT_API_URL.value():
+        chosen[PREFECT_API_URL] = os.environ[PREFECT_API_URL.name] = temporary_server.start()
+    _to_the_end.enter_context(temporary_settings(chosen))

@@ -236,8 +236,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         command_line.refuse(str(error))
     _optuna()
-    with local.local_run():
-        trials = sweep(recipe, run, search)
+    local.ensure_server()
+    trials = sweep(recipe, run, search)
     print(table(trials, search))
     print(f"trials      {Path(run.open_store().url) / 'sweeps' / f'{recipe.name}.json'}")
     return 0 if any(trial.outcome == "finished" for trial in trials) else 1

@@ -12,9 +12,8 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import local, temporary_server
+from flows import temporary_server
 
 OWNER = "import sys; from flows import temporary_server as t; print(t.start(), flush=True); sys.stdin.read()"
 
@@ -41,12 +40,17 @@ def test_one_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         temporary_server.start()
 
 
-def test_workers_of_a_run_know_its_server_by_their_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_of_a_run_know_its_server_by_their_environment() -> None:
     """The thread of a worker that sends log lines has the environment alone; without it every worker started a server of its own."""
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.setattr(local.temporary_server, "start", lambda: "http://127.0.0.1:1/api")
     asked = "from prefect.settings import PREFECT_API_URL; print(PREFECT_API_URL.value())"
-    with temporary_settings(restore_defaults={PREFECT_API_URL}), local.local_run():
-        said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
-    assert said == "http://127.0.0.1:1/api"
-    assert "PREFECT_API_URL" not in os.environ
+    calling = f"""
+import subprocess, sys
+from flows import local
+local.temporary_server.start = lambda: "http://127.0.0.1:1/api"
+local.ensure_server()
+local.ensure_server()
+subprocess.run([sys.executable, "-c", {asked!r}], check=True)
+"""
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    said = subprocess.run([sys.executable, "-c", calling], capture_output=True, text=True, check=True, env=alone)
+    assert said.stdout.strip() == "http://127.0.0.1:1/api"
