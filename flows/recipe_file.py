@@ -18,6 +18,7 @@ from flows.recipe import ORIGINS, PATH_KEYS, Recipe
 from flows.recipe_errors import RecipeError, explain, near
 
 RECIPES = Path(__file__).parent / "recipes"
+SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 
 
 def load(name: str, overrides: Sequence[str] = (), paths: Mapping[str, Any] | None = None) -> Recipe:
@@ -58,10 +59,17 @@ def changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 
 
 def _replace_inputs(raw: dict[str, Any], paths: Mapping[str, Any]) -> None:
-    """Inputs from the command line. Truth and questions speak of the recipe's own crawl: another crawl leaves them behind."""
+    """Inputs from the command line. Truth, questions and what the bundled samples know speak of the recipe's own crawl: another
+    crawl leaves them behind."""
     if paths.get("corpus"):
         raw["truth"] = raw["questions"] = None
+        if isinstance(evaluation := raw.get("evaluation"), dict):
+            evaluation["knowledge"] = [one for one in evaluation.get("knowledge") or [] if not _is_sample(one)]
     raw.update({key: value for key, value in paths.items() if value})
+
+
+def _is_sample(knowledge: Any) -> bool:
+    return isinstance(knowledge, dict) and Path(str(knowledge.get("folder"))).is_relative_to(SAMPLES)
 
 
 def _find(name: str) -> Path:

@@ -148,6 +148,7 @@ def test_the_code_of_a_reward_function_is_an_input_of_its_stage(tmp_path: Path, 
 def test_another_crawl_leaves_truth_and_questions_behind(tmp_path: Path) -> None:
     recipe = load("tiny", paths={"corpus": [str(tmp_path)]})
     assert recipe.corpus == [str(tmp_path)] and recipe.truth is None and recipe.questions is None
+    assert load("tiny").evaluation.knowledge and not recipe.evaluation.knowledge
 
 
 def test_paths_in_a_recipe_are_relative_to_it(tmp_path: Path) -> None:
