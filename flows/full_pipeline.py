@@ -5,6 +5,11 @@ python -m flows.full_pipeline --recipe tiny
 
 from __future__ import annotations
 
+from flows import temporary_server
+
+if __name__ == "__main__":
+    temporary_server.begin_for_command()
+
 import sys
 from collections.abc import Callable
 from typing import Any

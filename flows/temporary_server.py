@@ -7,14 +7,19 @@ every run), and leaves the server behind when that process is killed.
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import select
 import socket
 import subprocess
 import sys
 import threading
+from typing import TYPE_CHECKING
 
-from prefect.settings import get_current_settings
+from prefect.settings import PREFECT_API_URL, get_current_settings
+
+if TYPE_CHECKING:
+    import uvicorn
 
 # On a fresh machine the first start migrates an empty database and compiles the server's modules: 20 s were not enough.
 START_SECONDS = 180.0
@@ -32,8 +37,9 @@ QUIET = {
 }
 
 
-def start() -> str:
-    """Start it and return its API's URL. Raises OSError where it does not start.
+@functools.cache
+def begin() -> subprocess.Popen[bytes]:
+    """Start it without waiting for it. It needs as long for its imports as a flow for its own: both can go on side by side.
 
     It is stopped at the interpreter's exit, after Prefect's own threads have handed in their last events and log lines.
     """
@@ -45,7 +51,18 @@ def start() -> str:
         env={**QUIET, **os.environ, **chosen},
     )
     atexit.register(_stop, process)
-    return f"http://127.0.0.1:{_port(process)}/api"
+    return process
+
+
+def begin_for_command() -> None:
+    """For a module that is run as a command, before its other imports: begin, if the command will need a server of its own."""
+    if not PREFECT_API_URL.value() and not {"-h", "--help"} & set(sys.argv):
+        begin()
+
+
+def start() -> str:
+    """Start it, if that has not begun, and return its API's URL when it answers. Raises OSError where it does not start."""
+    return f"http://127.0.0.1:{_port(begin())}/api"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -71,6 +88,15 @@ def _port(process: subprocess.Popen[bytes]) -> int:
 
 def main() -> None:
     """Serve the API on a free port of the loopback, print the port when ready, end when standard input does."""
+    serving: list[uvicorn.Server] = []
+
+    def end_with_owner() -> None:
+        sys.stdin.buffer.read()
+        if not serving:
+            os._exit(0)  # nothing was served yet, and the imports may take seconds more
+        serving[0].should_exit = True
+
+    threading.Thread(target=end_with_owner, daemon=True, name="owner watch").start()
     import uvicorn
     from prefect.server.api.server import create_app
 
@@ -81,14 +107,8 @@ def main() -> None:
                 print(listening.getsockname()[1], flush=True)
 
     listening = socket.create_server(("127.0.0.1", 0))
-    server = Server(uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error", lifespan="on"))
-
-    def end_with_owner() -> None:
-        sys.stdin.buffer.read()
-        server.should_exit = True
-
-    threading.Thread(target=end_with_owner, daemon=True, name="owner watch").start()
-    server.run(sockets=[listening])
+    serving.append(Server(uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error", lifespan="on")))
+    serving[0].run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -36,8 +36,10 @@ def test_a_killed_owner_leaves_no_server(home: Path) -> None:
 
 def test_one_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
+    temporary_server.begin.cache_clear()
     with pytest.raises(OSError, match=r"temporary Prefect server did not start.*PREFECT_API_URL"):
         temporary_server.start()
+    temporary_server.begin.cache_clear()
 
 
 def test_workers_of_a_run_know_its_server_by_their_environment() -> None:
