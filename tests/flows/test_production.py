@@ -166,7 +166,7 @@ def test_killed_worker_is_noticed_and_its_training_goes_on(stack: Stack) -> None
     assert ended(stack, run)["type"] == "COMPLETED", state(stack, run)
 
 
-def test_two_pipelines_at_once_share_and_a_restarted_server_loses_nothing(stack: Stack) -> None:
+def test_two_pipelines_at_once_and_a_restarted_server_lose_nothing(stack: Stack) -> None:
     changed = recipe("seed=5", "selection.seed=5")
     first, second = (create(stack, "full_pipeline/production", recipe=changed) for _ in range(2))
     child(stack, first, "training")
