@@ -13,7 +13,7 @@ import torch
 from rlhf_core.evaluation.candidate import load_candidate
 from rlhf_core.evaluation.knowledge import ask
 from rlhf_core.evaluation.multiple_choice import read_subjects
-from rlhf_core.inputs import Inputs
+from rlhf_core.job.inputs import Inputs
 
 
 def main() -> None:

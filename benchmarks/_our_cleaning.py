@@ -14,7 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.corpus import dedup, extraction, inputs, lines, quality, readers, selection
+from data.corpus import extraction, lines, quality, selection
+from data.corpus.duplicates import dedup
+from data.corpus.reading import inputs, readers
 from data.corpus.shard_work import run_filter, run_label
 from data.settings import (
     DedupSettings,

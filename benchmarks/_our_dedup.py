@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measuring import own_peak
-from data.corpus import dedup
+from data.corpus.duplicates import dedup
 from data.corpus.shard_work import run_label
 from data.settings import DedupSettings
 from data.shards import list_shards

@@ -11,7 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from data.corpus import dedup, language, lines, perplexity, quality, selection, sensitive, urls
+from data.corpus import language, lines, perplexity, quality, selection, sensitive
+from data.corpus.duplicates import dedup
+from data.corpus.url import gate
 from data.document import Decided
 from data.settings import (
     DedupSettings,
@@ -51,7 +53,7 @@ def _all(pages: pa.Table, documents: pa.Table, out: Path) -> dict[str, float]:
 
     models = out.parent / "models"
     languages = LanguageSettings(languages=["en", "zh", "de", "fr", "it", "es", "pl"])  # nothing goes: all is measured
-    stage("urls", lambda: urls.filter_urls(pages, UrlSettings()))
+    stage("urls", lambda: gate.filter_urls(pages, UrlSettings()))
     stage("rough language", lambda: language.rough_gate(pages, languages))
     stage("quality", lambda: quality.quality_labels(documents, QualitySettings()))
     documents = stage("lines", lambda: lines.filter_lines(documents, LineSettings())).kept

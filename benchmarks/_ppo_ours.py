@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measuring import own_peak
-from rlhf_core.recorder import Recorder
+from rlhf_core.job.recorder import Recorder
 from rlhf_core.settings import Job
 from rlhf_core.train import train
 

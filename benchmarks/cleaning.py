@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.measuring import REAL, WORK, arguments, peer, publish, timed, version
 from benchmarks.peers import interleaved, median
-from data.corpus.charset import decode
+from data.corpus.reading.charset import decode
 from data.shards import list_shards, read_shard
 
 _HERE = Path(__file__).parent

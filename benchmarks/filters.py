@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from benchmarks.measuring import REAL, WORK, arguments, peer, publish, timed, version
 from benchmarks.peers import interleaved
-from data.corpus import extraction, inputs, readers
+from data.corpus import extraction
+from data.corpus.reading import inputs, readers
 from data.settings import ExtractionSettings, IngestSettings
 from data.shards import list_shards, read_shard, write_shard
 

@@ -111,10 +111,10 @@ def write_questions(folder: Path, subjects: int, count: int) -> int:
 
 def write_model(folder: Path, shape: dict[str, Any]) -> None:
     """model/: an untrained Llama with a vocabulary of the questions."""
-    from rlhf_core.chat_template import load_chat
-    from rlhf_core.models import fresh_policy
+    from rlhf_core.dataset.chat_template import load_chat
+    from rlhf_core.dataset.vocabulary import train_tokenizer
+    from rlhf_core.models.networks import fresh_policy
     from rlhf_core.settings import FreshModel, TokenizerSettings
-    from rlhf_core.vocabulary import train_tokenizer
 
     texts = [path.read_text(encoding="utf-8") for path in sorted((folder / "files").glob("*/*.csv"))]
     texts += [path.read_text(encoding="utf-8") for path in sorted((Path(__file__).parents[1] / "data" / "samples" / "trusted").glob("*.txt"))]

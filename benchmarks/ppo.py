@@ -26,7 +26,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from benchmarks import peers
-from rlhf_core.vocabulary import SPECIAL_TOKENS, save_tokenizer
+from rlhf_core.dataset.vocabulary import SPECIAL_TOKENS, save_tokenizer
 
 BATCH, PROMPT, NEW, VOCABULARY = 64, 16, 24, {"opt": 512, "llama": 2048}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -136,7 +136,7 @@ def trl(folder: Path, name: str, steps: int, seed: int, dtype: str) -> dict[str,
 
 def prepare(folder: Path, name: str) -> None:
     """policy/, reward/, data/{train,eval}.jsonl and prompts.json (the same prompts as token ids)."""
-    from rlhf_core.chat_template import load_chat
+    from rlhf_core.dataset.chat_template import load_chat
 
     words = VOCABULARY[name] - len(SPECIAL_TOKENS)
     vocabulary = {token: i for i, token in enumerate([*SPECIAL_TOKENS, *(f"w{i}" for i in range(words))])}

@@ -20,8 +20,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import peers, ppo
 from rlhf_core.engine import Engine
-from rlhf_core.sampler import OwnSampler
-from rlhf_core.scoring import Scoring
+from rlhf_core.generation.sampler import OwnSampler
+from rlhf_core.rewards.scoring import Scoring
 from rlhf_core.settings import Job
 from rlhf_core.stages import on_policy
 from rlhf_core.stages.policy_gradient import PolicyGradient

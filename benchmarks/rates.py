@@ -18,20 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.measuring import REAL, WORK, arguments, own_peak, publish
-from data.corpus import (
-    dedup,
-    extraction,
-    inputs,
-    language,
-    lines,
-    perplexity,
-    quality,
-    readers,
-    sensitive,
-    url_repeats,
-    urls,
-)
+from data.corpus import extraction, language, lines, perplexity, quality, sensitive
+from data.corpus.duplicates import dedup
+from data.corpus.reading import inputs, readers
 from data.corpus.shard_work import run_filter, run_label
+from data.corpus.url import gate, repeats
 from data.settings import (
     DedupSettings,
     ExtractionSettings,
@@ -78,8 +69,8 @@ def clean(crawl: Path, out: Path, engine: str) -> tuple[Times, dict[str, int]]:
     got["ingest"] = pages.documents_in
     shards = list_shards(out / "ingest" / "documents")
     url, asked = UrlSettings(), LanguageSettings(languages=_LANGUAGES)
-    url_repeats.find_repeats(mapped("url keys", run_label, url_repeats.url_keys, url, shards), out / "repeats")
-    shards = mapped("urls", run_filter, urls.filter_urls, url, shards, repeats=list_shards(out / "repeats"))
+    repeats.find_repeats(mapped("url keys", run_label, repeats.url_keys, url, shards), out / "repeats")
+    shards = mapped("urls", run_filter, gate.filter_urls, url, shards, repeats=list_shards(out / "repeats"))
     shards = mapped("rough language", run_filter, language.rough_gate, asked, shards)
     shards = mapped("extraction", run_filter, extraction.extract_text, ExtractionSettings.model_validate({"engine": engine}), shards)
     mapped("quality", run_label, quality.quality_labels, QualitySettings(), shards)
@@ -104,9 +95,9 @@ def url_repeat_rate(out: Path, rows: int) -> float:
     for number, part in enumerate(np.array_split(keys, max(1, rows // 5000))):
         columns = [part, *(random.integers(0, 1 << 62, len(part), dtype=np.uint64) for _ in range(4))]
         shards.append(out / "keys" / shard_name(number))
-        write_shard(shards[-1], pa.table([pa.array([""] * len(part)), *columns], schema=url_repeats.KEYS_SCHEMA))
+        write_shard(shards[-1], pa.table([pa.array([""] * len(part)), *columns], schema=repeats.KEYS_SCHEMA))
     start = processor_seconds()
-    url_repeats.find_repeats(shards, out / "found", partition_rows=rows // 4)
+    repeats.find_repeats(shards, out / "found", partition_rows=rows // 4)
     return rows / (processor_seconds() - start)
 
 

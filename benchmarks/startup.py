@@ -1,7 +1,7 @@
 """What starting and ending a training job costs, on CPUs: `python -m benchmarks.startup [--repeats N] [--ranks N]`.
 
 A job of three SFT steps on a model of width 32 is launched three ways, in turn: by the `deepspeed` command, by a fresh
-launcher (rlhf_core/launcher.py: the first job of a run), and by a launcher that has already served one (all later
+launcher (rlhf_core/job/launcher.py: the first job of a run), and by a launcher that has already served one (all later
 jobs). Seconds from launch to the first line of metrics.jsonl, and from its last line to the job's end; medians.
 """
 
@@ -75,10 +75,10 @@ def prepare(folder: Path) -> dict[str, str]:
     """A tokenizer, a model and conversations; the inputs of an SFT job."""
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from rlhf_core.chat_template import load_chat
-    from rlhf_core.models import fresh_policy
+    from rlhf_core.dataset.chat_template import load_chat
+    from rlhf_core.dataset.vocabulary import SPECIAL_TOKENS, new_tokenizer, save_tokenizer
+    from rlhf_core.models.networks import fresh_policy
     from rlhf_core.settings import FreshModel
-    from rlhf_core.vocabulary import SPECIAL_TOKENS, new_tokenizer, save_tokenizer
 
 
     tokenizer = new_tokenizer()

@@ -60,11 +60,11 @@ def main(kind: str, description: str | None) -> None:
 def prepare(folder: Path, kind: str, model: dict[str, Any]) -> None:
     """model/ (untrained), data/{train,eval}.jsonl for ours, tokens.json with the same tokens for TRL."""
     os.environ.update(HF_HUB_OFFLINE="1", **ENVIRONMENT)
-    from rlhf_core.chat_template import load_chat
-    from rlhf_core.models import fresh_policy
-    from rlhf_core.records import Record, Turn
+    from rlhf_core.dataset.chat_template import load_chat
+    from rlhf_core.dataset.records import Record, Turn
+    from rlhf_core.dataset.vocabulary import train_tokenizer
+    from rlhf_core.models.networks import fresh_policy
     from rlhf_core.settings import FreshModel, TokenizerSettings
-    from rlhf_core.vocabulary import train_tokenizer
 
     raw = [json.loads(line) for line in (ROOT / "data" / "samples" / "preferences.jsonl").read_text(encoding="utf-8").splitlines()]
     records = [

@@ -20,10 +20,11 @@ from data.evaluation.settings import JudgementSettings
 from flows import corpus, instructions, training
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
-from tasks import comparing, evaluation_charts, judging, measured
-from tasks.artifacts import Files, Store
-from tasks.report import report
+from tasks import judging
+from tasks.reporting import comparing, evaluation_charts, measured
+from tasks.reporting.report import report
 from tasks.stage import Made, Run
+from tasks.store.artifacts import Files, Store
 from tasks.training import evaluate
 
 DESCRIPTION = """\

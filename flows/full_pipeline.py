@@ -21,7 +21,7 @@ from prefect.states import Cancelled
 from flows import approval, command_line, corpus, evaluation, instructions, local, place, publish, training
 from flows.recipe import Recipe, differences
 from tasks.jobs import JobFailed
-from tasks.page import closing_table, report_paths, write_run_report
+from tasks.reporting.page import closing_table, report_paths, write_run_report
 from tasks.stage import Made, Run
 
 PARTS = (corpus, instructions, training, evaluation)

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from copy import copy
 from types import ModuleType
 from typing import Any
+from uuid import UUID
 
 from prefect import Flow, get_client, get_run_logger
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterParentFlowRunId,
@@ -16,14 +18,15 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, TerminationSignal
+from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelling
 
 from flows import local
 from flows.recipe import Recipe
 from flows.steps import reuse
-from tasks import handover
 from tasks.stage import Made, Run
+from tasks.store import handover
 
 LOST_WORKERS = 1  # a run whose worker was lost is started again so often; a run that failed by itself is not
 POLL_SECONDS = 1.0
@@ -58,6 +61,9 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
         get_run_logger().info(f"{name}: waiting for a worker of deployment {run.deployments[name]}")
         try:
             child: Any = run_deployment(run.deployments[name], parameters=parameters, as_subflow=True, poll_interval=POLL_SECONDS)
+        except TerminationSignal:
+            _cancel_with_this_run()
+            raise
         except ObjectNotFound:
             raise PartFailed(f"{name}: this server has no deployment {run.deployments[name]}; python -m flows.deploy applies them") from None
         if child.state is not None and child.state.is_completed():
@@ -73,12 +79,27 @@ def _reason(state: State[Any] | None) -> str:
     return f"{state.name}: {state.message}" if state.message else str(state.name)
 
 
+def _cancel_with_this_run() -> None:
+    """Called by a dying process: if the run it was started for is being cancelled, what this part waits for is, now.
+
+    The cancellation hook does the same, but Prefect runs it in a process of its own that first imports the flows.
+    """
+    with get_client(sync_client=True) as client:
+        root = client.read_flow_run(UUID(this_run.root_flow_run_id))
+        if root.state is not None and root.state.type in (StateType.CANCELLING, StateType.CANCELLED):
+            _cancel_living(client, client.read_flow_run(UUID(this_run.id)))
+
+
 def cancel_children(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Cancellation hook: what this run started in other pools ends with it."""
+    with get_client(sync_client=True) as client:
+        _cancel_living(client, flow_run)
+
+
+def _cancel_living(client: SyncPrefectClient, parent: FlowRun) -> None:
     living = FlowRunFilter(
-        parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]),
+        parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[parent.id]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=LIVING)),
     )
-    with get_client(sync_client=True) as client:
-        for child in client.read_flow_runs(flow_run_filter=living):
-            client.set_flow_run_state(child.id, Cancelling(message=f"{flow_run.name}, which waits for this run, was cancelled"))
+    for child in client.read_flow_runs(flow_run_filter=living):
+        client.set_flow_run_state(child.id, Cancelling(message=f"{parent.name}, which waits for this run, was cancelled"))

@@ -10,8 +10,8 @@ import argparse
 import sys
 from datetime import timedelta
 
-from tasks import pruning
-from tasks.artifacts import Store
+from tasks.store import pruning
+from tasks.store.artifacts import Store
 
 
 def main(arguments: list[str] | None = None) -> int:

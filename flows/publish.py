@@ -16,10 +16,11 @@ from prefect.events import emit_event
 
 from flows import approval
 from flows.recipe import Recipe
-from tasks import model_card, publishing, show
-from tasks.artifacts import Store
-from tasks.page import report_paths
+from tasks import publishing, show
+from tasks.reporting import model_card
+from tasks.reporting.page import report_paths
 from tasks.stage import Made, Run
+from tasks.store.artifacts import Store
 
 
 def publish(recipe: Recipe, run: Run, made: Mapping[str, Made]) -> publishing.Entry | None:

@@ -42,8 +42,8 @@ from rlhf_core.settings import (
     ScoringSettings,
     TokenizerSettings,
 )
-from tasks.model_card import ModelCardSettings
 from tasks.publishing import PublishSettings
+from tasks.reporting.model_card import ModelCardSettings
 
 PATH_KEYS = ("corpus", "truth", "seed_tasks", "preferences", "questions", "domain_questions", "judged_prompts")
 DATA_KEYS = {"ptx": "ptx_data"}

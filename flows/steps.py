@@ -7,8 +7,8 @@ from typing import Any
 
 from prefect.runtime import deployment, flow_run
 
-from tasks import handover
 from tasks.stage import Made, Run
+from tasks.store import handover
 
 Step = Callable[[dict[str, Made]], Any]
 Steps = Mapping[str, Step]

@@ -25,9 +25,10 @@ from flows.full_pipeline import crawl_to_model, stage_names
 from flows.recipe import Recipe
 from flows.recipe_errors import RecipeError
 from flows.recipe_file import changed
-from tasks import charts, publishing, show
-from tasks.artifacts import Store
+from tasks import publishing, show
+from tasks.reporting import charts
 from tasks.stage import Made, Run
+from tasks.store.artifacts import Store
 
 STOPPED_EARLY = "StoppedEarly"  # the state of a trial that was worse than the others
 RANGE = re.compile(r"^(?P<low>[^.,:]+(?:\.\d[^.,:]*)?)\.\.(?P<high>[^,:]+)(?P<log>:log)?$")

@@ -11,9 +11,9 @@ from flows import corpus, instructions
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
 from rlhf_core.settings import PretrainStage, TrainingStage
-from tasks.artifacts import Files
 from tasks.mixtures import mix
 from tasks.stage import Made, Run
+from tasks.store.artifacts import Files
 from tasks.training import train, train_tokenizer
 
 

@@ -14,13 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlhf_core.errors import BadInput
-from rlhf_core.records import Record, iterate_records
+from rlhf_core.dataset.records import Record, iterate_records
+from rlhf_core.job.errors import BadInput
 from rlhf_core.settings import AnswerScoringJob
 from rlhf_core.train import guarded, read_job
 
 if TYPE_CHECKING:
-    from rlhf_core.rewards import Scorer
+    from rlhf_core.rewards.sources import Scorer
 
 _BATCH = 16  # records whose answers are scored together
 
@@ -30,10 +30,10 @@ def main() -> int:
 
 
 def score(job: AnswerScoringJob) -> None:
-    from rlhf_core.inputs import Inputs
-    from rlhf_core.models import is_classifier, quiet_libraries, take_device
-    from rlhf_core.options import RewardSource
-    from rlhf_core.rewards import load_scorer
+    from rlhf_core.job.inputs import Inputs
+    from rlhf_core.models.networks import is_classifier, quiet_libraries, take_device
+    from rlhf_core.rewards.sources import load_scorer
+    from rlhf_core.settings.alignment import RewardSource
 
     quiet_libraries()
     settings = job.settings

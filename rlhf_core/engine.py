@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlhf_core.lora import add_lora, has_lora, merged
+from rlhf_core.models.lora import add_lora, has_lora, merged
 from rlhf_core.settings import Launch, Optimizer
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from rlhf_core.errors import BadInput
+from rlhf_core.job.errors import BadInput
 from rlhf_core.settings import EvaluationSettings, Job
 from rlhf_core.train import guarded, read_job
 
@@ -20,7 +20,7 @@ def evaluate(job: Job) -> None:
     if not isinstance(job.stage, EvaluationSettings):
         raise BadInput("this job trains: run it with python -m rlhf_core.train")
     from rlhf_core.evaluation.job import Evaluation
-    from rlhf_core.models import quiet_libraries, take_device
+    from rlhf_core.models.networks import quiet_libraries, take_device
 
     quiet_libraries()
     Evaluation(job, job.stage, take_device(job.stage.launch.threads)).run()

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import torch
 from pydantic import BaseModel
 
-from rlhf_core.checkpoints import Checkpoints
 from rlhf_core.engine import Engine, Ranks
-from rlhf_core.errors import TrainingFailed
-from rlhf_core.recorder import Recorder
+from rlhf_core.job.checkpoints import Checkpoints
+from rlhf_core.job.errors import TrainingFailed
+from rlhf_core.job.recorder import Recorder
 from rlhf_core.schedule import learning_rate_share
 from rlhf_core.settings import Job, TrainingStage
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rlhf_core.errors import BadInput
+from rlhf_core.job.errors import BadInput
 from rlhf_core.settings import ScoringJob
 from rlhf_core.train import guarded, read_job
 
@@ -28,7 +28,7 @@ def main() -> int:
 
 
 def score(job: ScoringJob) -> None:
-    from rlhf_core.models import quiet_libraries, take_device
+    from rlhf_core.models.networks import quiet_libraries, take_device
 
     quiet_libraries()
     device = take_device(job.settings.launch.threads)
@@ -79,7 +79,7 @@ class Scorer:
     def __init__(self, job: ScoringJob, device: Any) -> None:
         from transformers import AutoTokenizer
 
-        from rlhf_core.models import PolicyModel, load_plain
+        from rlhf_core.models.networks import PolicyModel, load_plain
 
         folder = Path(job.model)
         folder = folder / "model" if (folder / "model").is_dir() else folder
@@ -100,8 +100,8 @@ class Scorer:
 
     def bits_per_character(self, texts: list[str], report: Callable[[float], None] = lambda done: None) -> list[float | None]:
         """-log2 p(text) / characters of each text's first `max_tokens` tokens, to 4 digits; None for an empty text."""
-        from rlhf_core.chat_template import Tokens
-        from rlhf_core.likelihood import nats
+        from rlhf_core.dataset.chat_template import Tokens
+        from rlhf_core.measures.likelihood import nats
 
         encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         rows = [Tokens([self.start, *ids[: self.length]], [False] + [True] * min(len(ids), self.length)) for ids in encoded]

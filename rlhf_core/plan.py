@@ -20,8 +20,9 @@ import psutil
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from rlhf_core import shapes
-from rlhf_core.errors import BadInput
+from rlhf_core.job.errors import BadInput
+from rlhf_core.models import shapes
+from rlhf_core.models.shapes import Shape, in_words
 from rlhf_core.settings import (
     AnyStage,
     DpoStage,
@@ -33,7 +34,6 @@ from rlhf_core.settings import (
     TokenizerSettings,
     TrainingStage,
 )
-from rlhf_core.shapes import Shape, in_words
 
 GIGA = 1e9
 BYTES = {"fp32": 4, "bf16": 2}

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rlhf_core import owner
-from rlhf_core.errors import BadInput, TrainingFailed
-from rlhf_core.failures import check_machine, explained
+from rlhf_core.job import owner
+from rlhf_core.job.errors import BadInput, TrainingFailed
+from rlhf_core.job.failures import check_machine, explained
 from rlhf_core.settings import AnyStage, EvaluationSettings, Job
 
 Read = TypeVar("Read", bound=BaseModel)  # what kind of job a job file holds
@@ -67,8 +67,8 @@ def train(job: Job) -> None:
     if isinstance(job.stage, EvaluationSettings):
         raise BadInput("this job is an evaluation: run it with python -m rlhf_core.evaluate")
     from rlhf_core import engine, loop
-    from rlhf_core.inputs import Inputs
-    from rlhf_core.models import quiet_libraries
+    from rlhf_core.job.inputs import Inputs
+    from rlhf_core.models.networks import quiet_libraries
 
     ranks = engine.start(job.stage.launch)
     check_machine(job.stage, has_card=ranks.device.type == "cuda")

@@ -13,9 +13,7 @@ from prefect.client.schemas import State
 
 from data.corpus import (
     card,
-    classifiers,
     decontamination,
-    dedup,
     extraction,
     host_lines,
     language,
@@ -25,11 +23,12 @@ from data.corpus import (
     selection,
     sensitive,
     truth,
-    url_repeats,
-    urls,
 )
-from data.corpus import earlier as earlier_corpus
+from data.corpus.duplicates import dedup
+from data.corpus.duplicates import earlier as earlier_corpus
+from data.corpus.learned import classifiers
 from data.corpus.shard_work import run_filter, run_label
+from data.corpus.url import gate, repeats
 from data.document import Counts
 from data.settings import (
     CardSettings,
@@ -46,11 +45,11 @@ from data.settings import (
     UrlSettings,
 )
 from data.shards import list_shards
-from tasks.artifacts import Draft, Files, Result
 from tasks.mapping import EachShard, link, mapped, result_of, work_on_shard
 from tasks.names import over_shards
 from tasks.shards import map_shards
 from tasks.stage import Made, Run, make
+from tasks.store.artifacts import Draft, Files, Result
 
 # Raised by hand when a stage gives another result for the same settings and inputs.
 VERSIONS = {
@@ -63,12 +62,12 @@ VERSIONS = {
 @task(task_run_name=over_shards("urls"), cache_policy=NO_CACHE)
 def filter_urls(run: Run, pages: Made, settings: UrlSettings) -> State[Made]:
     def prepare(shards: list[Path], work: Path) -> dict[str, EachShard]:
-        keys = partial(work_on_shard, door=run_label, function=url_repeats.url_keys, settings=settings, inputs={})
+        keys = partial(work_on_shard, door=run_label, function=repeats.url_keys, settings=settings, inputs={})
         map_shards("url keys", keys, shards, work / "keys", work / "keys-done", run.workers)
-        url_repeats.find_repeats(list_shards(work / "keys" / "labels"), work / "repeats")
+        repeats.find_repeats(list_shards(work / "keys" / "labels"), work / "repeats")
         return {"repeats": EachShard(work / "repeats")}
 
-    return mapped(run, "urls", VERSIONS["urls"], pages, run_filter, urls.filter_urls, settings, prepare=prepare)
+    return mapped(run, "urls", VERSIONS["urls"], pages, run_filter, gate.filter_urls, settings, prepare=prepare)
 
 
 @task(task_run_name=over_shards("rough language"), cache_policy=NO_CACHE)

@@ -11,13 +11,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
-from data.corpus import hub, inputs, readers
+from data.corpus.reading import hub, inputs, readers
 from data.document import Counts
 from data.settings import IngestSettings
 from data.shards import list_shards, shard_name
-from tasks.artifacts import Draft, Files, Result
 from tasks.shards import map_shards
 from tasks.stage import Made, Run, make
+from tasks.store.artifacts import Draft, Files, Result
 
 VERSION = 2  # raised by hand when the stage gives another result for the same settings and inputs
 

@@ -20,8 +20,8 @@ from data.instructions.settings import (
     TopicSettings,
 )
 from tasks import show
-from tasks.artifacts import Draft, Files, Result
 from tasks.stage import Made, Run, make
+from tasks.store.artifacts import Draft, Files, Result
 from tasks.teachers import teacher_of
 
 INSTRUCTIONS_VERSION = 2

@@ -28,7 +28,7 @@ from tasks.launching import Forked, Process, prepare, start_forked
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
-OWNER = "CRAWL2CHAT_OWNER"  # read by rlhf_core/owner.py
+OWNER = "CRAWL2CHAT_OWNER"  # read by rlhf_core/job/owner.py
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "AUTH", "CONNECTION_URL")
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded before any fork

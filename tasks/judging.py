@@ -19,11 +19,11 @@ from data.evaluation.judges import RecordedVerdicts, judge
 from data.evaluation.settings import JudgementSettings
 from data.instructions.lines import write_json
 from data.instructions.teacher import Teacher
-from rlhf_core.statistics import Estimate, cohens_kappa, sign_test, wilson
-from rlhf_core.text_measures import exact_match
+from rlhf_core.measures.statistics import Estimate, cohens_kappa, sign_test, wilson
+from rlhf_core.measures.text_measures import exact_match
 from tasks import show
-from tasks.artifacts import Artifact, Draft, Files, Result, Store
 from tasks.stage import Made, Run, make
+from tasks.store.artifacts import Artifact, Draft, Files, Result, Store
 from tasks.teachers import teacher_of
 
 JUDGEMENT_VERSION = 1

@@ -1,6 +1,6 @@
 """Processes that jobs run in: started anew from a command, or forked by a launcher that has imported everything.
 
-A launcher (rlhf_core/launcher.py) outlives its job and serves the next one, so that only the first job of a run waits
+A launcher (rlhf_core/job/launcher.py) outlives its job and serves the next one, so that only the first job of a run waits
 for imports. It ends with this process: its standard input is ours.
 """
 
@@ -49,7 +49,7 @@ class Launcher:
     def __init__(self, env: dict[str, str], preloaded: Sequence[str] = ()) -> None:
         self.env = env
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rlhf_core.launcher", *preloaded],
+            [sys.executable, "-m", "rlhf_core.job.launcher", *preloaded],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, process_group=0,
         )  # fmt: skip
         for pipe in (self._process.stdout, self._process.stderr):

@@ -16,9 +16,9 @@ from data.corpus.shard_work import Door
 from data.document import Counts
 from data.settings import Settings
 from data.shards import list_shards
-from tasks.artifacts import Draft, Files, Result
 from tasks.shards import map_shards
 from tasks.stage import Made, Run, make
+from tasks.store.artifacts import Draft, Files, Result
 
 KINDS_OF_FILES = ("documents", "dropped", "labels")
 

@@ -20,9 +20,9 @@ from data.mixtures.sampling import sample_shards
 from data.mixtures.settings import MixtureSettings
 from data.mixtures.sources import as_rows, documents_of, gather, measure
 from data.shards import list_shards
-from tasks import charts
-from tasks.artifacts import Draft, Files, Result
+from tasks.reporting import charts
 from tasks.stage import Made, Run, make
+from tasks.store.artifacts import Draft, Files, Result
 
 MIXTURE_VERSION = 1
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhf_core import shapes
-from rlhf_core.errors import BadInput
+from rlhf_core.job.errors import BadInput
+from rlhf_core.models import shapes
 from rlhf_core.settings import PretrainStage, TrainingStage
-from tasks.artifacts import Files
 from tasks.stage import Made, Run
+from tasks.store.artifacts import Files
 
 
 def over_shards(stage: str) -> Any:

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.artifacts import Artifact, Store
-from tasks.comparing import Row, compare
-from tasks.measured import Measured, measured
+from tasks.reporting.comparing import Row, compare
+from tasks.reporting.measured import Measured, measured
+from tasks.store.artifacts import Artifact, Store
 
 
 class Measure(BaseModel):

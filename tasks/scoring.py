@@ -13,11 +13,11 @@ from pydantic import BaseModel
 from data.document import Counts
 from rlhf_core.settings import AnswerScoringJob, AnswerScoringSettings, Launch, ScoringJob, ScoringSettings
 from tasks import show
-from tasks.artifacts import Draft, Result
 from tasks.jobs import Limits, environment, plain_command, run_job
 from tasks.mapping import link, result_of
 from tasks.names import over_shards
 from tasks.stage import Made, Run, make
+from tasks.store.artifacts import Draft, Result
 
 DOCUMENTS_VERSION = 1
 ANSWERS_VERSION = 1

@@ -23,7 +23,7 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 
-from tasks.artifacts import Artifact, Manifest
+from tasks.store.artifacts import Artifact, Manifest
 
 SECONDS_BETWEEN_UPDATES = 1.0
 
@@ -82,7 +82,7 @@ def _page(manifest: Manifest, artifact: Artifact) -> str:
 
 
 def _warnings(manifest: Manifest) -> list[str]:
-    """What the stage itself found worrying (rlhf_core/watch.py); the report only counts its warnings."""
+    """What the stage itself found worrying (rlhf_core/job/watch.py); the report only counts its warnings."""
     found = manifest.metrics.get("warnings")
     return found if isinstance(found, list) else []
 

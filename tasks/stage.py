@@ -11,7 +11,7 @@ from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks import show
-from tasks.artifacts import Artifact, Draft, Files, Manifest, Result, Store
+from tasks.store.artifacts import Artifact, Draft, Files, Manifest, Result, Store
 
 
 class Run(BaseModel):

@@ -14,9 +14,9 @@ from prefect.client.schemas import State
 
 from rlhf_core.settings import EvaluationSettings, Job, Launch, TokenizerSettings, TrainingStage
 from tasks import mixtures, names, show
-from tasks.artifacts import Draft, Files, Result
 from tasks.jobs import Limits, environment, job_command, prepare_jobs, run_job
 from tasks.stage import Made, Run, make
+from tasks.store.artifacts import Draft, Files, Result
 
 TOKENIZER_VERSION = 1
 TRAINING_VERSION = 1
@@ -26,7 +26,7 @@ EVALUATION_VERSION = 2
 @task(task_run_name="tokenizer", cache_policy=NO_CACHE)
 def train_tokenizer(run: Run, corpus: Made, settings: TokenizerSettings) -> State[Made]:
     def build(draft: Draft) -> Result:
-        from rlhf_core import vocabulary
+        from rlhf_core.dataset import vocabulary
 
         prepare_jobs()  # training follows
         documents = run.local(corpus.artifact) / "documents"

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data.corpus.examples import read_examples, texts_of
+from data.corpus.learned.examples import read_examples, texts_of
 from data.document import label_schema, values
 from data.settings import DecontaminationSettings
 from data.text import Hashes, Words, ngram_hashes, normalise, scan_words

@@ -17,8 +17,8 @@ from types import TracebackType
 
 import pyarrow as pa
 
-from data.corpus.charset import decode
 from data.corpus.extraction_worker import FAILED, HEAD, MEMORY, WALL_FACTOR
+from data.corpus.reading.charset import decode
 from data.document import DOCUMENT_SCHEMA, Decided, Verdict, decide
 from data.settings import ExtractionSettings
 from data.text import clean_text

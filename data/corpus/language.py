@@ -10,8 +10,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from data.corpus.charset import decode
 from data.corpus.language_codes import language_code
+from data.corpus.reading.charset import decode
 from data.document import Decided, Verdict, decide, label_schema
 from data.settings import LanguageSettings
 

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data.corpus import kenlm_model
-from data.corpus.char_model import CharModel
 from data.corpus.labels import read_labels
+from data.corpus.learned import kenlm_model
+from data.corpus.learned.char_model import CharModel
 from data.document import Counts, label_schema, values
 from data.settings import PerplexitySettings
 from data.shards import read_shard, write_shard

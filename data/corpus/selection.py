@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.corpus.canonical import write_sorted
-from data.corpus.copies import Copies
-from data.corpus.earlier import COMPARISON
+from data.corpus.duplicates.copies import Copies
+from data.corpus.duplicates.earlier import COMPARISON
 from data.corpus.labels import read_labels
 from data.corpus.personal_data import MARKS, redact
 from data.corpus.rules import Broken, RuleBook, numbers
@@ -53,7 +53,7 @@ def select(
     `labels` holds, by any name, the label shards of each measuring stage, in the order of `documents`. A rule over a
     label that nobody measured raises ValueError. Reasons: those of the rules, personal_data, earlier_duplicate,
     exact_duplicate and near_duplicate (value: id of the copy that stays), balance (value: the label's). With
-    `signatures`, the shards that duplicates were found by, out/index/ keeps those of the kept documents; `comparison` (data.corpus.earlier)
+    `signatures`, the shards that duplicates were found by, out/index/ keeps those of the kept documents; `comparison` (data.corpus.duplicates.earlier)
     goes with it.
     The bytes written depend on neither order nor shards.
     """

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.corpus.char_model import CharModel
-from data.corpus.examples import read_examples, texts_of
+from data.corpus.learned.char_model import CharModel
+from data.corpus.learned.examples import read_examples, texts_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,9 +14,9 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data.corpus.classifiers import RAW, TRUSTED, train_classifier
-from data.corpus.examples import read_examples, texts_of
-from data.corpus.training_command import add_options, run
+from data.corpus.learned.classifiers import RAW, TRUSTED, train_classifier
+from data.corpus.learned.examples import read_examples, texts_of
+from data.corpus.learned.training_command import add_options, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

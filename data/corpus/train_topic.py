@@ -14,10 +14,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.corpus.classifiers import train_classifier
-from data.corpus.examples import read_examples, texts_of
-from data.corpus.linear_model import LinearModel
-from data.corpus.training_command import add_options, run
+from data.corpus.learned.classifiers import train_classifier
+from data.corpus.learned.examples import read_examples, texts_of
+from data.corpus.learned.linear_model import LinearModel
+from data.corpus.learned.training_command import add_options, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

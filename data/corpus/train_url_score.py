@@ -15,10 +15,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.corpus.examples import read_examples
-from data.corpus.linear_model import LinearModel, train
-from data.corpus.training_command import add_options, run
-from data.corpus.url_score import BAD, BITS, GOOD, KIND, url_features
+from data.corpus.learned.examples import read_examples
+from data.corpus.learned.linear_model import LinearModel, train
+from data.corpus.learned.training_command import add_options, run
+from data.corpus.url.score import BAD, BITS, GOOD, KIND, url_features
 
 _LABELS = {"good": GOOD, "keep": GOOD, "kept": GOOD, "1": GOOD, "bad": BAD, "drop": BAD, "dropped": BAD, "0": BAD}
 

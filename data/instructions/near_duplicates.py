@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data.corpus.components import Component, join
-from data.corpus.dedup import band_keys, minhash
+from data.corpus.duplicates.components import Component, join
+from data.corpus.duplicates.dedup import band_keys, minhash
 from data.settings import DedupSettings
 from data.text import Hashes, code_points, mix, ngram_hashes
 

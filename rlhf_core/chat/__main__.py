@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_core.chat.columns import shown, side_by_side
-from rlhf_core.errors import BadInput
+from rlhf_core.job.errors import BadInput
 
 if TYPE_CHECKING:
     from rlhf_core.chat.speaker import Speaker
-    from rlhf_core.rewards import RewardModel
+    from rlhf_core.rewards.sources import RewardModel
 
 HELP = """/new           forget the conversation
 /system TEXT   set the system prompt, which begins a new conversation; without TEXT there is none
@@ -112,11 +112,11 @@ class Session:
 def open_session(options: argparse.Namespace, show: Callable[[str], None] | None = None) -> Session:
     """Load what the options name; BadInput where it is not there."""
     from rlhf_core.chat.speaker import Speaker
-    from rlhf_core.chat_template import load_chat
+    from rlhf_core.dataset.chat_template import load_chat
     from rlhf_core.evaluation.candidate import load_candidate
-    from rlhf_core.inputs import Inputs
-    from rlhf_core.models import load_scalar, quiet_libraries, take_device
-    from rlhf_core.rewards import RewardModel
+    from rlhf_core.job.inputs import Inputs
+    from rlhf_core.models.networks import load_scalar, quiet_libraries, take_device
+    from rlhf_core.rewards.sources import RewardModel
 
     quiet_libraries()
     device = take_device(options.threads)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import torch
 
-from rlhf_core.batches import pad_left
-from rlhf_core.decoding import make_decoder
+from rlhf_core.dataset.batches import pad_left
+from rlhf_core.dataset.records import Record, Turn
 from rlhf_core.evaluation.candidate import Candidate
-from rlhf_core.records import Record, Turn
-from rlhf_core.rollout import draw, stop_tokens
+from rlhf_core.generation.decoding import make_decoder
+from rlhf_core.generation.rollout import draw, stop_tokens
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # a character whose last bytes are in tokens yet to come
 

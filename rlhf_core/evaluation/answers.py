@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlhf_core.records import Record
-from rlhf_core.statistics import mean_interval, wilson
-from rlhf_core.text_measures import distinct_n, exact_match, repeats_itself, self_bleu
+from rlhf_core.dataset.records import Record
+from rlhf_core.measures.statistics import mean_interval, wilson
+from rlhf_core.measures.text_measures import distinct_n, exact_match, repeats_itself, self_bleu
 
 
 @dataclass(frozen=True)

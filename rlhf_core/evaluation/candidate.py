@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from rlhf_core.chat_template import Chat, load_chat
+from rlhf_core.dataset.chat_template import Chat, load_chat
+from rlhf_core.dataset.records import Record
 from rlhf_core.evaluation.answers import Answer
-from rlhf_core.inputs import Inputs
-from rlhf_core.models import PolicyModel, load_policy
-from rlhf_core.records import Record
-from rlhf_core.rollout import Rollout, generate, noise
+from rlhf_core.generation.rollout import Rollout, generate, noise
+from rlhf_core.job.inputs import Inputs
+from rlhf_core.models.networks import PolicyModel, load_policy
 
 _ROWS = 128  # answers written at once
 _BOUNDLESS = 1 << 20  # tokens, for a model whose configuration names no limit

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from rlhf_core.evaluation.candidate import Candidate
+from rlhf_core.generation.rollout import Rollout
+from rlhf_core.job.watch import FALL, SPREAD
 from rlhf_core.losses import kl_estimate, token_logprobs
-from rlhf_core.models import selected_labels
-from rlhf_core.rollout import Rollout
-from rlhf_core.statistics import paired_difference
-from rlhf_core.text_measures import distinct_n
-from rlhf_core.watch import FALL, SPREAD
+from rlhf_core.measures.statistics import paired_difference
+from rlhf_core.measures.text_measures import distinct_n
+from rlhf_core.models.networks import selected_labels
 
 _PHRASE = 4  # words
 _PIECES = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+|[^\w\s]")

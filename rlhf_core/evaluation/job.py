@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
-from rlhf_core.chat_template import Chat, load_chat
-from rlhf_core.errors import BadInput
+from rlhf_core.dataset.chat_template import Chat, load_chat
+from rlhf_core.dataset.records import Record
 from rlhf_core.evaluation import drift, knowledge, language_model, preferences
 from rlhf_core.evaluation.answers import (
     Answer,
@@ -36,12 +36,12 @@ from rlhf_core.evaluation.answers import (
 )
 from rlhf_core.evaluation.candidate import Candidate, load_candidate
 from rlhf_core.evaluation.material import Material, Problems
-from rlhf_core.inputs import Inputs
-from rlhf_core.models import load_scalar
-from rlhf_core.records import Record
-from rlhf_core.rewards import RewardModel
+from rlhf_core.job.errors import BadInput
+from rlhf_core.job.inputs import Inputs
+from rlhf_core.measures.text_measures import repeats_itself
+from rlhf_core.models.networks import load_scalar
+from rlhf_core.rewards.sources import RewardModel
 from rlhf_core.settings import EvaluationSettings, Job
-from rlhf_core.text_measures import repeats_itself
 
 SETS = ("questions", "prompts")
 

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_core.batches import pad_right
-from rlhf_core.chat_template import Tokens
+from rlhf_core.dataset.batches import pad_right
+from rlhf_core.dataset.chat_template import Tokens
 from rlhf_core.evaluation.multiple_choice import LETTERS, Question, Subject
-from rlhf_core.likelihood import batches
-from rlhf_core.models import PolicyModel
-from rlhf_core.statistics import wilson
+from rlhf_core.measures.likelihood import batches
+from rlhf_core.measures.statistics import wilson
+from rlhf_core.models.networks import PolicyModel
 
 _ROOM = 4  # a shared beginning shorter than this is not worth a cache
 

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from rlhf_core.chat_template import Tokens
-from rlhf_core.corpus import held_out
-from rlhf_core.likelihood import nats
-from rlhf_core.models import PolicyModel
+from rlhf_core.dataset.chat_template import Tokens
+from rlhf_core.dataset.corpus import held_out
+from rlhf_core.measures.likelihood import nats
+from rlhf_core.models.networks import PolicyModel
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlhf_core.dataset.records import Record, read_records
 from rlhf_core.evaluation.language_model import Text, read_texts
 from rlhf_core.evaluation.multiple_choice import LETTERS, Subject, read_subjects
-from rlhf_core.inputs import Inputs
-from rlhf_core.records import Record, read_records
+from rlhf_core.job.inputs import Inputs
 from rlhf_core.settings import EvaluationSettings
 
 

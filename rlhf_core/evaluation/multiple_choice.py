@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlhf_core.errors import BadInput
 from rlhf_core.evaluation.subjects import describe
+from rlhf_core.job.errors import BadInput
 
 LETTERS = ("A", "B", "C", "D")
 _COLUMNS = ("question", *LETTERS, "answer")

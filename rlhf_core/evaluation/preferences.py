@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_core.records import Record
-from rlhf_core.rewards import Scorer
-from rlhf_core.statistics import wilson
+from rlhf_core.dataset.records import Record
+from rlhf_core.measures.statistics import wilson
+from rlhf_core.rewards.sources import Scorer
 
 _BINS = 10
 _GROUPS = 6  # distinct margins that are shown as they are; more are put into quarters

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlhf_core.batches import TokenBatch
+from rlhf_core.dataset.batches import TokenBatch
 from rlhf_core.engine import Engine
-from rlhf_core.models import PolicyModel, hidden_at, selected_labels
+from rlhf_core.models.networks import PolicyModel, hidden_at, selected_labels
 
 
 class Actor:

@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_core.batches import pad_right
-from rlhf_core.chat_template import Chat, Tokens, load_chat
+from rlhf_core.dataset.batches import pad_right
+from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
+from rlhf_core.dataset.records import Record, read_records
 from rlhf_core.engine import Ranks
-from rlhf_core.errors import BadInput
-from rlhf_core.inputs import Inputs, check_length
+from rlhf_core.generation.rollout import cut_at_marks, generate, noise, without_marks
+from rlhf_core.job.errors import BadInput
+from rlhf_core.job.inputs import Inputs, check_length
 from rlhf_core.losses import dpo_loss, token_logprobs
-from rlhf_core.models import PolicyModel, load_policy, selected_labels
-from rlhf_core.records import Record, read_records
-from rlhf_core.rollout import cut_at_marks, generate, noise, without_marks
-from rlhf_core.scoring import Scoring
+from rlhf_core.models.networks import PolicyModel, load_policy, selected_labels
+from rlhf_core.rewards.scoring import Scoring
 from rlhf_core.settings import DpoStage
 from rlhf_core.stages.on_policy import read_prompts
 from rlhf_core.stages.supervised import Supervised

@@ -13,20 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlhf_core.batches import Order, TokenBatch
-from rlhf_core.chat_template import Chat, load_chat
+from rlhf_core.dataset.batches import Order, TokenBatch
+from rlhf_core.dataset.chat_template import Chat, load_chat
+from rlhf_core.dataset.records import Record, read_records
 from rlhf_core.engine import Engine, Ranks
-from rlhf_core.errors import BadInput
-from rlhf_core.inputs import Inputs, check_length
-from rlhf_core.lora import WithoutAdapters, is_frozen_below
+from rlhf_core.generation.rollout import Rollout, cut_at_marks, noise, without_marks
+from rlhf_core.generation.sampler import OwnSampler, Sampler
+from rlhf_core.job.errors import BadInput
+from rlhf_core.job.inputs import Inputs, check_length
 from rlhf_core.losses import kl_estimate, token_logprobs
-from rlhf_core.models import DTYPES, load_policy, selected_labels
-from rlhf_core.records import Record, read_records
-from rlhf_core.rollout import Rollout, cut_at_marks, noise, without_marks
-from rlhf_core.sampler import OwnSampler, Sampler
-from rlhf_core.scoring import Scoring
+from rlhf_core.measures.text_measures import commonest_share, distinct_n
+from rlhf_core.models.lora import WithoutAdapters, is_frozen_below
+from rlhf_core.models.networks import DTYPES, load_policy, selected_labels
+from rlhf_core.rewards.scoring import Scoring
 from rlhf_core.settings import OnPolicyStage
-from rlhf_core.text_measures import commonest_share, distinct_n
 
 _SAMPLES = 2
 
@@ -297,7 +297,7 @@ class OnPolicy(ABC):
         settings = self.settings
         if settings.vllm is None:
             return OwnSampler(self.policy, self.writer, self.chat, settings.temperature)
-        from rlhf_core.vllm_rollout import VllmRollout
+        from rlhf_core.generation.vllm_rollout import VllmRollout
 
         start = inputs.model("init")
         return VllmRollout(settings.vllm, start, self.save_policy, self.chat, settings.temperature, self.ranks)

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_core.batches import TokenBatch, micro_slices
+from rlhf_core.dataset.batches import TokenBatch, micro_slices
 from rlhf_core.ema import Ema
 from rlhf_core.engine import Ranks
-from rlhf_core.inputs import Inputs
+from rlhf_core.job.inputs import Inputs
 from rlhf_core.losses import (
     adapted_kl_coef,
     kl_estimate,
@@ -28,7 +28,7 @@ from rlhf_core.losses import (
     token_logprobs,
     value_loss,
 )
-from rlhf_core.models import selected_labels
+from rlhf_core.models.networks import selected_labels
 from rlhf_core.settings import PolicyGradientStage
 from rlhf_core.stages.actors import Actor
 from rlhf_core.stages.on_policy import Answers, OnPolicy, spread

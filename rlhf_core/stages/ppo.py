@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from rlhf_core.batches import TokenBatch
-from rlhf_core.chat_template import Chat
+from rlhf_core.dataset.batches import TokenBatch
+from rlhf_core.dataset.chat_template import Chat
 from rlhf_core.engine import Engine, Ranks
-from rlhf_core.inputs import Inputs
+from rlhf_core.job.inputs import Inputs
 from rlhf_core.losses import gae, kl_estimate, shaped_rewards, whiten
-from rlhf_core.models import load_scalar
+from rlhf_core.models.networks import load_scalar
 from rlhf_core.settings import PpoStage
 from rlhf_core.stages.actors import Actor, PolicyWithValue, SeparateCritic, SharedCritic
 from rlhf_core.stages.on_policy import Answers, spread

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_core.batches import InOrder, pad_right
-from rlhf_core.chat_template import Chat, load_chat
-from rlhf_core.corpus import Document, held_out, pack, read_documents, windows
+from rlhf_core.dataset.batches import InOrder, pad_right
+from rlhf_core.dataset.chat_template import Chat, load_chat
+from rlhf_core.dataset.corpus import Document, held_out, pack, read_documents, windows
+from rlhf_core.dataset.mixture import mix, read_plan
 from rlhf_core.engine import Ranks
-from rlhf_core.inputs import Inputs, check_length, portion
-from rlhf_core.likelihood import nll, row_nats
-from rlhf_core.mixture import mix, read_plan
-from rlhf_core.models import PolicyModel, fresh_policy, load_policy, train_new_rows
+from rlhf_core.job.inputs import Inputs, check_length, portion
+from rlhf_core.measures.likelihood import nll, row_nats
+from rlhf_core.models.networks import PolicyModel, fresh_policy, load_policy, train_new_rows
 from rlhf_core.settings import PretrainStage
 from rlhf_core.stages.supervised import Supervised
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_core.batches import Order
-from rlhf_core.chat_template import Chat
-from rlhf_core.corpus import pack, read_documents
+from rlhf_core.dataset.batches import Order
+from rlhf_core.dataset.chat_template import Chat
+from rlhf_core.dataset.corpus import pack, read_documents
 from rlhf_core.losses import token_logprobs
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlhf_core.batches import micro_slices, pad_right
-from rlhf_core.chat_template import Tokens
+from rlhf_core.dataset.batches import micro_slices, pad_right
+from rlhf_core.dataset.chat_template import Tokens
 from rlhf_core.engine import Ranks
-from rlhf_core.inputs import Inputs
+from rlhf_core.job.inputs import Inputs
 from rlhf_core.losses import logprobs_and_entropy
-from rlhf_core.models import selected_labels
+from rlhf_core.models.networks import selected_labels
 from rlhf_core.settings import BestOfNStage, RaftStage
 from rlhf_core.stages.on_policy import Answers, OnPolicy
 

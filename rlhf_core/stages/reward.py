@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlhf_core.batches import pad_right
-from rlhf_core.chat_template import Chat, Tokens, load_chat
+from rlhf_core.dataset.batches import pad_right
+from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
+from rlhf_core.dataset.records import Record, read_records
 from rlhf_core.engine import Ranks
-from rlhf_core.errors import BadInput
-from rlhf_core.inputs import Inputs, check_length
+from rlhf_core.job.errors import BadInput
+from rlhf_core.job.inputs import Inputs, check_length
 from rlhf_core.losses import centring_loss, ranking_loss
-from rlhf_core.models import load_scalar
-from rlhf_core.records import Record, read_records
-from rlhf_core.rewards import pooled
+from rlhf_core.models.networks import load_scalar
+from rlhf_core.rewards.sources import pooled
 from rlhf_core.settings import RewardStage
 from rlhf_core.stages.supervised import Supervised
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_core.batches import Order, pad_right
-from rlhf_core.chat_template import Chat, Tokens, load_chat
+from rlhf_core.dataset.batches import Order, pad_right
+from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
+from rlhf_core.dataset.records import read_records
 from rlhf_core.engine import Ranks
-from rlhf_core.inputs import Inputs, check_length, portion
-from rlhf_core.likelihood import nll
-from rlhf_core.models import load_policy
-from rlhf_core.records import read_records
+from rlhf_core.job.inputs import Inputs, check_length, portion
+from rlhf_core.measures.likelihood import nll
+from rlhf_core.models.networks import load_policy
 from rlhf_core.settings import SftStage
 from rlhf_core.stages.supervised import Supervised
 

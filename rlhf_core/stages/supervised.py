@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from rlhf_core.batches import InOrder, Order, micro_slices, share, total_steps
-from rlhf_core.chat_template import Chat
+from rlhf_core.dataset.batches import InOrder, Order, micro_slices, share, total_steps
+from rlhf_core.dataset.chat_template import Chat
 from rlhf_core.engine import Engine, Ranks
-from rlhf_core.errors import BadInput
+from rlhf_core.job.errors import BadInput
 from rlhf_core.settings import TrainingStage
 
 

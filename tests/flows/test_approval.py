@@ -20,8 +20,8 @@ from flows import approval, full_pipeline
 from flows.approval import Decision
 from flows.recipe_errors import RecipeError
 from flows.recipe_file import load
-from tasks.artifacts import Draft, Result
 from tasks.stage import Made, Run
+from tasks.store.artifacts import Draft, Result
 from tests.conftest import ROOT
 from tests.flows.stack import Stack, free_port, start_server, until
 

@@ -64,7 +64,7 @@ def test_page_stands_alone(first: tuple[Path, str]) -> None:
 
 
 def test_lineage_leads_back_to_the_crawl(first: tuple[Path, str], report: dict[str, Any]) -> None:
-    from tasks.artifacts import Artifact, Store
+    from tasks.store.artifacts import Artifact, Store
 
     store = Store(str(first[0]))
     ppo = next(stage for stage in report["stages"] if stage["name"] == "ppo")

@@ -75,8 +75,8 @@ def test_a_domain_and_judged_answers_join_the_splits(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("prefect_server")
 def test_a_reward_model_ranks_as_a_job(tmp_path: Path) -> None:
     """The scores are those that the job's model gives, and they alone decide the order."""
+    from rlhf_core.dataset.vocabulary import train_tokenizer
     from rlhf_core.settings import TokenizerSettings
-    from rlhf_core.vocabulary import train_tokenizer
     from tests.rlhf_core import toy
     from tests.rlhf_core.test_answer_scores import by_hand, model
 

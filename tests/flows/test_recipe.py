@@ -124,8 +124,8 @@ def test_wrong_options_of_alignment_are_named(override: str, message: str) -> No
 def test_the_code_of_a_reward_function_is_an_input_of_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Found where the job will find it, without importing it; another text is another fingerprint."""
     from flows.training import inputs
-    from tasks.artifacts import Artifact
     from tasks.stage import Made
+    from tasks.store.artifacts import Artifact
 
     package = tmp_path / "my_rewards"
     package.mkdir()

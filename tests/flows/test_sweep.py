@@ -16,8 +16,8 @@ from flows.recipe import Recipe
 from flows.recipe_file import load
 from flows.sweep import Dimension, Search, main
 from tasks import show
-from tasks.artifacts import Artifact
 from tasks.stage import Made, Run
+from tasks.store.artifacts import Artifact
 from tests.flows.person import FEW_STEPS, ranks
 
 

@@ -17,8 +17,8 @@ from tests.rlhf_core import toy
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """corpus/, splits/ and tokenizer/ of the toy world."""
+    from rlhf_core.dataset.vocabulary import train_tokenizer
     from rlhf_core.settings import TokenizerSettings
-    from rlhf_core.vocabulary import train_tokenizer
 
     folder = tmp_path_factory.mktemp("world")
     toy.write_world(folder)

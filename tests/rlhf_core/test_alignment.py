@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_core.errors import BadInput
+from rlhf_core.job.errors import BadInput
 from tests.rlhf_core.toy import Chain, killed_and_resumed, read_metrics, weights
 
 KINDS = ["rloo", "grpo", "raft", "best_of_n", "dpo"]
@@ -101,7 +101,7 @@ def test_a_tokenizer_whose_pad_is_its_end_learns_to_stop(chain: Chain, tmp_path:
     """A policy that was made never to stop is paid for answers that end."""
     import shutil
 
-    from rlhf_core.chat_template import load_chat
+    from rlhf_core.dataset.chat_template import load_chat
 
     start = tmp_path / "model"
     shutil.copytree(chain.world / "sft" / "model", start)
@@ -178,8 +178,8 @@ def test_gradient_checkpointing_changes_no_answer(
     chain: Chain, small: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In training mode transformers leaves the cache out under checkpointing: answers would be written without context."""
-    from rlhf_core import rollout
-    from rlhf_core.decoding import CacheDecoder
+    from rlhf_core.generation import rollout
+    from rlhf_core.generation.decoding import CacheDecoder
 
     if not small:
         monkeypatch.setattr(rollout, "make_decoder", CacheDecoder)
@@ -216,12 +216,12 @@ def test_dpo_from_own_samples_takes_the_best_and_the_worst(chain: Chain) -> None
 
 
 def test_several_rewards_are_normalised_apart_and_combined(chain: Chain) -> None:
-    from rlhf_core.chat_template import load_chat
+    from rlhf_core.dataset.chat_template import load_chat
     from rlhf_core.engine import start
-    from rlhf_core.inputs import Inputs
-    from rlhf_core.options import RewardOptions
-    from rlhf_core.scoring import Scoring
+    from rlhf_core.job.inputs import Inputs
+    from rlhf_core.rewards.scoring import Scoring
     from rlhf_core.settings import Launch
+    from rlhf_core.settings.alignment import RewardOptions
 
     chat = load_chat(str(chain.world / "sft" / "model"))
     inputs = Inputs({"reward_model": str(chain.world / "reward")})
@@ -256,10 +256,10 @@ def test_rewards_that_cannot_be_used_are_named(chain: Chain) -> None:
 
 def test_reward_model_margins_pooling_and_normalisation(chain: Chain) -> None:
     """The best answers of the training rankings average 0 for whoever reads the scores; the mean pools the answer."""
-    from rlhf_core.chat_template import load_chat
-    from rlhf_core.options import RewardSource
-    from rlhf_core.records import read_records
-    from rlhf_core.rewards import load_scorer
+    from rlhf_core.dataset.chat_template import load_chat
+    from rlhf_core.dataset.records import read_records
+    from rlhf_core.rewards.sources import load_scorer
+    from rlhf_core.settings.alignment import RewardSource
 
     output = chain.run("reward_mean", "reward", steps=12, pooling="mean", margin=0.5)
     assert read_metrics(output)[0]["loss"] > math.log(2)  # margins ask for more than equal scores
@@ -278,10 +278,10 @@ def test_any_classifier_of_hugging_face_scores(chain: Chain, tmp_path: Path) -> 
     """A BERT with three labels: the log-odds of the one that is asked for; without a label it is refused."""
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-    from rlhf_core.chat_template import load_chat
-    from rlhf_core.options import RewardSource
-    from rlhf_core.records import Record, Turn
-    from rlhf_core.rewards import TextClassifier, load_scorer
+    from rlhf_core.dataset.chat_template import load_chat
+    from rlhf_core.dataset.records import Record, Turn
+    from rlhf_core.rewards.sources import TextClassifier, load_scorer
+    from rlhf_core.settings.alignment import RewardSource
 
     source = tmp_path / "bert"
     tokenizer = PreTrainedTokenizerFast(
@@ -321,7 +321,7 @@ def test_tensorboard_curves(chain: Chain) -> None:
 def test_tensorboard_without_its_extra_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from rlhf_core.recorder import Recorder
+    from rlhf_core.job.recorder import Recorder
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(BadInput, match=r"crawl2chat\[tensorboard\]"):

@@ -17,9 +17,9 @@ from transformers import (
 
 from rlhf_core import answer_scores
 from rlhf_core.answer_scores import score
-from rlhf_core.chat_template import load_chat
-from rlhf_core.errors import BadInput
-from rlhf_core.records import parse_record
+from rlhf_core.dataset.chat_template import load_chat
+from rlhf_core.dataset.records import parse_record
+from rlhf_core.job.errors import BadInput
 from rlhf_core.settings import AnswerScoringJob, AnswerScoringSettings
 from tests.rlhf_core.toy import record, write_lines
 

@@ -13,8 +13,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rlhf_core.errors import BadInput
-from rlhf_core.likelihood import batches
+from rlhf_core.job.errors import BadInput
+from rlhf_core.measures.likelihood import batches
 from rlhf_core.perplexity import Scorer, score
 from rlhf_core.settings import ScoringJob, ScoringSettings
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from rlhf_core import plan, shapes
-from rlhf_core.errors import BadInput
+from rlhf_core import plan
+from rlhf_core.job.errors import BadInput
+from rlhf_core.models import shapes
+from rlhf_core.models.shapes import Shape
 from rlhf_core.settings import FreshModel, Lora, PpoStage, SftStage
-from rlhf_core.shapes import Shape
 from tests.rlhf_core.toy import Chain
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +31,9 @@ def test_parameters_by_hand() -> None:
 
 @pytest.mark.parametrize(("tied", "kv_heads"), [(True, 2), (False, 4)])
 def test_parameters_of_a_real_model(chain: Chain, tied: bool, kv_heads: int) -> None:
-    from rlhf_core.chat_template import load_chat
-    from rlhf_core.lora import add_lora
-    from rlhf_core.models import fresh_policy
+    from rlhf_core.dataset.chat_template import load_chat
+    from rlhf_core.models.lora import add_lora
+    from rlhf_core.models.networks import fresh_policy
 
     chat = load_chat(str(chain.world / "pretrain" / "model"))
     settings = FreshModel(hidden_size=64, layers=3, heads=4, kv_heads=kv_heads, tie_embeddings=tied)

@@ -13,15 +13,15 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from rlhf_core.batches import Order
-from rlhf_core.chat_template import load_chat
-from rlhf_core.corpus import Document, read_documents
-from rlhf_core.errors import BadInput
-from rlhf_core.mixture import mix, read_plan
-from rlhf_core.models import fresh_policy
+from rlhf_core.dataset.batches import Order
+from rlhf_core.dataset.chat_template import load_chat
+from rlhf_core.dataset.corpus import Document, read_documents
+from rlhf_core.dataset.mixture import mix, read_plan
+from rlhf_core.dataset.vocabulary import train_tokenizer
+from rlhf_core.job.errors import BadInput
+from rlhf_core.models.networks import fresh_policy
 from rlhf_core.schedule import learning_rate_share
 from rlhf_core.settings import FreshModel, Optimizer, PretrainStage, TokenizerSettings
-from rlhf_core.vocabulary import train_tokenizer
 from tests.rlhf_core.toy import Chain, killed_and_resumed, read_metrics, weights
 
 END = 1

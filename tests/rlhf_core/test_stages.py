@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from rlhf_core.errors import BadInput, TrainingFailed
-from rlhf_core.records import parse_record
+from rlhf_core.dataset.records import parse_record
+from rlhf_core.job.errors import BadInput, TrainingFailed
 from tests.rlhf_core import toy
 from tests.rlhf_core.toy import Chain, killed_and_resumed, read_metrics, weights
 
@@ -40,9 +40,9 @@ def test_transformers_opens_every_model_without_this_project(chain: Chain) -> No
 
 
 def test_transformers_reads_the_same_score_at_the_last_real_token(chain: Chain) -> None:
-    from rlhf_core.batches import pad_right
-    from rlhf_core.chat_template import Tokens, load_chat
-    from rlhf_core.models import last_tokens, load_scalar
+    from rlhf_core.dataset.batches import pad_right
+    from rlhf_core.dataset.chat_template import Tokens, load_chat
+    from rlhf_core.models.networks import last_tokens, load_scalar
 
     source = str(chain.world / "reward" / "model")
     chat = load_chat(source)
@@ -71,7 +71,7 @@ def test_pairs_that_are_equal_after_cutting_are_dropped_and_counted(chain: Chain
     ]
     toy.write_lines(tmp_path / "train.jsonl", lines)
     toy.write_lines(tmp_path / "eval.jsonl", [])
-    from rlhf_core.chat_template import load_chat
+    from rlhf_core.dataset.chat_template import load_chat
     from rlhf_core.settings import RewardStage
     from rlhf_core.stages.reward import read_rankings
 
@@ -172,7 +172,7 @@ def test_the_ratio_of_the_first_minibatch_of_the_first_epoch_is_exactly_1(
 
 def test_ppo_climbs_a_reward_that_can_be_hacked(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reward that pays for length alone: the policy soon writes all it may, far from where it began."""
-    from rlhf_core.rewards import RewardModel
+    from rlhf_core.rewards.sources import RewardModel
 
     def count(self: Any, rollout: Any, prompts: Any) -> torch.Tensor:
         return rollout.lengths.float()

@@ -33,9 +33,9 @@ import torch
 import transformers
 
 from rlhf_core import losses
-from rlhf_core.batches import pad_right
-from rlhf_core.chat_template import Tokens, load_chat
-from rlhf_core.models import load_scalar, without_dropout
+from rlhf_core.dataset.batches import pad_right
+from rlhf_core.dataset.chat_template import Tokens, load_chat
+from rlhf_core.models.networks import load_scalar, without_dropout
 from rlhf_core.settings import BestOfNStage, DpoStage, Optimizer, RaftStage
 from rlhf_core.stages.raft import BestOfN, Raft
 from tests.rlhf_core.toy import Chain, read_metrics
@@ -104,9 +104,9 @@ def test_not_a_number_outside_the_mask_stays_outside() -> None:
 
 def test_an_answer_that_did_not_end_is_scored_without_an_end(chain: Chain) -> None:
     """Also where the answer is handed over as text, since the vocabularies differ."""
-    from rlhf_core.options import RewardSource
-    from rlhf_core.records import Record, Turn
-    from rlhf_core.rewards import load_scorer
+    from rlhf_core.dataset.records import Record, Turn
+    from rlhf_core.rewards.sources import load_scorer
+    from rlhf_core.settings.alignment import RewardSource
 
     source = str(chain.world / "reward" / "model")
     chat = load_chat(source)
@@ -136,8 +136,8 @@ def test_norms_biases_and_embeddings_do_not_decay() -> None:
 
 
 def test_a_value_head_on_the_policy_is_trained_under_adapters_only(chain: Chain) -> None:
-    from rlhf_core.lora import add_lora
-    from rlhf_core.models import load_policy
+    from rlhf_core.models.lora import add_lora
+    from rlhf_core.models.networks import load_policy
     from rlhf_core.settings import Lora
     from rlhf_core.stages.actors import PolicyWithValue
 
@@ -175,8 +175,8 @@ def test_best_of_n_pools_the_good_answers_of_all_policies_so_far() -> None:
 
 def test_dpo_takes_the_best_of_its_own_answers_over_the_worst(chain: Chain) -> None:
     from rlhf_core.engine import start
-    from rlhf_core.inputs import Inputs
-    from rlhf_core.models import load_policy
+    from rlhf_core.job.inputs import Inputs
+    from rlhf_core.models.networks import load_policy
     from rlhf_core.settings import Launch
     from rlhf_core.stages.dpo import OwnAnswers
     from tests.rlhf_core.test_alignment import HERE, marks

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from data.evaluation.settings import JudgementSettings
-from tasks.artifacts import Artifact, Draft, Files, Result, Store
 from tasks.judging import judge_answers
 from tasks.stage import Made, Run
+from tasks.store.artifacts import Artifact, Draft, Files, Result, Store
 
 ROLES = ("pretrain:pretrain", "sft:sft", "reward:reward_model", "ppo:ppo")
 

@@ -12,12 +12,12 @@ import pytest
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from data.corpus import readers
+from data.corpus.reading import readers
 from data.settings import IngestSettings
 from tasks import ingest as module
-from tasks.fingerprints import hash_files
 from tasks.ingest import ingest
 from tasks.stage import Made, Run
+from tasks.store.fingerprints import hash_files
 from tests.data.corpus.helpers import gz, http, read_all, warc_record
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from flows import evaluation as command
-from tasks.artifacts import Store
 from tasks.judging import overall, summarise, tally
+from tasks.store.artifacts import Store
 from tests.data.instructions.server import Server, answer
 from tests.tasks.evaluated import answers, evaluation, judgement, read
 

@@ -11,9 +11,9 @@ from data.corpus.shard_work import run_label
 from data.document import DOCUMENT_SCHEMA, Counts, values
 from data.settings import QualitySettings
 from data.shards import list_shards, read_shard, shard_name, write_shard
-from tasks.artifacts import Draft, Result
 from tasks.mapping import link, mapped
 from tasks.stage import Made, Run, make
+from tasks.store.artifacts import Draft, Result
 
 
 def _documents(run: Run) -> Made:

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from rlhf_core.settings import Launch, PretrainStage, SftStage
 from tasks import names
-from tasks.artifacts import Draft, Files, Result
 from tasks.stage import Made, Run
+from tasks.store.artifacts import Draft, Files, Result
 
 CONFIG = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 125_000, "tie_word_embeddings": True}
 SIZE = "1.00M"  # 125,000 * 8 embeddings, and 658 besides

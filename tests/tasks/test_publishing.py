@@ -11,10 +11,11 @@ from pydantic import BaseModel
 
 from flows import prune as prune_command
 from flows import publish as publish_command
-from tasks import pruning, publishing
-from tasks.artifacts import Artifact, Draft, Result, Store
-from tasks.measured import Measured
+from tasks import publishing
 from tasks.publishing import Measure, PublishSettings, figure, judge
+from tasks.reporting.measured import Measured
+from tasks.store import pruning
+from tasks.store.artifacts import Artifact, Draft, Result, Store
 from tests.tasks.evaluated import answers, evaluation
 
 

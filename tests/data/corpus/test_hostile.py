@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.corpus.inputs import list_inputs
-from data.corpus.readers import ingest_file, join_parts
+from data.corpus.reading.inputs import list_inputs
+from data.corpus.reading.readers import ingest_file, join_parts
 from data.document import Counts
 from data.settings import IngestSettings
 from data.text import clean_text

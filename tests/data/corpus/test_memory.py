@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data.corpus.url_repeats import KEYS_SCHEMA
+from data.corpus.url.repeats import KEYS_SCHEMA
 from data.shards import shard_name, write_shard
 from tests.conftest import ROOT
 from tests.data.corpus.helpers import SAMPLES
@@ -70,7 +70,7 @@ def test_repeated_urls_are_found_in_partitions(tmp_path: Path) -> None:
             keys.append(tmp_path / str(pages) / shard_name(number))
             write_shard(keys[-1], pa.table([pa.array([""] * 50_000), *columns], schema=KEYS_SCHEMA))
         program = (
-            "from data.corpus.url_repeats import find_repeats; from data.shards import list_shards\n"
+            "from data.corpus.url.repeats import find_repeats; from data.shards import list_shards\n"
             "find_repeats(list_shards(Path(sys.argv[1])), Path(sys.argv[1]) / 'out', 250_000)"
         )
         peaks[pages] = peak(program, str(keys[0].parent))

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from data.corpus import train_perplexity
-from data.corpus.char_model import CHARACTERS, CharModel
-from data.corpus.kenlm_model import KenlmModel
 from data.corpus.language import language_labels
+from data.corpus.learned.char_model import CHARACTERS, CharModel
+from data.corpus.learned.kenlm_model import KenlmModel
 from data.corpus.perplexity import (
     PERPLEXITY_LABELS,
     add_buckets,

@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from data.corpus.dedup import find_duplicates, signatures
+from data.corpus.duplicates.dedup import find_duplicates, signatures
 from data.corpus.extraction import extract_text
-from data.corpus.inputs import list_inputs
 from data.corpus.language import language_labels, rough_gate
 from data.corpus.lines import filter_lines
 from data.corpus.perplexity import perplexity_labels, train_models
 from data.corpus.quality import quality_labels
-from data.corpus.readers import ingest_file
+from data.corpus.reading.inputs import list_inputs
+from data.corpus.reading.readers import ingest_file
 from data.corpus.selection import select
 from data.corpus.sensitive import sensitive_labels
 from data.corpus.shard_work import run_filter, run_label
 from data.corpus.truth import score_run
-from data.corpus.url_repeats import find_repeats, url_keys
-from data.corpus.urls import filter_urls
+from data.corpus.url.gate import filter_urls
+from data.corpus.url.repeats import find_repeats, url_keys
 from data.document import Counts
 from data.settings import (
     DedupSettings,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.corpus.canonical import write_sorted
-from data.corpus.copies import Copies
+from data.corpus.duplicates.copies import Copies
 from data.corpus.labels import read_labels
 from data.corpus.selection import Selected, select
 from data.document import DOCUMENT_SCHEMA, Counts

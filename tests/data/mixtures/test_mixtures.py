@@ -271,7 +271,7 @@ def test_sources_are_gathered_and_measured(tmp_path: Path) -> None:
 
 
 def test_planned_and_read_are_drawn(plan: dict[str, Any]) -> None:
-    from tasks.charts import mixture as drawn
+    from tasks.reporting.charts import mixture as drawn
 
     rows = compare(plan, as_rows(plan, {"one": {"a": 150, "b": 49}}))
     assert [row["read"] for row in rows] == [150, 49, 0, 0]

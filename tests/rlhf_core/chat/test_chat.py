@@ -14,9 +14,9 @@ import torch
 from rlhf_core.chat import __main__ as program
 from rlhf_core.chat.columns import cells, shown, side_by_side, wrapped
 from rlhf_core.chat.speaker import Speaker
+from rlhf_core.dataset.records import Record, Turn
 from rlhf_core.evaluation.candidate import Candidate, load_candidate
-from rlhf_core.inputs import Inputs
-from rlhf_core.records import Record, Turn
+from rlhf_core.job.inputs import Inputs
 from tests.rlhf_core.toy import Chain
 
 QUESTION = "What is the capital of Ald?"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlhf_core.dataset.records import Record, Turn
 from rlhf_core.evaluation.candidate import load_candidate
-from rlhf_core.inputs import Inputs
-from rlhf_core.records import Record, Turn
+from rlhf_core.job.inputs import Inputs
 from tasks.serving import served
 from tests.rlhf_core.toy import Chain
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlhf_core.dataset.records import Record, Turn
 from rlhf_core.evaluation import drift
 from rlhf_core.evaluation.answers import Answer, describe_sampled, exact_matches
 from rlhf_core.evaluation.language_model import windows
 from rlhf_core.evaluation.preferences import Pair, calibration, length_correlation, score_pairs, summarise
-from rlhf_core.records import Record, Turn
 
 
 def pair(gap: float, ranking: str = "1", margin: float = 1, lengths: tuple[int, int] = (2, 1)) -> Pair:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_core.corpus import held_out, read_documents
-from rlhf_core.errors import BadInput
+from rlhf_core.dataset.corpus import held_out, read_documents
 from rlhf_core.evaluate import evaluate
 from rlhf_core.evaluation.candidate import load_candidate
-from rlhf_core.inputs import Inputs
+from rlhf_core.job.errors import BadInput
+from rlhf_core.job.inputs import Inputs
 from rlhf_core.settings import Job
 from tests.rlhf_core.toy import Chain, write_lines
 

@@ -21,11 +21,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rlhf_core.errors import BadInput
 from rlhf_core.evaluation import knowledge
 from rlhf_core.evaluation.multiple_choice import Question, Subject, read_subjects
 from rlhf_core.evaluation.subjects import SUBJECTS
-from rlhf_core.models import PolicyModel
+from rlhf_core.job.errors import BadInput
+from rlhf_core.models.networks import PolicyModel
 
 FILES = {
     "ceval": {
@@ -255,4 +255,4 @@ def test_accuracy_by_hand() -> None:
     assert figures["letter_probability"] == pytest.approx(0.7)
     assert figures["categories"]["b"]["accuracy"] == 1.0
     low, high = figures["interval"]
-    assert low < 0.75 < high  # Wilson's bounds are held in the tests of rlhf_core.statistics
+    assert low < 0.75 < high  # Wilson's bounds are held in the tests of rlhf_core.measures.statistics

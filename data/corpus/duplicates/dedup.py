@@ -1,0 +1,173 @@
+"""Near and exact duplicates: signatures per shard, then clusters over the whole corpus.
+
+MinHash-LSH (Broder 1997; Leskovec et al., Mining of Massive Datasets, 3.4): a document is the set of its shingles; the
+minimum of a random hash over the set is equal for two documents with probability J, their Jaccard similarity; `rows`
+minima make a band; documents that agree in a band are candidates, with probability 1 - (1 - J^rows)^bands. At 14 x 8
+that is .565/.772/.924/.988 at J = .70/.75/.80/.85.
+
+The hash is a*x + b mod 2^32 with a odd, on x that are well mixed already: a permutation, as MinHash wants it, sixteen
+to a processor instruction, and without the division that (a*x + b) mod (2^61 - 1) needs.
+
+Layout, so that memory is bounded by one band and not by the texts: `signatures` (a label, mapped over shards) keeps 8
+bytes a band; `find_duplicates` takes one band after the other, sorts it, links equal neighbours and joins the links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from data.corpus.duplicates.components import Rows, join, links_of_equal
+from data.corpus.duplicates.jaccard import verified_links
+from data.document import Counts, label_schema
+from data.settings import DedupSettings
+from data.shards import read_shard, shard_name, write_shard
+from data.text import MULTIPLIER, Hashes, hash_between, mix, ngram_hashes, normalise, prefix_sums, shingles
+from data.text_batch import TextBatch, batches
+
+_BLOCK = 1 << 14  # shingles hashed at once: they and their hashes stay in the processor's cache
+DUPLICATE_LABELS = label_schema(
+    {
+        "exact_cluster": pa.string(),  # smallest id of the documents with the same normalised text
+        "exact_size": pa.int64(),  # documents in it
+        "duplicate_cluster": pa.string(),  # smallest id of the near-duplicate cluster
+        "duplicate_size": pa.int64(),
+    }
+)
+
+
+def signature_schema(bands: int) -> pa.Schema:
+    """`text_hash` of the normalised text, and a key per band."""
+    return label_schema({"text_hash": pa.uint64()} | {f"band_{band}": pa.uint64() for band in range(bands)})
+
+
+def permutations(settings: DedupSettings) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Multipliers (odd) and addends of the bands * rows hash functions, from the seed alone."""
+    count = settings.bands * settings.rows
+    random = np.random.Generator(np.random.PCG64(settings.seed))
+    a = random.integers(0, 1 << 31, count, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+    b = random.integers(0, 1 << 32, count, dtype=np.uint32)
+    return a, b
+
+
+def minhash(shingle_hashes: list[Hashes], settings: DedupSettings) -> NDArray[np.uint32]:
+    """MinHash signatures, shape (documents, bands * rows). Every document needs at least one shingle."""
+    a, b = permutations(settings)
+    out = np.empty((len(shingle_hashes), len(a)), dtype=np.uint32)
+    at = 0
+    while at < len(shingle_hashes):
+        stop, total = at, 0
+        while stop < len(shingle_hashes) and (stop == at or total + len(shingle_hashes[stop]) <= _BLOCK):
+            total += len(shingle_hashes[stop])
+            stop += 1
+        group = shingle_hashes[at:stop]
+        offsets = np.cumsum([0, *map(len, group[:-1])])
+        values = (np.concatenate(group) >> np.uint64(32)).astype(np.uint32)
+        hashed = np.empty_like(values)
+        for k in range(len(a)):
+            np.multiply(values, a[k], out=hashed)
+            np.add(hashed, b[k], out=hashed)
+            out[at:stop, k] = np.minimum.reduceat(hashed, offsets)
+        at = stop
+    return out
+
+
+def band_keys(minima: NDArray[np.uint32], settings: DedupSettings) -> Hashes:
+    """64-bit key of every band, shape (documents, bands). Keys of different bands do not meet."""
+    rows = minima.reshape(len(minima), settings.bands, settings.rows).astype(np.uint64)
+    keys = np.zeros(rows.shape[:2], dtype=np.uint64)
+    for row in range(settings.rows):
+        keys = mix(keys * np.uint64(MULTIPLIER) + rows[:, :, row] + np.uint64(row + 1))
+    return keys
+
+
+def signatures(documents: pa.Table, settings: DedupSettings) -> pa.Table:
+    """Label: `text_hash` and one key per band (`signature_schema`)."""
+    hashes: list[Hashes] = []
+    keys: list[Hashes] = []
+    for texts in batches([text or "" for text in documents["text"].to_pylist()]):
+        normal = [normalise(text) for text in texts]
+        batch = TextBatch(normal)
+        hashes.append(_text_hashes(batch))
+        sets = _shingle_sets(batch, normal, settings)
+        keys.append(band_keys(minhash(sets, settings), settings))
+    keys.append(np.zeros((0, settings.bands), np.uint64))
+    bands = np.concatenate(keys)
+    columns = [
+        documents["id"].combine_chunks(),
+        pa.array(np.concatenate([*hashes, np.zeros(0, np.uint64)])),
+        *(pa.array(np.ascontiguousarray(bands[:, band])) for band in range(settings.bands)),
+    ]
+    return pa.table(columns, schema=signature_schema(settings.bands))
+
+
+def _text_hashes(batch: TextBatch) -> Hashes:
+    """64-bit hash of each text as its pieces between white space: equal for exact copies, shape (texts,)."""
+    pieces = batch.pieces
+    sums = prefix_sums(batch.hash(pieces))
+    numbers = np.arange(len(batch))
+    return hash_between(sums, np.searchsorted(pieces.text, numbers), np.searchsorted(pieces.text, numbers, side="right"))
+
+
+def _shingle_sets(batch: TextBatch, texts: Sequence[str], settings: DedupSettings) -> list[Hashes]:
+    """`data.text.shingles` of each text of a batch of normalised texts."""
+    numbers = np.arange(len(batch))
+    first = np.searchsorted(batch.words.text, numbers)
+    count = np.searchsorted(batch.words.text, numbers, side="right") - first
+    unspaced = batch.count(batch.unspaced) * 2 > count
+    sizes = np.where(unspaced, settings.shingle_characters, settings.shingle_words)
+    grams = {size: ngram_hashes(batch.word_hashes, size) for size in np.unique(sizes).tolist()}
+    rows = zip(texts, first.tolist(), count.tolist(), sizes.tolist(), strict=True)
+    return [
+        grams[size][start : start + words - size + 1]
+        if words >= size
+        else shingles(text, settings.shingle_words, settings.shingle_characters)
+        for text, start, words, size in rows
+    ]
+
+
+def find_duplicates(
+    signature_shards: list[Path], out: Path, settings: DedupSettings, documents: list[Path] | None = None
+) -> Counts:
+    """Write out/labels/part-* (DUPLICATE_LABELS), shard by shard and row by row as `signature_shards`.
+
+    A cluster is a connected component of candidates; its name is its smallest id, so the result depends on neither
+    order nor shards. With `verify_jaccard`, candidates are compared by their shingles: `documents` are the shards that
+    the signatures were made from.
+    """
+    rows = Rows.read(signature_shards)
+    exact = near = join(len(rows), links_of_equal(_column(signature_shards, "text_hash"), rows.rank))
+    for band in range(settings.bands):
+        keys = _column(signature_shards, f"band_{band}")
+        if settings.verify_jaccard is None:
+            found = links_of_equal(keys, rows.rank)
+        else:
+            if documents is None:
+                raise ValueError("verify_jaccard needs the documents")
+            found = verified_links(keys, rows, documents, settings, near)
+        near = join(len(rows), found, near)
+    _write(rows, exact, near, signature_shards, out)
+    return Counts(len(rows), len(rows))
+
+
+def _column(shards: list[Path], name: str) -> Hashes:
+    parts = [read_shard(shard, [name])[name].to_numpy() for shard in shards]
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+
+
+def _write(
+    rows: Rows, exact: NDArray[np.int64], near: NDArray[np.int64], shards: list[Path], out: Path
+) -> None:
+    sizes = [np.bincount(component, minlength=len(rows))[component] for component in (exact, near)]
+    names = [rows.smallest_ids(component) for component in (exact, near)]
+    at = 0
+    for index, shard in enumerate(shards):
+        ids = read_shard(shard, ["id"])["id"].combine_chunks()
+        span = slice(at, at + len(ids))
+        columns = [ids, names[0](span), pa.array(sizes[0][span]), names[1](span), pa.array(sizes[1][span])]
+        write_shard(out / "labels" / shard_name(index), pa.table(columns, schema=DUPLICATE_LABELS))
+        at += len(ids)

@@ -1,0 +1,193 @@
+"""Conversations to tokens, decided once: where a prompt ends, where an answer ends, and what counts in the loss.
+
+A conversation is cut into segments, prompt and answer by turns, at the point where the chat template would ask the
+model to write. Segments are tokenized apart and joined, in training as in generation, so the tokens at a boundary
+are the same in SFT, reward model, PPO and evaluation. An answer always ends with the template's own end token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlhf_core.dataset.records import Record, Turn
+from rlhf_core.dataset.vocabulary import CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS
+from rlhf_core.job.errors import BadInput
+
+_PROBE = "Zq7"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of one example and its response mask (True = counts in the loss), of the same length."""
+
+    ids: list[int]
+    mask: list[bool]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def cut(self, length: int) -> Tokens:
+        """The first `length` tokens. A cut answer gets no end token: the model must not learn to stop there."""
+        return self if len(self.ids) <= length else Tokens(self.ids[:length], self.mask[:length])
+
+
+@dataclass
+class Chat:
+    """A tokenizer with its template. `added` names what it lacked and was given: a pad, a template, role tokens; `source` is where
+    it was read.
+
+    pad_id is a token of its own, never the end token: a mask is never made from it, but other people's code does.
+    """
+
+    tokenizer: Any
+    added: list[str] = field(default_factory=list)
+    source: str | None = None
+    pad_id: int = field(init=False)
+    end_id: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not getattr(self.tokenizer, "chat_template", None):
+            self._adopt_template()
+        self._before, self._after = self._answer_frame()
+        self.end_id = self._find_end()
+        pad = self.tokenizer.pad_token_id
+        if pad is None or pad == self.end_id or pad == self.tokenizer.eos_token_id:
+            self.tokenizer.add_special_tokens({"pad_token": PAD})
+            self.added.append("pad token")
+        self.pad_id = int(self.tokenizer.pad_token_id)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.tokenizer)
+
+    # Encoding
+
+    def conversations(self, records: list[Record]) -> list[Tokens]:
+        """Whole conversations that end with an answer; every assistant turn and its end token count."""
+        return self._join([self._segments(record.system, record.turns) for record in records])
+
+    def prompts(self, records: list[Record]) -> list[list[int]]:
+        """Up to the point where the model begins to write."""
+        segments = [[(self.prompt_text(record.system, record.turns), False)] for record in records]
+        if any(record.turns[-1].role == "assistant" for record in records):
+            raise BadInput("a prompt must end with a user turn")
+        return [tokens.ids for tokens in self._join(segments)]
+
+    def answers(self, texts: list[str]) -> list[list[int]]:
+        """Answers as they follow a prompt, end token included."""
+        return [tokens.ids for tokens in self._join([[(self._answer_text(text), True)] for text in texts])]
+
+    def plain(self, texts: list[str]) -> list[list[int]]:
+        """Text without any special token."""
+        return self._tokenize(texts)
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of an answer: up to the first end token, without special tokens and outer blanks."""
+        if self.end_id in ids:
+            ids = ids[: ids.index(self.end_id)]
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    def prompt_text(self, system: str | None, turns: tuple[Turn, ...]) -> str:
+        return self._render(system, turns, ask=True)
+
+    # How it is done
+
+    def _segments(self, system: str | None, turns: tuple[Turn, ...]) -> list[tuple[str, bool]]:
+        if turns[-1].role != "assistant":
+            raise BadInput("a conversation to learn from must end with an assistant turn")
+        segments: list[tuple[str, bool]] = []
+        done = ""
+        for index, turn in enumerate(turns):
+            if turn.role != "assistant":
+                continue
+            prompt = self.prompt_text(system, turns[:index])
+            if not prompt.startswith(done):
+                raise BadInput(
+                    "the chat template rewrites earlier turns; use single-turn conversations with it"
+                )
+            answer = self._answer_text(turn.text)
+            segments += [(prompt[len(done) :], False), (answer, True)]
+            done = prompt + answer
+        return segments
+
+    def _answer_text(self, text: str) -> str:
+        return self._before + text.strip() + self._after
+
+    def _join(self, conversations: list[list[tuple[str, bool]]]) -> list[Tokens]:
+        ids = iter(self._tokenize([text for segments in conversations for text, _ in segments]))
+        joined = []
+        for segments in conversations:
+            tokens = Tokens([], [])
+            for _, is_answer in segments:
+                part = next(ids)
+                tokens.ids.extend(part)
+                tokens.mask.extend(self._counting(part) if is_answer else [False] * len(part))
+            joined.append(tokens)
+        return joined
+
+    def _counting(self, answer: list[int]) -> list[bool]:
+        """What a template writes after the end token (a newline, say) is never generated, so it never counts."""
+        last = len(answer) - 1 - answer[::-1].index(self.end_id) if self.end_id in answer else len(answer) - 1
+        return [position <= last for position in range(len(answer))]
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+    def _render(self, system: str | None, turns: tuple[Turn, ...], ask: bool) -> str:
+        messages = [{"role": "system", "content": system}] if system else []
+        messages += [{"role": turn.role, "content": turn.text} for turn in turns]
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
+
+    def _answer_frame(self) -> tuple[str, str]:
+        """What the template writes between its request to answer and the answer, and after the answer."""
+        question = (Turn("user", _PROBE),)
+        asked = self._render(None, question, ask=True)
+        whole = self._render(None, (*question, Turn("assistant", _PROBE)), ask=False)
+        if not whole.startswith(asked) or _PROBE not in whole[len(asked) :]:
+            raise BadInput("the chat template's prompt is not the beginning of its conversation")
+        before, after = whole[len(asked) :].split(_PROBE, 1)
+        return before, after
+
+    def _find_end(self) -> int:
+        """The first special token that the template writes after an answer; without one, the eos token is added."""
+        special = set(self.tokenizer.all_special_ids)
+        for token in self._tokenize([self._after])[0] if self._after else []:
+            if token in special:
+                return int(token)
+        if self.tokenizer.eos_token_id is None:
+            raise BadInput("the tokenizer has no end-of-text token, and its chat template writes none")
+        self._after += self.tokenizer.eos_token
+        self.added.append("end token after answers")
+        return int(self.tokenizer.eos_token_id)
+
+    def _adopt_template(self) -> None:
+        """A base model's tokenizer: it learns our role marks; its own end of text stays the end where it has one."""
+        template = CHAT_TEMPLATE
+        if self.tokenizer.eos_token is None:
+            self.tokenizer.add_special_tokens({"eos_token": END})
+        else:
+            template = template.replace(END, self.tokenizer.eos_token)
+        marks = [mark for mark in SPECIAL_TOKENS if mark not in (PAD, END)]
+        missing = [mark for mark in marks if mark not in self.tokenizer.get_vocab()]
+        if missing:
+            self.tokenizer.add_special_tokens(
+                {"additional_special_tokens": missing}, replace_extra_special_tokens=False
+            )
+        self.tokenizer.chat_template = template
+        self.added.append("chat template")
+
+
+def load_chat(source: str) -> Chat:
+    """The tokenizer of a folder or hub name; BadInput where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return Chat(AutoTokenizer.from_pretrained(source), source=source)
+    except (OSError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"no tokenizer can be read from {source}: {error}") from error

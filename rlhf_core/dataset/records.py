@@ -1,0 +1,92 @@
+"""The records that training reads (ARCHITECTURE.md): JSON lines of conversations, preferences and prompts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rlhf_core.job.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Turn:
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """A conversation; a prompt, where the last turn is the user's; a preference, where it has responses, best first."""
+
+    id: str
+    system: str | None
+    turns: tuple[Turn, ...]
+    lang: str | None = None
+    labels: dict[str, Any] = field(default_factory=dict)
+    responses: tuple[str, ...] = ()
+    source: str | None = None
+
+    @property
+    def reference(self) -> str | None:
+        """The right answer, where the labels name one."""
+        reference = self.labels.get("reference")
+        return reference if isinstance(reference, str) and reference.strip() else None
+
+    def prompt(self) -> Record:
+        """The record up to its last user turn."""
+        last = max((i for i, turn in enumerate(self.turns) if turn.role == "user"), default=-1)
+        return Record(self.id, self.system, self.turns[: last + 1], self.lang, self.labels)
+
+    def answered(self, text: str) -> Record:
+        """The record with one more assistant turn."""
+        return Record(self.id, self.system, (*self.turns, Turn("assistant", text)), self.lang, self.labels)
+
+
+def parse_record(line: str) -> Record:
+    """One JSON line; raises ValueError, KeyError or TypeError with what is wrong."""
+    raw = json.loads(line)
+    if "turns" not in raw and "prompt" in raw:  # a bare question with its answer
+        labels = {"reference": raw.get("reference") or raw.get("answer")}
+        raw = {
+            **raw,
+            "turns": [{"role": "user", "text": raw["prompt"]}],
+            "labels": labels | (raw.get("labels") or {}),
+        }
+    turns = tuple(Turn(turn["role"], str(turn["text"])) for turn in raw["turns"])
+    if not turns:
+        raise ValueError("no turns")
+    for index, turn in enumerate(turns):
+        if turn.role != ("user", "assistant")[index % 2]:
+            raise ValueError(
+                f"turn {index + 1} is by {turn.role}; user and assistant must alternate, user first"
+            )
+    return Record(
+        id=str(raw.get("id", "")),
+        system=raw.get("system") or None,
+        turns=turns,
+        lang=raw.get("lang"),
+        labels=raw.get("labels") or {},
+        responses=tuple(str(text) for text in raw.get("responses") or ()),
+        source=raw.get("source"),
+    )
+
+
+def read_records(path: Path) -> list[Record]:
+    """All of `iterate_records`."""
+    return list(iterate_records(path))
+
+
+def iterate_records(path: Path) -> Iterator[Record]:
+    """Every record of a JSON-lines file; BadInput names file and line of the first that cannot be read."""
+    if not path.is_file():
+        raise BadInput(f"no such file: {path}")
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    yield parse_record(line)
+                except (ValueError, KeyError, TypeError) as error:
+                    raise BadInput(f"{path}, line {number}: {error!r} is no record") from error

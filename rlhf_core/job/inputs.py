@@ -1,0 +1,63 @@
+"""The inputs of a job by role: local folders and files, or hub names for models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlhf_core.job.errors import BadInput
+from rlhf_core.settings import TrainingStage
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Roles as in `settings.Job`. An artifact folder may be given where its model/ or tokenizer/ is meant."""
+
+    roles: dict[str, str]
+
+    def has(self, role: str) -> bool:
+        return role in self.roles
+
+    def path(self, role: str) -> Path:
+        if role not in self.roles:
+            raise BadInput(f"the job's inputs lack the role {role!r}; they are {sorted(self.roles)}")
+        path = Path(self.roles[role])
+        if not path.exists():
+            raise BadInput(f"input {role}: no such file or folder: {path}")
+        return path
+
+    def folder(self, role: str) -> Path:
+        path = self.path(role)
+        if not path.is_dir():
+            raise BadInput(f"input {role}: {path} is no folder")
+        return path
+
+    def model(self, role: str) -> str:
+        """A model or tokenizer folder, or a hub name where no such folder exists."""
+        if role not in self.roles:
+            raise BadInput(f"the job's inputs lack the role {role!r}; they are {sorted(self.roles)}")
+        path = Path(self.roles[role])
+        for inner in ("model", "tokenizer"):
+            if (path / inner).is_dir():
+                return str(path / inner)
+        if path.is_absolute() and not path.exists():
+            raise BadInput(f"input {role}: no such folder: {path}")
+        return str(path)
+
+
+def portion(items: list[Any], passes: float, seed: int) -> list[Any]:
+    """`items` so many times over; a part of a pass is drawn by the seed and keeps their order."""
+    whole, part = divmod(passes, 1.0)
+    drawn = np.sort(np.random.default_rng([seed, 0xB1E]).permutation(len(items))[: round(part * len(items))])
+    return items * int(whole) + [items[index] for index in drawn]
+
+
+def check_length(settings: TrainingStage, model: Any, length: int | None = None) -> None:
+    """Sequences must fit the model's positions."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    wanted = length or settings.max_length
+    if positions and wanted > positions:
+        raise BadInput(f"stage {settings.name}: {wanted} tokens do not fit the model's {positions} positions")

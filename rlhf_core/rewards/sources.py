@@ -1,0 +1,216 @@
+"""Who scores answers: a reward model of ours, any sequence classifier of Hugging Face, or a Python function."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_core.dataset.batches import TokenBatch, pad_right
+from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
+from rlhf_core.dataset.records import Record
+from rlhf_core.generation.rollout import Rollout
+from rlhf_core.job.errors import BadInput
+from rlhf_core.models.networks import DTYPES, ScalarModel, last_tokens, load_scalar
+from rlhf_core.settings.alignment import RewardSource
+
+_ROWS = 64
+
+RewardFunction = Callable[[list[Record], list[str]], Sequence[float]]
+
+
+class Scorer(ABC):
+    """A frozen judge of answers to prompts. Without the policy's chat it scores texts, not rollouts."""
+
+    def __init__(self, policy_chat: Chat | None, device: torch.device) -> None:
+        self.policy_chat, self.device = policy_chat, device
+
+    def fits(self, prompts: list[Record], texts: list[str]) -> list[bool]:
+        """Which answers can be scored whole."""
+        return [True] * len(texts)
+
+    @abstractmethod
+    def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
+        """Scores (B,) float32 of answers given as text; `finished` says which of them came to their end."""
+
+    def score_rollout(self, rollout: Rollout, prompts: list[Record]) -> Tensor:
+        """Scores (B,) float32 of the answers of a rollout."""
+        assert self.policy_chat is not None
+        texts = [self.policy_chat.decode(ids) for ids in rollout.responses()]
+        return self.score_texts(prompts, texts, rollout.finished.tolist())
+
+
+class RewardModel(Scorer):
+    """A decoder with a linear score head. Where its vocabulary is not the policy's, answers are handed over as text.
+
+    Its configuration may hold `score_pooling` ("last" or "mean": over the answer's tokens) and `score_shift`, which is
+    taken off every score (both written by the reward stage).
+    """
+
+    def __init__(self, model: ScalarModel, chat: Chat, policy_chat: Chat | None, device: torch.device) -> None:
+        super().__init__(policy_chat, device)
+        self.model, self.chat = model.to(device).eval().requires_grad_(False), chat
+        self.same_vocabulary = policy_chat is not None and _same(chat, policy_chat)
+        self.pooling = getattr(model.model.config, "score_pooling", "last")
+        self.shift = float(getattr(model.model.config, "score_shift", 0.0))
+
+    @torch.no_grad()
+    def score(self, sequences: TokenBatch) -> Tensor:
+        """Scores of whole sequences, the answer's tokens marked: (B,) float32 on the device."""
+        parts = [
+            sequences.rows(slice(i, i + _ROWS)).to(self.device)
+            for i in range(0, len(sequences.lengths), _ROWS)
+        ]
+        return torch.cat([pooled(self.model, part, self.pooling) for part in parts]) - self.shift
+
+    def score_rollout(self, rollout: Rollout, prompts: list[Record]) -> Tensor:
+        if self.same_vocabulary:
+            return self.score(rollout.sequences(self.chat.pad_id))
+        return super().score_rollout(rollout, prompts)
+
+    def fits(self, prompts: list[Record], texts: list[str]) -> list[bool]:
+        """Whether prompt and answer lie within the model's positions."""
+        positions = getattr(self.model.model.config, "max_position_embeddings", None)
+        rows = zip(self.chat.prompts(prompts), self.chat.answers(texts), strict=True)
+        return [positions is None or len(prompt) + len(answer) <= positions for prompt, answer in rows]
+
+    def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
+        """An answer that did not end is scored without its end token."""
+        rows = []
+        for prompt, answer, ended in zip(
+            self.chat.prompts(prompts), self.chat.answers(texts), finished, strict=True
+        ):
+            if not ended and self.chat.end_id in answer:
+                answer = answer[: answer.index(self.chat.end_id)]
+            rows.append(Tokens(prompt + answer, [False] * len(prompt) + [True] * len(answer)))
+        return self.score(pad_right(rows, self.chat.pad_id))
+
+
+def pooled(model: Callable[[Tensor, Tensor], Tensor], batch: TokenBatch, pooling: str) -> Tensor:
+    """One score a row (B,): at the last token, or the mean over the answer's tokens. `model` is a ScalarModel, or its
+    engine. An answer without tokens scores what its prompt's last token says.
+    """
+    answer, last = batch.response_mask, last_tokens(batch.lengths, batch.input_ids.shape[1])
+    if pooling == "last":
+        return model(batch.input_ids, last)
+    read = torch.where(answer.any(1, keepdim=True), answer, last)
+    scores = torch.zeros(read.shape, device=read.device).masked_scatter(read, model(batch.input_ids, read))
+    return scores.sum(1) / read.sum(1)
+
+
+class TextClassifier(Scorer):
+    """Any sequence classifier of transformers: the prompt and the answer as a pair of texts.
+
+    The score is the only label's logit, or, where there are several, the log-odds of the one that is asked for.
+    """
+
+    def __init__(self, source: str, policy_chat: Chat | None, device: torch.device, label: int | None) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        super().__init__(policy_chat, device)
+        try:
+            model: Any = AutoModelForSequenceClassification.from_pretrained(source, trust_remote_code=False)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise BadInput(f"no classifier can be read from {source}: {error}") from error
+        labels = model.config.num_labels
+        if (label is None and labels > 1) or (label is not None and label >= labels):
+            names = ", ".join(f"{i} {name}" for i, name in sorted(model.config.id2label.items()))
+            raise BadInput(
+                f"{source} has the labels {names}: name one in the reward's `label` (given: {label})"
+            )
+        self.model, self.label = model.to(device).eval().requires_grad_(False), label
+        self.length = min(self.tokenizer.model_max_length, model.config.max_position_embeddings)
+
+    @torch.no_grad()
+    def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
+        asked = ["\n".join(turn.text for turn in prompt.turns) for prompt in prompts]
+        found = []
+        for start in range(0, len(texts), _ROWS):
+            rows = slice(start, start + _ROWS)
+            batch = self.tokenizer(
+                asked[rows], texts[rows], padding=True, truncation=True, max_length=self.length,
+                return_tensors="pt",
+            ).to(self.device)  # fmt: skip
+            found.append(self._scores(self.model(**batch).logits.float()))
+        return torch.cat(found)
+
+    def _scores(self, logits: Tensor) -> Tensor:
+        if self.label is None or logits.shape[1] == 1:
+            return logits[:, 0]
+        others = [i for i in range(logits.shape[1]) if i != self.label]
+        return logits[:, self.label] - logits[:, others].logsumexp(1)
+
+
+class FunctionReward(Scorer):
+    """A Python function `module:function` of prompts and answers."""
+
+    def __init__(self, name: str, policy_chat: Chat | None, device: torch.device) -> None:
+        super().__init__(policy_chat, device)
+        self.name, self.function = name, _imported(name)
+
+    def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
+        values = [float(value) for value in self.function(prompts, texts)]
+        if len(values) != len(texts) or not all(map(math.isfinite, values)):
+            raise BadInput(
+                f"reward {self.name}: {len(texts)} finite numbers were expected, one an answer; "
+                f"it returned {len(values)}: {values[:4]}"
+            )
+        return torch.tensor(values, dtype=torch.float32, device=self.device)
+
+
+def _imported(name: str) -> RewardFunction:
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise BadInput(
+            f"reward {name}: {error}; the module must be importable from the working directory"
+        ) from error
+    if not callable(found):
+        raise BadInput(f"reward {name} is no function")
+    function_found: RewardFunction = found
+    return function_found
+
+
+def load_scorer(
+    source: RewardSource, model: str | None, policy_chat: Chat | None, device: torch.device, precision: str
+) -> Scorer:
+    """The scorer of one reward of a recipe; `model` is its folder or hub name, where it is a model."""
+    if source.function is not None:
+        return FunctionReward(source.function, policy_chat, device)
+    assert model is not None
+    if source.label is not None or not _has_linear_score(model):
+        return TextClassifier(model, policy_chat, device, source.label)
+    chat = load_chat(model)
+    scalar = load_scalar(model, chat, "fp32", 0).to(dtype=DTYPES[precision])
+    return RewardModel(scalar, chat, policy_chat, device)
+
+
+def _has_linear_score(source: str) -> bool:
+    """Whether transformers' classifier of this kind of model is a decoder with one linear score."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    factory: Any = AutoModelForSequenceClassification
+    try:
+        config = AutoConfig.from_pretrained(source)
+        with torch.device("meta"):
+            model = factory.from_config(config)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"no model can be read from {source}: {error}") from error
+    classifier = any("SequenceClassification" in name for name in config.architectures or [])
+    return isinstance(getattr(model, "score", None), torch.nn.Linear) and not (
+        classifier and config.num_labels > 1
+    )
+
+
+def _same(a: Chat, b: Chat) -> bool:
+    if a.tokenizer.chat_template != b.tokenizer.chat_template or a.end_id != b.end_id:
+        return False
+    mine: Any = a.tokenizer.get_vocab()
+    return bool(mine == b.tokenizer.get_vocab())

@@ -1,0 +1,147 @@
+"""Pictures of what was measured of the models, as SVG text like those of charts.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from tasks.reporting.charts import BLUE, GREEN, ORANGE, STYLE, VERMILION, plot, svg
+
+GREY = "#555555"
+COLOURS, MARKS = (BLUE, ORANGE, GREEN, VERMILION, GREY), ("o", "s", "^", "D", "v")  # told apart by shape as well
+_BOX = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": BLUE}
+
+
+def way(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> str:
+    """The graph of tasks/reporting/way.py: two columns from top to bottom, counts on the arrows. Narrow, so that a phone shows it whole."""
+    places = {node["name"]: (0.34 + 0.44 * node["column"], -float(node["row"])) for node in nodes}
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 0.52 * (max(node["row"] for node in nodes) + 1)))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(0, 1), ylim=(min(y for _, y in places.values()) - 0.6, 0.5))
+        axes.set_axis_off()
+        for edge in edges:
+            _arrow(axes, edge["text"], *(_end(edge[one], places[edge[one]], places[edge[other]]) for one, other in (("from", "to"), ("to", "from"))))
+        for node in nodes:
+            x, y = places[node["name"]]
+            axes.text(x, y, node["name"], ha="center", va="center", bbox=_BOX, zorder=3)
+            if node["note"]:
+                colour = VERMILION if "dropped" in node["note"] else GREY
+                place = {"x": x, "y": y - 0.38, "ha": "center"} if node["column"] else {"x": x - 0.17, "y": y, "ha": "right"}
+                axes.text(s=node["note"], va="center", fontsize=8, color=colour, **place)
+        return svg(figure)
+
+
+def _end(name: str, own: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """Where an arrow touches a box: above or below it, or at the side that faces the other column."""
+    if own[0] == other[0]:
+        return own[0], own[1] + (0.25 if other[1] > own[1] else -0.25)
+    half = 0.0085 * len(name) + 0.008  # of the box, in parts of the picture's width
+    return own[0] + (half if other[0] > own[0] else -half), own[1]
+
+
+def _arrow(axes: Any, text: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+    far = start[0] == end[0] and start[1] - end[1] > 1  # past other boxes: around them
+    style = {"arrowstyle": "-|>", "color": GREY, "shrinkA": 0, "shrinkB": 0, "connectionstyle": f"arc3,rad={0.25 if far else 0.0}"}
+    axes.annotate("", end, start, arrowprops=style)
+    if text:
+        level = start[0] == end[0]
+        share = 0.5 if level else 0.7  # of the arrow, nearer to where what is counted goes
+        middle = start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
+        right = level and start[0] > 0.5
+        axes.annotate(
+            text, middle, xytext=(0 if not level else -5 if right else 5, 0), textcoords="offset points", va="center",
+            ha="right" if right else "left" if level else "center", fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8}, zorder=5,
+        )  # fmt: skip
+
+
+def intervals(rows: Sequence[Mapping[str, Any]], axis: str, reference: float | None = None) -> str:
+    """Figures with their intervals, one row each: `label`, `value`, `low`, `high`, `group`; one colour and shape a group."""
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    with rc_context(STYLE):
+        figure, axes = plot(4.8, 0.3 * len(rows) + 0.9, labels=[row["label"] for row in rows])
+        if reference is not None:
+            axes.axvline(reference, color=GREY, linewidth=1, linestyle=":")
+        for place, row in enumerate(rows):
+            kind = groups.index(row["group"]) % len(COLOURS)
+            axes.plot([row["low"], row["high"]], [place, place], color=COLOURS[kind], linewidth=2)
+            axes.plot([row["value"]], [place], MARKS[kind], color=COLOURS[kind], markersize=6)
+        axes.set(yticks=range(len(rows)), yticklabels=[row["label"] for row in rows], xlabel=axis, xlim=(-0.02, 1.02))
+        axes.invert_yaxis()
+        return svg(figure)
+
+
+def grouped_bars(values: Mapping[str, Mapping[str, float]], axis: str) -> str:
+    """Bars by outer key (a language), one for each inner key (a model)."""
+    inner = list(dict.fromkeys(name for own in values.values() for name in own))
+    width = 0.8 / max(1, len(inner))
+    with rc_context(STYLE):
+        figure, axes = plot(4.8, 2.6, below=0.65)
+        for place, name in enumerate(inner):
+            at = [number + (place - (len(inner) - 1) / 2) * width for number in range(len(values))]
+            bars = axes.bar(at, [own.get(name, 0.0) for own in values.values()], width, color=COLOURS[place % len(COLOURS)], label=name, edgecolor="white")
+            axes.bar_label(bars, fmt="%.3g", fontsize=7)
+        axes.set(xticks=range(len(values)), xticklabels=list(values), ylabel=axis)
+        axes.legend(frameon=False, ncols=max(1, len(inner)), loc="upper center", bbox_to_anchor=(0.5, -0.1))
+        return svg(figure)
+
+
+def reward_against_kl(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Each curve's reward over its KL in a picture of its own, since rewards on training prompts and held-out ones have other units.
+    The points of a long run stand alone: they go to and fro."""
+    return "".join(_reward(name, points, place) for place, (name, points) in enumerate(curves.items()))
+
+
+def _reward(name: str, points: Sequence[Mapping[str, float]], place: int) -> str:
+    with rc_context(STYLE):
+        figure, axes = plot(2.9, 2.4)
+        axes.plot(
+            [point["kl"] for point in points], [point["reward"] for point in points], marker=MARKS[place % len(MARKS)], markersize=4,
+            color=COLOURS[place % len(COLOURS)], linewidth=1, linestyle="-" if len(points) < 10 else "none",
+        )  # fmt: skip
+        axes.set(xlabel="KL to SFT, nats", ylabel="reward", title=name)
+        return svg(figure)
+
+
+def reliability(bins: Sequence[Mapping[str, float]]) -> str:
+    """How often the reward model is right against how sure it is; on the dotted line its confidence is the truth."""
+    with rc_context(STYLE):
+        figure, axes = plot(3.4, 2.7)
+        axes.plot([0.5, 1], [0.5, 1], color=GREY, linestyle=":", linewidth=1)
+        most = max((row["pairs"] for row in bins), default=1)
+        axes.scatter([row["confidence"] for row in bins], [row["accuracy"] for row in bins], s=[12 + 120 * row["pairs"] / most for row in bins], color=BLUE, alpha=0.8)
+        axes.set(xlabel="confidence in its own order", ylabel="right", xlim=(0.48, 1.02), ylim=(-0.03, 1.03))
+        return svg(figure)
+
+
+def durations(seconds: Mapping[str, float]) -> str:
+    """Time of each stage, the longest first."""
+    rows = sorted(seconds.items(), key=lambda row: -row[1])
+    with rc_context(STYLE):
+        figure, axes = plot(4.8, 0.24 * len(rows) + 0.7, labels=[name for name, _ in rows])
+        bars = axes.barh([name for name, _ in rows], [value for _, value in rows], color=BLUE)
+        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+        axes.set(xlabel="seconds")
+        axes.invert_yaxis()
+        return svg(figure)
+
+
+def differences(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Differences with their intervals, one row each: `label`, `value`, `low`, `high`, `text`, `verdict`. Every row has a scale of its
+    own, the zero is common: what matters is whether the interval crosses it. Shape and colour both say the verdict."""
+    marks = {"better": ("^", GREEN), "worse": ("v", VERMILION), "changed": ("D", BLUE)}
+    with rc_context(STYLE):
+        figure, axes = plot(8.0, 0.32 * len(rows) + 0.8, labels=[row["label"] for row in rows])
+        axes.axvline(0, color=GREY, linewidth=1)
+        for place, row in enumerate(rows):
+            scale = max(abs(row["low"]), abs(row["high"]), abs(row["value"])) or 1.0
+            mark, colour = marks.get(row["verdict"], ("o", GREY))
+            axes.plot([row["low"] / scale, row["high"] / scale], [place, place], color=colour, linewidth=2)
+            axes.plot([row["value"] / scale], [place], mark, color=colour, markersize=6)
+            axes.annotate(row["text"], (1.12, place), va="center", annotation_clip=False)
+        axes.set(yticks=range(len(rows)), yticklabels=[row["label"] for row in rows], xlim=(-1.1, 3.6), xticks=[0], xticklabels=["no difference"])
+        axes.invert_yaxis()
+        return svg(figure)

@@ -1,0 +1,86 @@
+"""A run's own report: the report artifact's figures with this run's table of stages, as JSON, as one page, as a table in the terminal.
+
+`STORE/reports/<recipe>/report.json` and `report.html`; the page needs no network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from tasks.reporting import evaluation_charts, tables
+from tasks.reporting.figures import TEACHER_FIGURES
+from tasks.stage import Made, Run
+from tasks.store.artifacts import Store
+
+
+def write_run_report(recipe: str, run: Run, made: Mapping[str, Made], settings: Mapping[str, Any]) -> None:
+    """This run's report.json and report.html. `settings`: the recipe's settings that differ from the defaults, by their names."""
+    store = run.open_store()
+    artifact = run.local(made["report"].artifact)
+    figures, pictures, samples = (
+        json.loads((artifact / f"{name}.json").read_text(encoding="utf-8")) for name in ("figures", "pictures", "samples")
+    )
+    figures["settings"] = dict(settings)
+    figures["stages"] = [_stage(store, name, stage) for name, stage in made.items()]
+    pictures["durations"] = evaluation_charts.durations({stage["name"]: stage["seconds"] for stage in figures["stages"]})
+    paths = report_paths(recipe, run, made)
+    paths["report"].parent.mkdir(parents=True, exist_ok=True)
+    paths["figures"].write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    paths["report"].write_text(render(figures, pictures, samples), encoding="utf-8")
+    if not store.is_local:
+        for path in (paths["figures"], paths["report"]):
+            store.fs.put_file(str(path), f"{store.root}/reports/{recipe}/{path.name}")
+
+
+def report_paths(recipe: str, run: Run, made: Mapping[str, Made]) -> dict[str, Path]:
+    """What the run left for a person, by what it is, on this machine (in a remote store it lies under the same name too)."""
+    folder = run.open_store().workroot.parent / "reports" / recipe
+    trained = [name for name in made if (run.local(made[name].artifact) / "model").is_dir()]
+    return {
+        "report": folder / "report.html",
+        "figures": folder / "report.json",
+        "model card": folder / "model_card.md",
+        "chat model": run.local(made[trained[-1]].artifact) / "model",
+    }
+
+
+def _stage(store: Store, name: str, stage: Made) -> dict[str, Any]:
+    inputs = store.manifest(stage.artifact).inputs
+    return {
+        "name": name,
+        "seconds": round(stage.seconds, 2),
+        "reused": stage.reused,
+        "artifact": stage.artifact.url,
+        "fingerprint": stage.artifact.fingerprint,
+        "kept": stage.counts.get("kept"),
+        "teacher": {key.removeprefix("teacher_"): stage.metrics[key] for key in TEACHER_FIGURES if key in stage.metrics},
+        "inputs": {role: f"{given.stage or given.path} {given.fingerprint}" for role, given in inputs.items()},
+    }
+
+
+def render(figures: Mapping[str, Any], pictures: Mapping[str, str], samples: list[dict[str, Any]]) -> str:
+    """The page: self-contained HTML, readable on a phone. Whatever comes from texts is escaped; only our own pictures are not."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": tables.number, "share": tables.share}
+    return environment.get_template("report.html.j2").render(
+        report=figures, pictures=pictures, samples=samples, headline=tables.headline(figures), models=tables.models(figures),
+        stages=tables.training(figures), verdicts=tables.verdicts(figures["judgement"]), groups=tables.reward_groups(figures),
+        seconds=sum(stage["seconds"] for stage in figures["stages"]),
+    )  # fmt: skip
+
+
+def closing_table(made: Mapping[str, Made]) -> str:
+    """The run's stages: time, in, out, reused or made."""
+    rows = [("stage", "seconds", "in", "out", "")]
+    for name, stage in made.items():
+        counts = stage.counts
+        into, out = (f"{counts[key]:,}" if key in counts else "" for key in ("documents_in", "kept"))
+        rows.append((name, f"{stage.seconds:.1f}", into, out, "reused" if stage.reused else "made"))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = ["  ".join(cell.ljust(width) if column in (0, 4) else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
+    return "\n".join(["", lines[0], "-" * sum(widths), *lines[1:], ""])

@@ -1,0 +1,82 @@
+"""The report's pictures by name, drawn from its figures and from the stages' own curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlhf_core.settings import AnyStage
+from tasks.reporting import charts, evaluation_charts
+from tasks.reporting.figures import json_lines
+
+# What is drawn together, per kind of stage.
+CURVES: dict[str, list[list[str]]] = {
+    "pretrain": [["loss", "eval_loss"], ["learning_rate"]],
+    "sft": [["loss", "eval_loss"], ["learning_rate"]],
+    "reward": [["loss", "eval_loss"], ["accuracy", "eval_accuracy"]],
+    **{kind: [["reward"], ["kl"], ["entropy"], ["length"], ["distinct_2"]] for kind in ("ppo", "rloo", "grpo", "raft", "best_of_n")},
+    "dpo": [["loss", "eval_loss"], ["accuracy", "eval_accuracy"], ["chosen_reward", "rejected_reward"]],
+}
+
+
+def draw(figures: Mapping[str, Any], stages: Sequence[AnyStage], folders: Mapping[str, Path]) -> dict[str, str]:
+    """SVG texts: `way`, `waterfall`, `card`, `curves.STAGE`, and what was measured of the models; what has no data is left out."""
+    corpus = figures["corpus"]
+    found = {
+        "way": evaluation_charts.way(**figures["way"]),
+        "waterfall": charts.waterfall(corpus["documents_in"], corpus["dropped"], corpus["kept"]),
+    }
+    if card := figures.get("card"):
+        found["card"] = charts.histograms(card["labels"])
+    for stage in stages:
+        lines = json_lines(folders[stage.name] / "metrics.jsonl")
+        found[f"curves.{stage.name}"] = charts.curves(lines, CURVES.get(stage.kind, [["loss"]]))
+    answering = [stage.name for stage in stages if stage.kind != "reward"]
+    if bits := _bits(figures, answering):
+        found["bits"] = evaluation_charts.grouped_bars(bits, "bits per byte")
+    if known := list(_knowledge(figures, answering)):
+        guess = [own["chance"] for own in figures["evaluation"].get("knowledge", {}).values() if own.get("chance")]
+        found["knowledge"] = evaluation_charts.intervals(known, "share of questions answered right", guess[0] if guess else None)
+    if rates := list(_win_rates(figures["judgement"])):
+        found["judges"] = evaluation_charts.intervals(rates, f"win rate against {figures['judgement']['baseline']}, ties half", 0.5)
+    if drift := _drift(figures["evaluation"].get("drift", {})):
+        found["drift"] = evaluation_charts.reward_against_kl(drift)
+    for stage in stages:
+        if stage.kind == "reward" and (bins := figures[stage.name].get("reliability")):
+            found["reliability"] = evaluation_charts.reliability(bins)
+    return found
+
+
+def _bits(figures: Mapping[str, Any], models: Sequence[str]) -> dict[str, dict[str, float]]:
+    """{language: {model: bits per byte}}"""
+    found: dict[str, dict[str, float]] = {}
+    for model in models:
+        for lang, own in figures[model].get("language_model", {}).items():
+            found.setdefault(lang, {})[model] = own["bits_per_byte"]
+    return found
+
+
+def _knowledge(figures: Mapping[str, Any], models: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for model in models:
+        for name, own in figures[model].get("knowledge", {}).items():
+            if own.get("interval"):
+                yield {"label": f"{name} · {model}", "group": name, "value": own["accuracy"], "low": own["interval"][0], "high": own["interval"][1]}
+
+
+def _win_rates(judgement: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for judge, models in judgement.get("judges", {}).items():
+        for model, criteria in models.items():
+            for criterion, tally in criteria.items():
+                if rate := tally["win_rate"]:
+                    label = f"{model} · {judge}" + (f" · {criterion}" if criterion != "overall" else "")
+                    yield {"label": label, "group": judge, **{key: rate[key] for key in ("value", "low", "high")}}
+
+
+def _drift(drift: Mapping[str, Any]) -> dict[str, Any]:
+    """Curves by name; rewards on training prompts and on held-out ones have units of their own."""
+    found = {f"{stage}: {words}": points for stage, own in drift.get("stages", {}).items() for words, points in own.items()}
+    found = {name.replace("_", "-"): points for name, points in found.items() if len(points) > 1}
+    if "best_of_n" in drift:
+        found[f"best of N by {drift['best_of_n']['model']}"] = drift["best_of_n"]["points"]
+    return found

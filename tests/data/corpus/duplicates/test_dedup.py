@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from datasketch import MinHash, MinHashLSH
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.corpus.duplicates.components import join
+from data.corpus.duplicates.dedup import band_keys, find_duplicates, minhash, signatures
+from data.corpus.duplicates.jaccard import jaccard
+from data.settings import DedupSettings
+from data.shards import write_shard
+from data.text import normalise, shingles
+from tests.data.corpus.helpers import documents, read_all
+
+VOCABULARY = [f"word{n}" for n in range(2000)]
+
+
+def _texts(count: int, changes: float, seed: int = 1, length: int = 200) -> list[str]:
+    """`count` texts and, after each, a copy of it with a share of its words changed."""
+    rng = random.Random(seed)
+    texts = []
+    for _ in range(count):
+        text = [rng.choice(VOCABULARY) for _ in range(length)]
+        copy = [rng.choice(VOCABULARY) if rng.random() < changes else word for word in text]
+        texts += [" ".join(text), " ".join(copy)]
+    return texts
+
+
+def _clusters(tmp_path: Path, table: pa.Table, cuts: list[int], **changes: float) -> dict[str, tuple[str, int]]:
+    config = DedupSettings(**changes)  # type: ignore[arg-type]
+    documents_shards, signature_shards = [], []
+    for number, (start, stop) in enumerate(zip([0, *cuts], [*cuts, table.num_rows], strict=True)):
+        part = table.slice(start, stop - start)
+        documents_shards.append(tmp_path / f"documents-{number}.parquet")
+        signature_shards.append(tmp_path / f"signatures-{number}.parquet")
+        write_shard(documents_shards[-1], part)
+        write_shard(signature_shards[-1], signatures(part, config))
+    find_duplicates(signature_shards, tmp_path / "out", config, documents_shards)
+    rows = read_all(tmp_path / "out" / "labels")
+    assert [row["id"] for row in rows] == table["id"].to_pylist()
+    return {row["id"]: (row["duplicate_cluster"], row["duplicate_size"]) for row in rows}
+
+
+def test_the_oracle_finds_the_same_candidates() -> None:
+    config = DedupSettings()
+    sets = [shingles(text) for text in _texts(60, 0.03)]
+    minima = minhash(sets, config)
+    lsh = MinHashLSH(num_perm=112, params=(config.bands, config.rows))
+    oracle = [MinHash(num_perm=112, hashvalues=row, scheme="affine32") for row in minima]
+    for number, signature in enumerate(oracle):
+        lsh.insert(number, signature)
+    keys = band_keys(minima, config)
+    for number, signature in enumerate(oracle):
+        mine = set(np.flatnonzero((keys == keys[number]).any(axis=1)).tolist())
+        assert mine == set(lsh.query(signature))
+
+
+def test_signatures_estimate_jaccard_like_the_oracle() -> None:
+    """Mean error of both estimates is that of 112 coin throws; mine is no worse than 1.3 times datasketch's."""
+    errors: dict[str, list[float]] = {"mine": [], "oracle": []}
+    for number, changes in enumerate((0.01, 0.03, 0.1)):
+        texts = _texts(40, changes, seed=number)
+        sets = [np.unique(shingles(text)) for text in texts]
+        minima = minhash(sets, DedupSettings())
+        for at in range(0, len(sets), 2):
+            true = jaccard(sets[at], sets[at + 1])
+            errors["mine"].append(abs(float((minima[at] == minima[at + 1]).mean()) - true))
+            pair = [MinHash(num_perm=112, hashfunc=lambda value: int(value) >> 32) for _ in range(2)]
+            for signature, values in zip(pair, (sets[at], sets[at + 1]), strict=True):
+                signature.update_batch(values.tolist())
+            errors["oracle"].append(abs(pair[0].jaccard(pair[1]) - true))
+    assert np.mean(errors["mine"]) < 0.045
+    assert np.mean(errors["mine"]) < 1.3 * np.mean(errors["oracle"]) + 0.005
+
+
+def test_near_copies_are_found_and_others_are_not(tmp_path: Path) -> None:
+    table = documents(*_texts(100, 0.01))
+    found = _clusters(tmp_path, table, [77])
+    ids = table["id"].to_pylist()
+    together = sum(found[ids[at]][0] == found[ids[at + 1]][0] for at in range(0, 200, 2))
+    assert together >= 98  # Jaccard about .9: P(candidate) > .99
+    assert max(size for _, size in found.values()) == 2
+
+
+@settings(deadline=None, max_examples=10)
+@given(order=st.permutations(range(12)), cuts=st.lists(st.integers(0, 12), max_size=3).map(sorted))
+def test_clusters_depend_on_neither_order_nor_shards(
+    tmp_path_factory: pytest.TempPathFactory, order: list[int], cuts: list[int]
+) -> None:
+    texts = [*_texts(4, 0.02), "!!", "??", "short text", "short  TEXT!"]
+    table = documents(*texts)
+    for verify in (None, 0.7):
+        folder = tmp_path_factory.mktemp("dedup")
+        changes = {} if verify is None else {"verify_jaccard": verify}
+        one = _clusters(folder, table, [], **changes)
+        assert _clusters(folder / "x", table.take(order), cuts, **changes) == one
+        ids = table["id"].to_pylist()
+        assert one[ids[8]][1] == one[ids[9]][1] == 1
+        assert one[ids[10]] == one[ids[11]]
+        assert one[ids[10]][1] == 2
+
+
+def test_verification_lets_go_of_what_is_not_alike(tmp_path: Path) -> None:
+    table = documents(*_texts(30, 0.06))  # Jaccard about .55
+    loose = _clusters(tmp_path / "a", table, [], bands=56, rows=2)
+    strict = _clusters(tmp_path / "b", table, [13], bands=56, rows=2, verify_jaccard=0.8)
+    sets = dict(zip(table["id"].to_pylist(), [np.unique(shingles(text)) for text in table["text"].to_pylist()], strict=True))
+    assert sum(size > 1 for _, size in loose.values()) > 50
+    for document, (cluster, size) in strict.items():
+        if size == 2:
+            assert jaccard(sets[document], sets[cluster]) >= 0.8
+
+
+def test_chinese_copies(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    text = "".join(chr(rng.randrange(0x4E00, 0x5500)) for _ in range(300))
+    found = _clusters(tmp_path, documents(text, text[:150] + "新" + text[151:], text[::-1]), [])
+    assert sorted(size for _, size in found.values()) == [1, 2, 2]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30))
+def test_components_against_a_plain_search(edges: list[tuple[int, int]]) -> None:
+    left, right = (np.array([edge[side] for edge in edges], dtype=np.int64) for side in (0, 1))
+    component = join(20, (left, right)).tolist()
+    expected = list(range(20))
+    for _ in range(20):
+        for a, b in edges:
+            expected[a] = expected[b] = min(expected[a], expected[b])
+    assert component == expected
+
+
+def test_no_documents(tmp_path: Path) -> None:
+    find_duplicates([], tmp_path, DedupSettings())
+    assert _clusters(tmp_path / "x", documents("one"), [0]) != {}
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.text(alphabet="aAbé中文 .\n…\u00a0Σ", max_size=60), min_size=1, max_size=6))
+def test_signatures_of_many_texts_are_those_of_each(texts: list[str]) -> None:
+    config = DedupSettings()
+    together = signatures(documents(*texts), config)
+    by_shingles = band_keys(minhash([shingles(text) for text in texts], config), config)
+    for band in range(config.bands):
+        assert together[f"band_{band}"].to_pylist() == by_shingles[:, band].tolist()
+    folded = [" ".join(normalise(text).split()) for text in texts]
+    found = together["text_hash"].to_pylist()
+    assert all((found[i] == found[j]) == (folded[i] == folded[j]) for i in range(len(texts)) for j in range(i))

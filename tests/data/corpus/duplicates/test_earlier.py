@@ -1,0 +1,74 @@
+"""A later crawl against the index of an earlier corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from data.corpus.duplicates.dedup import find_duplicates, signatures
+from data.corpus.duplicates.earlier import comparison, index_shards, label_earlier
+from data.corpus.selection import select
+from data.document import DOCUMENT_SCHEMA, Counts
+from data.settings import DedupSettings, SelectionSettings
+from data.shards import list_shards, shard_name, write_shard
+from tests.data.corpus.helpers import read_all
+
+SETTINGS = DedupSettings()
+STORY = [f"word{n % 97} tells the story of day {n}" for n in range(40)]
+NEAR = " ".join(STORY)
+ROWS = {"a": NEAR, "b": "Something else altogether, short and plain, that nobody has told before.", "c": "完全不同的一段中文文字，讲的是另外一件事情，和别的都不一样。"}
+
+
+def _clean(out: Path, rows: dict[str, str], cuts: int = 1, **settings: Any) -> Counts:
+    """A crawl of `rows` (id letter -> text) through duplicates and selection, in shards of `cuts` documents."""
+    config = SETTINGS.model_copy(update=settings)
+    documents, signed = [], []
+    items = list(rows.items())
+    for index, at in enumerate(range(0, len(items), cuts)):
+        table = [{"id": letter * 32, "source": f"{letter}#0", "text": text} for letter, text in items[at : at + cuts]]
+        shard = pa.Table.from_pylist(table, DOCUMENT_SCHEMA)
+        documents.append(out / "documents" / shard_name(index))
+        signed.append(out / "signatures" / shard_name(index))
+        write_shard(documents[-1], shard)
+        write_shard(signed[-1], signatures(shard, config))
+    find_duplicates(signed, out, config, documents)
+    if config.earlier:
+        label_earlier(signed, out / "labels", [shard for path in config.earlier for shard in index_shards(path, config)])
+    chosen = SelectionSettings(rules=[], prefer=None)
+    return select(documents, {"duplicates": list_shards(out / "labels")}, out / "corpus", chosen, signed, comparison(config)).counts
+
+
+def test_copies_of_an_earlier_corpus_go(tmp_path: Path) -> None:
+    _clean(tmp_path / "one", ROWS)
+    later = {"m": NEAR.replace("day 7", "night 7"), "n": NEAR + " And so it ends.", "o": ROWS["b"].upper(), "p": "A new text that is like none of the others, and stays."}
+    counts = _clean(tmp_path / "two", later, cuts=2, earlier=[str(tmp_path / "one/corpus")])
+    assert counts == Counts(4, 1, {"earlier_duplicate": 3})
+    assert {row["id"][0]: row["value"][0] for row in read_all(tmp_path / "two/corpus/dropped")} == {"m": "a", "n": "a", "o": "b"}
+    # the third run knows both; the same bytes whatever the shards and the order of indexes
+    both = [str(tmp_path / "two/corpus/index"), str(tmp_path / "one/corpus/index")]
+    rest = {"q": later["p"], "r": ROWS["c"], "s": NEAR}
+    assert _clean(tmp_path / "three", rest, earlier=both).dropped == {"earlier_duplicate": 3}
+    assert _clean(tmp_path / "four", rest, cuts=3, earlier=both[::-1]).dropped == {"earlier_duplicate": 3}
+    name = "corpus/dropped/part-00000.parquet"
+    assert (tmp_path / "three" / name).read_bytes() == (tmp_path / "four" / name).read_bytes()
+
+
+def test_dropped_documents_are_not_in_the_index(tmp_path: Path) -> None:
+    _clean(tmp_path / "one", {"a": NEAR, "b": NEAR, "c": ROWS["b"]})
+    assert [row["id"][0] for row in read_all(tmp_path / "one/corpus/index")] == ["a", "c"]
+
+
+def test_indexes_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+    _clean(tmp_path / "one", ROWS)
+    with pytest.raises(ValueError, match=r"14x8, seed 1.*compares by 5 words, 5 characters, 14x8, seed 2"):
+        index_shards(str(tmp_path / "one/corpus"), SETTINGS.model_copy(update={"seed": 2}))
+    with pytest.raises(FileNotFoundError, match=r"duplicates\.earlier: .*no index there"):
+        index_shards(str(tmp_path / "nowhere"), SETTINGS)
+
+
+def test_an_empty_crawl_against_an_index(tmp_path: Path) -> None:
+    _clean(tmp_path / "one", ROWS)
+    assert _clean(tmp_path / "two", {}, earlier=[str(tmp_path / "one/corpus")]) == Counts()

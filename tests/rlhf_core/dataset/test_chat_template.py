@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from rlhf_core.dataset.chat_template import Chat, load_chat
+from rlhf_core.dataset.records import Record, Turn
+from rlhf_core.job.errors import BadInput
+
+
+@pytest.fixture(scope="module")
+def chat(world: Path) -> Chat:
+    return load_chat(str(world / "tokenizer"))
+
+
+def conversation(*texts: str, system: str | None = None) -> Record:
+    roles = ("user", "assistant")
+    turns = tuple(Turn(roles[i % 2], text) for i, text in enumerate(texts))  # type: ignore[arg-type]
+    return Record("x", system, turns)
+
+
+def byte_tokenizer(**special: str) -> PreTrainedTokenizerFast:
+    """What a base model comes with: bytes, perhaps an end of text, no template."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def counted(chat: Chat, record: Record) -> str:
+    tokens = chat.conversations([record])[0]
+    return chat.tokenizer.decode([i for i, counts in zip(tokens.ids, tokens.mask, strict=True) if counts])
+
+
+def test_only_answers_and_their_end_tokens_count(chat: Chat) -> None:
+    record = conversation("What?", "Orsk.", "And?", "Tarn.", system="Be short.")
+    assert counted(chat, record) == " Orsk.<|end|> Tarn.<|end|>"
+    assert chat.tokenizer.decode(chat.conversations([record])[0].ids) == (
+        "<|system|> Be short.<|end|><|user|> What?<|end|><|assistant|> Orsk.<|end|>"
+        "<|user|> And?<|end|><|assistant|> Tarn.<|end|>"
+    )
+
+
+def test_prompt_and_answer_are_the_conversation(chat: Chat) -> None:
+    """The boundary tokens are the same in SFT (conversations) and PPO (prompts, then answers)."""
+    whole = chat.conversations([conversation("What is the capital of Ald?", "Orsk.")])[0]
+    prompt = chat.prompts([conversation("What is the capital of Ald?")])[0]
+    assert whole.ids == prompt + chat.answers(["Orsk."])[0]
+    assert whole.mask == [False] * len(prompt) + [True] * (len(whole.ids) - len(prompt))
+
+
+def test_the_template_alone_gives_the_same_tokens(chat: Chat) -> None:
+    """Who uses the model with transformers alone writes what it was trained on."""
+    messages = [{"role": "user", "content": "What is the capital of Ald?"}]
+    plain = chat.tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    assert plain == chat.prompts([conversation("What is the capital of Ald?")])[0]
+
+
+def test_a_first_word_is_the_token_that_it_is_inside_a_text(chat: Chat) -> None:
+    inside = chat.plain(["The capital of Ald is Orsk"])[0]
+    answer = chat.answers(["Orsk"])[0]
+    assert answer[:-1] == inside[-len(answer[:-1]) :]
+
+
+def test_a_cut_answer_gets_no_end_token(chat: Chat) -> None:
+    tokens = chat.conversations([conversation("What?", "Orsk is a city and Tarn is a city.")])[0]
+    cut = tokens.cut(len(tokens) - 2)
+    assert chat.end_id not in cut.ids[-3:]
+    assert len(cut.ids) == len(cut.mask) == len(tokens) - 2
+
+
+def test_what_does_not_fit_is_refused(chat: Chat) -> None:
+    with pytest.raises(BadInput, match="assistant"):
+        chat.conversations([conversation("What?")])
+    with pytest.raises(BadInput, match="user"):
+        chat.prompts([conversation("What?", "Orsk.")])
+
+
+def test_decoding_ends_at_the_end_token(chat: Chat) -> None:
+    ids = chat.answers(["Orsk."])[0]
+    assert chat.decode([*ids, *ids]) == "Orsk."
+
+
+def test_a_tokenizer_whose_pad_is_its_end_gets_a_pad_and_still_learns_to_stop() -> None:
+    tokenizer = byte_tokenizer(eos_token="</s>", pad_token="</s>")
+    chat = Chat(tokenizer)
+    assert chat.added == ["chat template", "pad token"]
+    assert chat.end_id == tokenizer.eos_token_id != chat.pad_id
+    assert counted(chat, conversation("What?", "Orsk.")) == " Orsk.</s>"
+
+
+def test_a_tokenizer_with_nothing_gets_all(tmp_path: Path) -> None:
+    chat = Chat(byte_tokenizer())
+    assert chat.vocab_size == 256 + 5
+    assert counted(chat, conversation("What?", "Orsk.")) == " Orsk.<|end|>"
+    chat.tokenizer.save_pretrained(tmp_path)
+    again = Chat(AutoTokenizer.from_pretrained(tmp_path))
+    assert again.added == []
+    assert again.conversations([conversation("a", "b")]) == chat.conversations([conversation("a", "b")])
+
+
+def test_another_template_keeps_its_own_end_token_and_what_follows_it_never_counts() -> None:
+    tokenizer = byte_tokenizer(eos_token="<|endoftext|>", pad_token="<pad>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    chat = Chat(tokenizer)
+    assert chat.added == []
+    assert chat.end_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert counted(chat, conversation("a", "b", "c", "d")) == "b<|im_end|>d<|im_end|>"

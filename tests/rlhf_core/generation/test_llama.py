@@ -1,0 +1,98 @@
+"""The short way through a small Llama is transformers' own function, outputs and gradients."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from rlhf_core.generation import llama
+from rlhf_core.models.lora import add_lora
+from rlhf_core.models.networks import hidden_at
+from rlhf_core.settings import Lora
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 97, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 6, "intermediate_size": 40,
+}  # fmt: skip
+
+
+def make(**changed: Any) -> Any:
+    """A Llama whose norms are not the identity, so that a forgotten weight shows."""
+    torch.manual_seed(3)
+    model: Any = LlamaForCausalLM(LlamaConfig(**(SHAPE | changed)))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    select = torch.rand(4, 11, generator=generator) < 0.4
+    select[2] = False  # a row of which nothing is asked
+    return torch.randint(0, 97, (4, 11), generator=generator), select
+
+
+@pytest.mark.parametrize("kv_heads", [6, 2, 1])
+@pytest.mark.parametrize("head_dim", [None, 8])
+def test_outputs_and_gradients_are_those_of_transformers(kv_heads: int, head_dim: int | None) -> None:
+    model = make(num_key_value_heads=kv_heads, head_dim=head_dim, tie_word_embeddings=True)
+    input_ids, select = batch()
+    assert llama.serves(model, input_ids)
+    found = []
+    for read in (
+        lambda: llama.hidden_states(model, input_ids, select),
+        lambda: model.base_model(input_ids=input_ids, use_cache=False)[0][select],
+    ):
+        model.zero_grad()
+        hidden = read()
+        weights = torch.sin(torch.arange(hidden.numel(), dtype=torch.float32)).view_as(hidden)
+        (hidden * weights).sum().backward()
+        found.append((hidden.detach(), {name: p.grad.clone() for name, p in model.model.named_parameters()}))
+    (ours, our_gradients), (theirs, their_gradients) = found
+    assert ours.shape == (int(select.sum()), 24)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    for name, gradient in their_gradients.items():
+        torch.testing.assert_close(our_gradients[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_nothing_selected_gives_nothing_and_gradients_of_zero() -> None:
+    model = make()
+    input_ids, select = batch()
+    hidden = llama.hidden_states(model, input_ids, torch.zeros_like(select))
+    assert hidden.shape == (0, 24)
+    hidden.sum().backward()
+    assert all(not p.grad.any() for p in model.model.parameters())
+
+
+def test_it_steps_aside_for_what_it_does_not_compute() -> None:
+    input_ids, _ = batch()
+    assert not llama.serves(make(attention_bias=True), input_ids)
+    assert not llama.serves(make(hidden_act="gelu"), input_ids)
+    assert not llama.serves(
+        make(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}), input_ids
+    )
+    assert not llama.serves(make().to(torch.bfloat16), input_ids)
+    assert not llama.serves(make(attn_implementation="eager"), input_ids)
+    assert not llama.serves(make(), torch.zeros(1, llama.SHORT + 1, dtype=torch.int64))
+    checkpointing = make()
+    checkpointing.gradient_checkpointing_enable({"use_reentrant": False})
+    assert not llama.serves(checkpointing, input_ids)
+    adapted = make()
+    add_lora(adapted, Lora(rank=2))
+    assert not llama.serves(adapted, input_ids)
+
+
+def test_adapters_are_not_forgotten_where_it_steps_aside() -> None:
+    model = make()
+    input_ids, select = batch()
+    before = hidden_at(model, input_ids, select)
+    add_lora(model, Lora(rank=2))
+    torch.testing.assert_close(hidden_at(model, input_ids, select), before, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(1.0)
+    assert (hidden_at(model, input_ids, select) - before).abs().max() > 0.1

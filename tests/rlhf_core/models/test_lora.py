@@ -1,0 +1,166 @@
+"""Adapters change nothing at first, train alone, and are gone from what is saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from rlhf_core.dataset.chat_template import load_chat
+from rlhf_core.engine import parameter_groups
+from rlhf_core.generation import llama
+from rlhf_core.job.errors import BadInput
+from rlhf_core.models.lora import adapters_off, add_lora, lora_layers, merged
+from rlhf_core.models.networks import load_policy, load_scalar
+from rlhf_core.settings import Lora, Optimizer, SftStage
+from rlhf_core.stages.supervised import Supervised
+from tests.rlhf_core.toy import Chain, read_metrics, weights
+
+IDS = torch.tensor([[5, 9, 12, 33, 40]])
+ALL = torch.ones_like(IDS, dtype=torch.bool)
+
+
+def policy(chain: Chain) -> Any:
+    source = str(chain.world / "sft" / "model")
+    return load_policy(source, load_chat(source), "fp32").eval()
+
+
+def moved(model: Any) -> None:
+    for layer in lora_layers(model):
+        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.3)
+
+
+@torch.no_grad()
+def test_merged_equals_adapter_and_off_equals_before(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One way of computing for all, so that "the same" is to the last bit.
+    monkeypatch.setattr(llama, "SHORT", 0)
+    adapted, plain = policy(chain), policy(chain)
+    before = adapted(IDS, ALL)
+    add_lora(adapted.model, Lora(rank=4))
+    assert torch.equal(adapted(IDS, ALL), before)  # B is 0
+    moved(adapted.model)
+    after = adapted(IDS, ALL)
+    assert (after - before).abs().max() > 0.1
+    with adapters_off(adapted.model):
+        assert torch.equal(adapted(IDS, ALL), before)
+    assert torch.equal(adapted(IDS, ALL), after)
+    state = merged(adapted.model.state_dict(), adapted.model)
+    assert set(state) == set(plain.model.state_dict())
+    plain.model.load_state_dict(state)
+    assert torch.allclose(plain(IDS, ALL), after, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_merged_weight_by_hand() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
+    model.get_output_embeddings = lambda: None  # type: ignore[assignment]
+    add_lora(model, Lora(rank=1, alpha=3.0))
+    layer = lora_layers(model)[0]
+    layer.get_base_layer().weight.copy_(torch.eye(2))
+    layer.lora_A["default"].weight.copy_(torch.tensor([[1.0, 2.0]]))
+    layer.lora_B["default"].weight.copy_(torch.tensor([[1.0], [10.0]]))
+    # I + 3/1 * (1, 10)^T (1, 2)
+    assert merged(model.state_dict(), model)["0.weight"].tolist() == [[4.0, 6.0], [30.0, 61.0]]
+
+
+@pytest.mark.parametrize(("only", "others"), [(True, set()), (False, {"embed_tokens", "norm"})])
+def test_what_is_trained_and_how_fast(chain: Chain, only: bool, others: set[str]) -> None:
+    model = policy(chain)
+    settings = Optimizer(
+        learning_rate=1e-4, weight_decay=0.1, lora=Lora(rank=2, learning_rate=1e-3, only=only)
+    )
+    add_lora(model.model, settings.lora)  # type: ignore[arg-type]
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert all(".lora_" in name for name in trained) is only
+    assert all(any(part in name for name in trained) for part in others)
+    assert not any("proj.base_layer" in name for name in trained)
+    rates = {group["rate"]: group["weight_decay"] for group in parameter_groups(model, settings)}
+    assert rates[10.0] == 0.0 and set(rates) == ({10.0} if only else {10.0, 1.0})
+
+
+def test_a_new_head_is_trained_even_with_adapters_only(chain: Chain) -> None:
+    source = str(chain.world / "sft" / "model")
+    scalar = load_scalar(source, load_chat(source), "fp32", 0)
+    add_lora(scalar.model, Lora(rank=2))
+    assert scalar.model.score.weight.requires_grad and not any(
+        "score" in n for n, _ in scalar.named_parameters() if "lora" in n
+    )
+
+
+def test_modules_that_do_not_exist_are_named(chain: Chain) -> None:
+    with pytest.raises(BadInput, match=r"q_projection.*down_proj, .*q_proj"):
+        add_lora(policy(chain).model, Lora(modules=["q_projection"]))
+
+
+@pytest.mark.parametrize("kind", ["sft", "reward"])
+def test_a_stage_with_adapters_learns_and_saves_a_plain_model(chain: Chain, kind: str) -> None:
+    output = chain.run(
+        f"lora_{kind}",
+        kind,
+        steps=8,
+        optimizer={"learning_rate": 1e-3, "lora": {"rank": 4, "learning_rate": 1e-2}},
+    )
+    lines = read_metrics(output)
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    saved, start = weights(output), weights(chain.world / ("pretrain" if kind == "sft" else "sft"))
+    assert not any("lora" in name or "base_layer" in name for name in saved)
+    assert torch.equal(saved["model.embed_tokens.weight"], start["model.embed_tokens.weight"])
+    assert not torch.equal(
+        saved["model.layers.0.mlp.up_proj.weight"], start["model.layers.0.mlp.up_proj.weight"]
+    )
+    if kind == "sft":
+        AutoModelForCausalLM.from_pretrained(output / "model")
+
+
+def test_full_first_then_adapters_and_resuming_on_either_side(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {
+        "steps": 8, "checkpoint_steps": 3, "eval_steps": 8,
+        "optimizer": {"learning_rate": 1e-3, "lora": {"rank": 4, "from_share": 0.5}},
+    }  # fmt: skip
+    whole = chain.run("switch_whole", "sft", **options)
+    step = Supervised.step
+    embeddings: list[torch.Tensor] = []
+
+    def watched(self: Any, number: int, share: float) -> dict[str, float]:
+        if number in killed:
+            raise KeyboardInterrupt
+        line = step(self, number, share)
+        embeddings.append(self.engine.module.model.get_input_embeddings().weight.detach().clone())
+        return line
+
+    killed = {5, 8}
+    monkeypatch.setattr(Supervised, "step", watched)
+    for _ in range(2):  # killed in 5 (checkpoint 3: all weights) and in 8 (checkpoint 6: adapters)
+        with pytest.raises(KeyboardInterrupt):
+            chain.run("switch_broken", "sft", **options)
+        killed.discard(5)
+    killed.clear()
+    broken = chain.run("switch_broken", "sft", **options)
+    assert read_metrics(broken) == read_metrics(whole)
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(broken).items())
+    assert not torch.equal(embeddings[0], embeddings[1])
+    assert torch.equal(embeddings[-1], embeddings[-2])  # frozen since step 4
+
+
+def test_switching_is_refused_where_it_cannot_be() -> None:
+    lora = {"lora": {"from_share": 0.5}}
+    with pytest.raises(ValueError, match="write two stages"):
+        SftStage.model_validate({"name": "s", "optimizer": lora, "launch": {"zero_stage": 3}})
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_ppo_with_adapters_answers_and_saves_merged(chain: Chain, ema: float | None) -> None:
+    """The reference is the policy without its adapters: the first KL is 0, later ones are not."""
+    optimizer = {"learning_rate": 1e-3, "lora": {"rank": 4, "learning_rate": 2e-2}}
+    name = f"lora_ppo_{ema}"
+    output = chain.run(name, "ppo", steps=3, eval_steps=3, optimizer=optimizer, ema_decay=ema)
+    lines = read_metrics(output)
+    assert abs(lines[0]["kl"]) < 1e-4 < abs(lines[-1]["eval_kl"])
+    saved, start = weights(output), weights(chain.world / "sft")
+    assert set(saved) == set(start)
+    changed = {key for key in saved if not torch.equal(saved[key], start[key])}
+    assert changed and all("proj" in key for key in changed)

@@ -1,0 +1,156 @@
+"""The report says what the artifacts say."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_core.settings import PpoStage, PretrainStage, RewardStage
+from tasks.reporting import charts
+from tasks.reporting.figures import gather
+from tasks.reporting.findings import warnings
+from tasks.reporting.page import closing_table, render
+from tasks.reporting.pictures import draw
+from tasks.reporting.way import way
+from tasks.stage import Made
+from tasks.store.artifacts import Artifact
+
+
+def stage(name: str, **given: object) -> Made:
+    values = {"counts": {}, "metrics": {}, "seconds": 1.25, "reused": False} | given
+    return Made(artifact=Artifact(stage=name, fingerprint="f", url=f"/store/{name}/f"), **values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def made() -> dict[str, Made]:
+    nothing = {"documents_in": 0, "kept": 0, "dropped": {}}
+    found = {name: stage(name, counts=nothing) for name in ("rough_language", "lines")}
+    found["ingest"] = stage("ingest", counts={"documents_in": 100, "kept": 90, "dropped": {"http_status": 10}})
+    found["urls"] = stage("urls", counts={"documents_in": 90, "kept": 85, "dropped": {"blocked_host": 5}})
+    found["extraction"] = stage("extraction", counts={"documents_in": 85, "kept": 84, "dropped": {"empty_text": 1}})
+    found["corpus"] = stage("corpus", counts={"documents_in": 84, "kept": 5, "dropped": {"duplicate": 79}}, metrics={"cleaning_recall": 1.0})
+    found["pretrain"] = stage("pretrain", metrics={"loss": 2.0})
+    found["reward_model"] = stage("reward_model", metrics={"accuracy": 0.5}, reused=True)
+    found["ppo"] = stage("ppo", metrics={"reward_before": 1.0, "reward_after": 0.5, "kl": 12.0})
+    return found
+
+
+def test_counts_add_up_and_warnings_come_first(made: dict[str, Made]) -> None:
+    stages = [PretrainStage(name="pretrain"), RewardStage(name="reward_model"), PpoStage(name="ppo", reward_model="reward_model")]
+    figures = gather("tiny", stages, made, {"models": {"ppo": {"exact_match": None}}, "ppo": {"model": "ppo", "win_rate": 0.9}}, {})
+    corpus = figures["corpus"]
+    assert corpus["documents_in"] == corpus["kept"] + sum(corpus["dropped"].values()) == 100
+    assert corpus["cleaning_recall"] == 1.0
+    assert "exact_match" not in figures["ppo"]  # no questions were asked
+    assert figures["ppo"]["win_rate"] == 0.9 and figures["ppo"]["kl"] == 12.0
+    text = " ".join(warnings(figures, stages))
+    for expected in ("Only 5 of 100", "duplicate", "12.0 nats", "fell from 1.00 to 0.50", "50%"):
+        assert expected in text
+
+
+def test_table_says_made_or_reused(made: dict[str, Made]) -> None:
+    table = closing_table(made).splitlines()
+    assert [line.split()[-1] for line in table if line.startswith("reward_model")] == ["reused"]
+    assert [line.split() for line in table if line.startswith("ingest")] == [["ingest", "1.2", "100", "90", "made"]]
+
+
+def test_pictures_are_svg_and_the_same_twice() -> None:
+    lines = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0, "eval_loss": 2.5}, {"step": 3, "loss": 1.0, "eval_loss": 1.5}]
+    picture = charts.curves(lines, [["loss", "eval_loss"], ["absent"]])
+    assert picture.startswith("<svg") and picture == charts.curves(lines, [["loss", "eval_loss"], ["absent"]])
+    assert charts.curves([], [["loss"]]) == ""
+    distributions = charts.histograms({"words": {"edges": [0, 1, 2], "kept": [1, 2], "dropped": [3, 0]}, "topic": {"values": []}})
+    assert distributions.startswith("<svg") and "words" in distributions and "topic" not in distributions
+    assert charts.histograms({"topic": {"values": []}}) == ""
+    assert "blocked_host" in charts.waterfall(10, {"blocked_host": 4}, 6)
+
+
+def filled(made: dict[str, Made], **judgement: object) -> dict[str, Any]:
+    """Figures of a small run as write_run_report completes them."""
+    stages = [PretrainStage(name="pretrain"), RewardStage(name="reward_model"), PpoStage(name="ppo", reward_model="reward_model")]
+    nothing = {"documents_in": 0, "kept": 0, "dropped": {}}
+    made |= {"splits": stage("splits"), "instructions": stage("instructions", counts=nothing, metrics={"conversations": 12})}
+    evaluation = {
+        "questions": 10, "prompts": 5, "problems": [{"measure": "kl", "model": "ppo", "text": "its vocabulary is not that of sft", "count": None}],
+        "models": {
+            name: {
+                "kind": name, "exact_match": 0.5, "exact_match_interval": [0.2, 0.8],
+                "language_model": {"zh": {"perplexity": 9.0, "bits_per_byte": bits}}, "knowledge": {"c": {"accuracy": 0.3, "interval": [0.2, 0.4]}},
+            }
+            for name, bits in (("pretrain", 1.0), ("ppo", 1.2))
+        },
+        "reward_model": {"accuracy": 0.5, "pairs": 9, "reliability": [{"confidence": 0.6, "accuracy": 0.5, "pairs": 9}]},
+        "drift": {"best_of_n": {"model": "sft", "points": [{"n": 1, "kl": 0.0, "reward": 0.1}, {"n": 2, "kl": 0.2, "reward": 0.3}]}, "stages": {}},
+    }  # fmt: skip
+    figures = gather("tiny", stages, made, evaluation, {"baseline": "pretrain", "pairs": 5, **judgement}) | {"way": way(stages, made)}
+    figures["warnings"] = warnings(figures, stages)
+    figures["settings"] = {"sft.steps": 3}
+    entry = {"seconds": 1.0, "reused": False, "artifact": "/a", "fingerprint": "0123456789", "inputs": {}, "teacher": {}}
+    figures["stages"] = [{"name": name, **entry} for name in made]
+    figures["stages"][0]["teacher"] = {"calls": 3, "tokens_in": 4000, "tokens_out": 5, "cost": 0.25}
+    return figures
+
+
+def tallied(value: float | None, failures: dict[str, int], first: float | None = None) -> dict[str, Any]:
+    rate = None if value is None else {"value": value, "low": value - 0.1, "high": value + 0.1, "count": 5}
+    shown = {"wins": 3, "ties": 1, "losses": 1, "p_value": 0.6, "disagreement": 0.2, "languages": {}}
+    return {"win_rate": rate, "failures": failures, "first_preferred": first, **shown}
+
+
+def test_what_judges_fail_at_is_said(made: dict[str, Made]) -> None:
+    teacher = {"tone": tallied(None, {"failed": 4}), "correctness": tallied(0.5, {"unreadable": 2}, first=0.9), "overall": tallied(0.2, {})}
+    figures = filled(made, judges={"teacher": {"ppo": teacher}, "reward": {"ppo": {"overall": tallied(0.8, {})}}})
+    text = "\n".join(figures["warnings"])
+    for expected in (
+        "judge teacher, ppo, tone: 4 of 9 comparisons failed (4 failed); no win rate.", "correctness: 2 of 7 comparisons failed (2 unreadable); left out",
+        "in 90% of the decided orders the answer shown first won", "the reward is hacked", "held-out text (zh) costs 1.20 bits a byte, 1.00 with pretrain",
+        "kl, ppo: its vocabulary is not that of sft.",
+    ):  # fmt: skip
+        assert expected in text
+    assert figures["ppo"]["win_rate_teacher"] == 0.2 and "win_rate_teacher_tone" not in figures["ppo"]
+
+
+def page(made: dict[str, Made], folder: Path) -> str:
+    figures = filled(made, judges={"rule": {"ppo": {"overall": tallied(0.7, {})}}})
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
+    stages = [PretrainStage(name="pretrain"), RewardStage(name="reward_model"), PpoStage(name="ppo", reward_model="reward_model")]
+    pictures = draw(figures, stages, dict.fromkeys(("pretrain", "reward_model", "ppo"), folder))
+    assert {"way", "waterfall", "bits", "knowledge", "judges", "drift", "reliability", "curves.pretrain"} <= {name for name, text in pictures.items() if text}
+    hostile = "<script>alert(1)</script><img src=https://example.com/x.png>"
+    samples = [{"prompt": hostile, "lang": "zh", "reference": "银溪", "answers": {"ppo": hostile, hostile: "x"}, "rewards": {"ppo": 1.25}}]
+    return render(figures, pictures, samples)
+
+
+def test_page_is_self_contained_and_escapes_texts(made: dict[str, Made], tmp_path: Path) -> None:
+    text = page(made, tmp_path)
+    assert "<script" not in text and "<img" not in text and "&lt;script&gt;alert(1)" in text
+    addresses = re.findall(r"(?:src|href)\s*=\s*[\"']([^\"']*)|url\(([^)]*)\)|@import ([^;]*)", text)
+    assert all(address.startswith(("#", "data:")) for found in addresses for address in found if address)
+    for expected in ("50.0%", "20.0% to 80.0%", "银溪", "4,000 + 5 tokens", "12 conversations", "What to look at first", "reward 1.25"):
+        assert expected in text
+
+
+@pytest.mark.slow
+def test_browser_opens_it_without_an_error_and_without_a_request(made: dict[str, Made], tmp_path: Path) -> None:
+    """The page's own policy forbids every request, so that one would be an error on the console."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+
+    def console(text: str) -> list[str]:
+        (tmp_path / "page.html").write_text(text, encoding="utf-8")
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=390,900", "--enable-logging=stderr"]
+        shot = ["--virtual-time-budget=3000", f"--screenshot={tmp_path / 'page.png'}", f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "page.html").as_uri()]
+        done = subprocess.run([browser, *options, *shot], capture_output=True, text=True, timeout=120, check=True)
+        assert (tmp_path / "page.png").stat().st_size > 10_000
+        return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+    text = page(made, tmp_path)
+    assert len(text) < 3_000_000
+    assert console(text) == []
+    assert console(text.replace("</html>", "<img src='http://example.com/x.png'></html>"))  # the check can fail
