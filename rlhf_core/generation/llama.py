@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlhf_core.generation.packing import Packing, pack
+
 SMALL = 50_000_000  # parameters; above, the products dwarf everything else
 SHORT = 256  # tokens; above, torch's fused attention, which keeps no square of them, is faster
 
@@ -73,7 +75,11 @@ def hidden_states(model: Any, input_ids: Tensor, select: Tensor) -> Tensor:
     )  # fmt: skip
     rotation = _rotation(base.rotary_emb, length)
     later = torch.full((length, length), float("-inf")).triu(1).repeat(heads // kv_heads, 1)
-    hidden = F.embedding(input_ids.reshape(-1), base.embed_tokens.weight)
+    packing = pack(input_ids, select)
+    tokens, places = input_ids.reshape(-1), select.reshape(-1).nonzero().squeeze(1)
+    if packing:
+        tokens, places = tokens[packing.fresh], packing.found[places]
+    hidden = F.embedding(tokens, base.embed_tokens.weight)
     for number, layer in enumerate(base.layers):
         query, key, value, out, gate, up, down = (linear.weight for linear in linears(layer))
         normed = _norm(hidden, layer.input_layernorm.weight, eps)
@@ -84,9 +90,9 @@ def hidden_states(model: Any, input_ids: Tensor, select: Tensor) -> Tensor:
             rotation,
             later,
             (rows, length, heads, kv_heads, size),
+            packing,
         )
         if number + 1 == len(base.layers):
-            places = select.reshape(-1).nonzero().squeeze(1)
             hidden, mixed = hidden.index_select(0, places), mixed.index_select(0, places)
         hidden = torch.addmm(hidden, mixed, out.t())
         normed = _norm(hidden, layer.post_attention_layernorm.weight, eps)
@@ -147,29 +153,42 @@ class _Gate(torch.autograd.Function):
 class _Attention(torch.autograd.Function):
     """Rotation and causal attention over rows that are padded on the right.
 
-    query (B L, heads D), key and value (B L, kv heads D), the first two interleaved; rotation (L, D / 2) complex; later
-    (groups L, L), -inf where a query must not look; sizes (B, L, heads, kv heads, D) -> (B L, heads D). The queries of
-    a group stand in for longer sequences: they attend to the same keys.
+    query (N, heads D), key and value (N, kv heads D), the first two interleaved; rotation (L, D / 2) complex; later
+    (groups L, L), -inf where a query must not look; sizes (B, L, heads, kv heads, D); packing, without which N is B L
+    -> (N, heads D). The queries of a group stand in for longer sequences: they attend to the same keys.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, rotation: Tensor, later: Tensor, sizes: Any
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        rotation: Tensor,
+        later: Tensor,
+        sizes: tuple[int, ...],
+        packing: Packing | None,
     ) -> Tensor:
         rows, length, heads, kv_heads, size = sizes
+        if packing:
+            query, key, value = (packing.spread(states) for states in (query, key, value))
         stacked = (rows * kv_heads, -1, size)
         q = _turned(query, rotation * size**-0.5, (rows, length, heads, size)).view(stacked)
         k = _turned(key, rotation, (rows, length, kv_heads, size)).view(stacked)
         v = _by_head(value, (rows, length, kv_heads, size)).view(stacked)
         weights = torch.baddbmm(later, q, k.transpose(1, 2)).softmax(dim=-1)
         ctx.save_for_backward(q, k, v, weights, rotation)
-        ctx.sizes = sizes
-        return _by_token(torch.bmm(weights, v), (rows, heads, length, size))
+        ctx.sizes, ctx.packing = sizes, packing
+        out = _by_token(torch.bmm(weights, v), (rows, heads, length, size))
+        return packing.gather(out) if packing else out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, weights, rotation = ctx.saved_tensors
         rows, length, heads, kv_heads, size = ctx.sizes
+        packing: Packing | None = ctx.packing
+        if packing:
+            grad = grad.new_zeros(rows * length, grad.shape[1]).index_copy_(0, packing.fresh, grad)
         out = _by_head(grad, (rows, length, heads, size)).view(q.shape)
         d_value = torch.bmm(weights.transpose(1, 2), out)
         d_weights = torch.bmm(out, v.transpose(1, 2))
@@ -177,7 +196,13 @@ class _Attention(torch.autograd.Function):
         back = rotation.conj().resolve_conj()
         d_query = _unturned(torch.bmm(d_scores, k), back * size**-0.5, (rows, heads, length, size))
         d_key = _unturned(torch.bmm(d_scores.transpose(1, 2), q), back, (rows, kv_heads, length, size))
-        return d_query, d_key, _by_token(d_value, (rows, kv_heads, length, size)), None, None, None
+        d_value = _by_token(d_value, (rows, kv_heads, length, size))
+        if packing:
+            # only computed queries were listened to, but their keys and values by all rows
+            d_query, d_key, d_value = (
+                packing.gather(d_query), packing.gather_sum(d_key), packing.gather_sum(d_value),
+            )  # fmt: skip
+        return d_query, d_key, d_value, None, None, None, None
 
 
 def _turned(x: Tensor, rotation: Tensor, sizes: tuple[int, int, int, int]) -> Tensor:

@@ -35,11 +35,23 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.randint(0, 97, (4, 11), generator=generator), select
 
 
+def siblings() -> tuple[Tensor, Tensor]:
+    """Answers to two prompts, with padding behind what is asked for, and one answer twice."""
+    input_ids, _ = batch()
+    input_ids = input_ids.repeat_interleave(3, 0)
+    input_ids[1, 6:], input_ids[2, 4:], input_ids[4, 9:] = 7, 8, 9
+    select = torch.zeros_like(input_ids, dtype=torch.bool)
+    for row, (first, last) in enumerate([(5, 8), (2, 10), (3, 6), (7, 8), (10, 10), (7, 8)] * 2):
+        select[row, first : last + 1] = True
+    return input_ids, select
+
+
+@pytest.mark.parametrize("rows", [batch, siblings])
 @pytest.mark.parametrize("kv_heads", [6, 2, 1])
 @pytest.mark.parametrize("head_dim", [None, 8])
-def test_outputs_and_gradients_are_those_of_transformers(kv_heads: int, head_dim: int | None) -> None:
+def test_outputs_and_gradients_are_those_of_transformers(kv_heads: int, head_dim: int | None, rows: Any) -> None:
     model = make(num_key_value_heads=kv_heads, head_dim=head_dim, tie_word_embeddings=True)
-    input_ids, select = batch()
+    input_ids, select = rows()
     assert llama.serves(model, input_ids)
     found = []
     for read in (
@@ -55,7 +67,8 @@ def test_outputs_and_gradients_are_those_of_transformers(kv_heads: int, head_dim
     assert ours.shape == (int(select.sum()), 24)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     for name, gradient in their_gradients.items():
-        torch.testing.assert_close(our_gradients[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+        noise = 5e-7 * float(gradient.abs().max())  # of sums in float32; transformers' own is as large
+        torch.testing.assert_close(our_gradients[name], gradient, rtol=1e-4, atol=max(1e-5, noise), msg=name)
 
 
 def test_nothing_selected_gives_nothing_and_gradients_of_zero() -> None:
