@@ -14,8 +14,8 @@ from data.settings import DedupSettings
 from data.shards import list_shards
 
 
-def main(folder: Path, out: Path, verify_jaccard: float | None = None) -> None:
-    settings = DedupSettings(verify_jaccard=verify_jaccard)
+def main(folder: Path, out: Path, verify: bool) -> None:
+    settings = DedupSettings(verify=verify)
     start = time.perf_counter()
     documents = list_shards(folder)
     for index, shard in enumerate(documents):
@@ -27,4 +27,4 @@ def main(folder: Path, out: Path, verify_jaccard: float | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(float, sys.argv[3:]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), "unverified" not in sys.argv[3:])

@@ -68,7 +68,7 @@ def _all(pages: pa.Table, documents: pa.Table, out: Path) -> dict[str, float]:
     del labels["signatures"]
 
     def select() -> None:
-        dedup.find_duplicates([out / "signatures" / "part-00000.parquet"], out / "clusters", DedupSettings())
+        dedup.find_duplicates([out / "signatures" / "part-00000.parquet"], out / "clusters", DedupSettings(), [out / "documents.parquet"])
         given = {name: [path] for name, path in labels.items()} | {"duplicates": [out / "clusters" / "labels" / "part-00000.parquet"]}
         rules = [rule for rule in SelectionSettings().rules if rule.max_mads is None]
         selection.select([out / "documents.parquet"], given, out / "corpus", SelectionSettings(rules=rules))

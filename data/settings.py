@@ -108,19 +108,36 @@ class QualitySettings(Settings):
     max_characters: int = Field(1 << 20, ge=1000, description="Characters of a text that are measured, from its beginning.")
 
 
+_HASHES, _FOUND = 112, 0.9  # hash functions that bands are chosen from, share of pairs at the threshold that they find
+
+
 class DedupSettings(Settings):
     """Near-duplicates by MinHash, in this crawl and against earlier ones."""
 
     shingle_words: int = Field(5, ge=1, description="Words in a shingle (Lee et al. 2022: 5).")
     shingle_characters: int = Field(5, ge=1, description="Characters in a shingle of Chinese and other unspaced text.")
-    bands: int = Field(14, ge=1, description="LSH bands (FineWeb: 14).")
+    threshold: float = Field(0.72, gt=0, lt=1, description="Jaccard similarity from which on two texts are copies (0.72: where 14 x 8 bands find two pairs of three).")
+    verify: bool = Field(True, description="Compare candidates by their true similarity; false = all that share a band are copies.")
+    bands: int = Field(14, ge=1, description="LSH bands (FineWeb: 14); with rows null in a recipe, both are chosen for `threshold`.")
     rows: int = Field(8, ge=1, description="Rows of a band (FineWeb: 8).")
     earlier: list[str] = Field(
         default_factory=list, json_schema_extra=FILE,
         description="Corpora of earlier runs, by their `corpus` artifact or its index/ folder (on this machine): copies of their documents are dropped.",
     )
-    verify_jaccard: float | None = Field(None, ge=0, le=1, description="Candidates below this true Jaccard are let go; null = not checked.")
     seed: int = Field(1, ge=0, description="Of the hash functions; corpora that are compared must share it.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bands_for_the_threshold(cls, given: Any) -> Any:
+        """Where both are null: the most rows, so the fewest candidates, with which 112 hash functions find nine of ten pairs at the threshold."""
+        if not isinstance(given, dict) or not {"bands", "rows"} <= given.keys() or given["bands"] is not None or given["rows"] is not None:
+            return given
+        threshold = given.get("threshold", cls.model_fields["threshold"].default)
+        if not isinstance(threshold, float) or not 0 < threshold < 1:
+            return given  # refused under its own name
+        finding = [rows for rows in range(1, _HASHES + 1) if 1 - (1 - threshold**rows) ** (_HASHES // rows) >= _FOUND]
+        rows = max(finding, default=1)
+        return {**given, "bands": _HASHES // rows, "rows": rows}
 
 
 class PerplexitySettings(Settings):

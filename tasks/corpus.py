@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,14 +47,14 @@ from data.settings import (
 from data.shards import list_shards
 from tasks.mapping import EachShard, link, mapped, result_of, work_on_shard
 from tasks.names import over_shards
-from tasks.shards import map_shards
+from tasks.shards import ShardWork, map_shards
 from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Draft, Files, Result
 
 # Raised by hand when a stage gives another result for the same settings and inputs.
 VERSIONS = {
     "urls": 2, "rough_language": 2, "extraction": 1, "language": 2, "quality": 1, "lines": 1,
-    "duplicates": 3, "perplexity": 2, "classifiers": 1, "sensitive": 2, "decontamination": 1, "corpus": 2,
+    "duplicates": 4, "perplexity": 2, "classifiers": 1, "sensitive": 2, "decontamination": 1, "corpus": 2,
     "card": 1,
 }  # fmt: skip
 
@@ -101,14 +101,19 @@ def label_quality(run: Run, documents: Made, settings: QualitySettings) -> State
 
 @task(task_run_name=over_shards("duplicates"), cache_policy=NO_CACHE)
 def label_duplicates(run: Run, documents: Made, settings: DedupSettings) -> State[Made]:
-    """Signatures shard by shard, then clusters over all of them and copies in earlier corpora; the signatures stay, for the index."""
+    """Signatures shard by shard, candidates, their shingles shard by shard, clusters, copies in earlier corpora; the signatures stay, for the index."""
     for path in settings.earlier:
         earlier_corpus.index_shards(path, settings)  # a wrong one is refused before the work
 
     def finish(parts: Path, shards: list[Path], out: Path) -> Counts:
         link(parts / "labels", out / "signatures")
         signatures = list_shards(out / "signatures")
-        counts = dedup.find_duplicates(signatures, out, settings, shards)
+        work = parts.with_name("candidates")
+
+        def on_each(function: ShardWork, documents: Sequence[Path], folder: Path) -> Counts:
+            return map_shards("shingles of candidates", function, documents, folder, work / "done", run.workers)
+
+        counts = dedup.find_duplicates(signatures, out, settings, shards, work, on_each)
         if settings.earlier:
             indexes = [shard for path in settings.earlier for shard in earlier_corpus.index_shards(path, settings)]
             earlier_corpus.label_earlier(signatures, out / "labels", indexes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Rows:
         return len(self.ids)
 
     @staticmethod
-    def read(shards: list[Path]) -> Rows:
+    def read(shards: Sequence[Path]) -> Rows:
         parts = [np.array(read_shard(shard, ["id"])["id"].to_pylist(), dtype="S32") for shard in shards]
         ids = np.concatenate(parts) if parts else np.zeros(0, "S32")
         order = np.argsort(ids, kind="stable")

@@ -9,26 +9,32 @@ The hash is a*x + b mod 2^32 with a odd, on x that are well mixed already: a per
 to a processor instruction, and without the division that (a*x + b) mod (2^61 - 1) needs.
 
 Layout, so that memory is bounded by one band and not by the texts: `signatures` (a label, mapped over shards) keeps 8
-bytes a band; `find_duplicates` takes one band after the other, sorts it, links equal neighbours and joins the links.
+bytes a band; `find_duplicates` takes one band after the other, sorts it, links equal neighbours whose true similarity is
+high enough (verification.py) and joins the links.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from data.corpus.duplicates.components import Rows, join, links_of_equal
-from data.corpus.duplicates.jaccard import verified_links
+from data.corpus.duplicates.shingling import ShingleSets, shingle_sets, short, write_sets
+from data.corpus.duplicates.verification import candidates, verified_links
 from data.document import Counts, label_schema
 from data.settings import DedupSettings
 from data.shards import read_shard, shard_name, write_shard
-from data.text import MULTIPLIER, Hashes, hash_between, mix, ngram_hashes, normalise, prefix_sums, shingles
+from data.text import MULTIPLIER, Hashes, hash_between, mix, normalise, prefix_sums
 from data.text_batch import TextBatch, batches
 
+OverShards = Callable[[Callable[[Path, Path, int], Counts], Sequence[Path], Path], Any]  # (work, shards, out): work(shard, out, index) on each
 _BLOCK = 1 << 14  # shingles hashed at once: they and their hashes stay in the processor's cache
 DUPLICATE_LABELS = label_schema(
     {
@@ -66,7 +72,7 @@ def minhash(shingle_hashes: list[Hashes], settings: DedupSettings) -> NDArray[np
             stop += 1
         group = shingle_hashes[at:stop]
         offsets = np.cumsum([0, *map(len, group[:-1])])
-        values = (np.concatenate(group) >> np.uint64(32)).astype(np.uint32)
+        values = short(np.concatenate(group))
         hashed = np.empty_like(values)
         for k in range(len(a)):
             np.multiply(values, a[k], out=hashed)
@@ -93,7 +99,7 @@ def signatures(documents: pa.Table, settings: DedupSettings) -> pa.Table:
         normal = [normalise(text) for text in texts]
         batch = TextBatch(normal)
         hashes.append(_text_hashes(batch))
-        sets = _shingle_sets(batch, normal, settings)
+        sets = shingle_sets(batch, normal, settings)
         keys.append(band_keys(minhash(sets, settings), settings))
     keys.append(np.zeros((0, settings.bands), np.uint64))
     bands = np.concatenate(keys)
@@ -113,54 +119,74 @@ def _text_hashes(batch: TextBatch) -> Hashes:
     return hash_between(sums, np.searchsorted(pieces.text, numbers), np.searchsorted(pieces.text, numbers, side="right"))
 
 
-def _shingle_sets(batch: TextBatch, texts: Sequence[str], settings: DedupSettings) -> list[Hashes]:
-    """`data.text.shingles` of each text of a batch of normalised texts."""
-    numbers = np.arange(len(batch))
-    first = np.searchsorted(batch.words.text, numbers)
-    count = np.searchsorted(batch.words.text, numbers, side="right") - first
-    unspaced = batch.count(batch.unspaced) * 2 > count
-    sizes = np.where(unspaced, settings.shingle_characters, settings.shingle_words)
-    grams = {size: ngram_hashes(batch.word_hashes, size) for size in np.unique(sizes).tolist()}
-    rows = zip(texts, first.tolist(), count.tolist(), sizes.tolist(), strict=True)
-    return [
-        grams[size][start : start + words - size + 1]
-        if words >= size
-        else shingles(text, settings.shingle_words, settings.shingle_characters)
-        for text, start, words, size in rows
-    ]
-
-
 def find_duplicates(
-    signature_shards: list[Path], out: Path, settings: DedupSettings, documents: list[Path] | None = None
+    signature_shards: Sequence[Path],
+    out: Path,
+    settings: DedupSettings,
+    documents: Sequence[Path] = (),
+    work: Path | None = None,
+    over_shards: OverShards | None = None,
 ) -> Counts:
     """Write out/labels/part-* (DUPLICATE_LABELS), shard by shard and row by row as `signature_shards`.
 
-    A cluster is a connected component of candidates; its name is its smallest id, so the result depends on neither
-    order nor shards. With `verify_jaccard`, candidates are compared by their shingles: `documents` are the shards that
-    the signatures were made from.
+    A cluster is a connected component of links, its name its smallest id: the result depends on neither order nor shards.
+    Unless `verify` is off, candidates are linked where their true similarity is `threshold` at least; `documents` are the
+    shards that the signatures were made from, of which each is read once, by `over_shards` (default: one after the
+    other). What is written for that lies in `work` (default: a folder in `out`) until the end.
     """
     rows = Rows.read(signature_shards)
     exact = near = join(len(rows), links_of_equal(_column(signature_shards, "text_hash"), rows.rank))
-    for band in range(settings.bands):
-        keys = _column(signature_shards, f"band_{band}")
-        if settings.verify_jaccard is None:
-            found = links_of_equal(keys, rows.rank)
-        else:
-            if documents is None:
-                raise ValueError("verify_jaccard needs the documents")
-            found = verified_links(keys, rows, documents, settings, near)
-        near = join(len(rows), found, near)
+    names = [f"band_{band}" for band in range(settings.bands)]
+    if settings.verify:
+        work = work or out / ".work"
+        wanted = candidates((_column(signature_shards, name) for name in names), rows.rank, exact)
+        sets = _sets_of(wanted, rows, documents, work, settings, over_shards or _one_by_one)
+        for name in names:
+            near = join(len(rows), verified_links(_column(signature_shards, name), rows.rank, near, sets, settings.threshold), near)
+        shutil.rmtree(work)
+    else:
+        for name in names:
+            near = join(len(rows), links_of_equal(_column(signature_shards, name), rows.rank), near)
     _write(rows, exact, near, signature_shards, out)
     return Counts(len(rows), len(rows))
 
 
-def _column(shards: list[Path], name: str) -> Hashes:
+def _sets_of(
+    wanted: NDArray[np.bool_], rows: Rows, documents: Sequence[Path], work: Path, settings: DedupSettings, over_shards: OverShards
+) -> ShingleSets:
+    """The shingles of the `wanted` rows, written to work/sets."""
+    if len(documents) != len(rows.starts) - 1:
+        raise ValueError(f"duplicates.verify needs the documents: {len(rows.starts) - 1} shards of signatures, {len(documents)} of documents")
+    masks = work / "candidates"
+    masks.mkdir(parents=True, exist_ok=True)
+    for index in range(len(documents)):
+        np.save(masks / f"{index:05d}.npy", wanted[rows.starts[index] : rows.starts[index + 1]])
+    over_shards(partial(_write_sets, masks=masks, settings=settings), documents, work / "sets")
+    return ShingleSets([_set_file(work / "sets", index) for index in range(len(documents))])
+
+
+def _write_sets(shard: Path, out: Path, index: int, masks: Path, settings: DedupSettings) -> Counts:
+    wanted = np.load(masks / f"{index:05d}.npy", allow_pickle=False)
+    write_sets(shard, wanted, _set_file(out, index), settings)
+    return Counts(len(wanted), len(wanted))
+
+
+def _set_file(folder: Path, index: int) -> Path:
+    return folder / f"{index:05d}.sets"
+
+
+def _one_by_one(work: Callable[[Path, Path, int], Counts], shards: Sequence[Path], out: Path) -> None:
+    for index, shard in enumerate(shards):
+        work(shard, out, index)
+
+
+def _column(shards: Sequence[Path], name: str) -> Hashes:
     parts = [read_shard(shard, [name])[name].to_numpy() for shard in shards]
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
 def _write(
-    rows: Rows, exact: NDArray[np.int64], near: NDArray[np.int64], shards: list[Path], out: Path
+    rows: Rows, exact: NDArray[np.int64], near: NDArray[np.int64], shards: Sequence[Path], out: Path
 ) -> None:
     sizes = [np.bincount(component, minlength=len(rows))[component] for component in (exact, near)]
     names = [rows.smallest_ids(component) for component in (exact, near)]

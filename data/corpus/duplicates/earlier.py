@@ -1,7 +1,7 @@
 """Duplicates of an earlier corpus: its index (signatures of the documents it kept) against this crawl's signatures.
 
 A document that agrees with an earlier one in its normalised text or in a band is its copy, and so is every document of its
-cluster. The earlier texts are not at hand, so `verify_jaccard` cannot be asked here. One band is in memory at a time.
+cluster. The earlier texts are not at hand, so nothing is compared beyond the bands. One band is in memory at a time.
 """
 
 from __future__ import annotations

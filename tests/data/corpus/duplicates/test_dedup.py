@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +14,15 @@ from hypothesis import strategies as st
 
 from data.corpus.duplicates.components import join
 from data.corpus.duplicates.dedup import band_keys, find_duplicates, minhash, signatures
-from data.corpus.duplicates.jaccard import jaccard
 from data.settings import DedupSettings
 from data.shards import write_shard
 from data.text import normalise, shingles
 from tests.data.corpus.helpers import documents, read_all
+
+
+def jaccard(left: Iterable[int], right: Iterable[int]) -> float:
+    return len(set(left) & set(right)) / len(set(left) | set(right))
+
 
 VOCABULARY = [f"word{n}" for n in range(2000)]
 
@@ -69,7 +75,7 @@ def test_signatures_estimate_jaccard_like_the_oracle() -> None:
         sets = [np.unique(shingles(text)) for text in texts]
         minima = minhash(sets, DedupSettings())
         for at in range(0, len(sets), 2):
-            true = jaccard(sets[at], sets[at + 1])
+            true = jaccard(sets[at].tolist(), sets[at + 1].tolist())
             errors["mine"].append(abs(float((minima[at] == minima[at + 1]).mean()) - true))
             pair = [MinHash(num_perm=112, hashfunc=lambda value: int(value) >> 32) for _ in range(2)]
             for signature, values in zip(pair, (sets[at], sets[at + 1]), strict=True):
@@ -95,9 +101,9 @@ def test_clusters_depend_on_neither_order_nor_shards(
 ) -> None:
     texts = [*_texts(4, 0.02), "!!", "??", "short text", "short  TEXT!"]
     table = documents(*texts)
-    for verify in (None, 0.7):
+    for verify in (False, True):
         folder = tmp_path_factory.mktemp("dedup")
-        changes = {} if verify is None else {"verify_jaccard": verify}
+        changes = {"verify": verify, "threshold": 0.7}
         one = _clusters(folder, table, [], **changes)
         assert _clusters(folder / "x", table.take(order), cuts, **changes) == one
         ids = table["id"].to_pylist()
@@ -108,13 +114,41 @@ def test_clusters_depend_on_neither_order_nor_shards(
 
 def test_verification_lets_go_of_what_is_not_alike(tmp_path: Path) -> None:
     table = documents(*_texts(30, 0.06))  # Jaccard about .55
-    loose = _clusters(tmp_path / "a", table, [], bands=56, rows=2)
-    strict = _clusters(tmp_path / "b", table, [13], bands=56, rows=2, verify_jaccard=0.8)
+    loose = _clusters(tmp_path / "a", table, [], bands=56, rows=2, verify=False)
+    strict = _clusters(tmp_path / "b", table, [13], bands=56, rows=2, threshold=0.8)
     sets = dict(zip(table["id"].to_pylist(), [np.unique(shingles(text)) for text in table["text"].to_pylist()], strict=True))
     assert sum(size > 1 for _, size in loose.values()) > 50
     for document, (cluster, size) in strict.items():
         if size == 2:
-            assert jaccard(sets[document], sets[cluster]) >= 0.8
+            assert jaccard(sets[document].tolist(), sets[cluster].tolist()) >= 0.8
+
+
+def test_comparing_loses_no_true_copy(tmp_path: Path) -> None:
+    """What is found with comparing is what the bands find without it, less the pairs below the threshold."""
+    table = documents(*_texts(60, 0.03))  # Jaccard about .74
+    loose = _clusters(tmp_path / "a", table, [], verify=False)
+    strict = _clusters(tmp_path / "b", table, [50])
+    ids, texts = table["id"].to_pylist(), table["text"].to_pylist()
+    alike = {at for at in range(0, 120, 2) if jaccard(shingles(texts[at]).tolist(), shingles(texts[at + 1]).tolist()) >= 0.72}
+    found = [{at for at in range(0, 120, 2) if way[ids[at]][0] == way[ids[at + 1]][0]} for way in (loose, strict)]
+    assert found[1] == found[0] & alike
+    assert 10 < len(found[1]) < len(found[0])
+
+
+def test_the_work_folder_is_cleared(tmp_path: Path) -> None:
+    table = documents(*_texts(5, 0.01))
+    shard, signed = tmp_path / "d.parquet", tmp_path / "s.parquet"
+    write_shard(shard, table)
+    write_shard(signed, signatures(table, DedupSettings()))
+    walked: list[int] = []
+
+    def over_shards(work: Any, shards: Any, out: Path) -> None:
+        walked.extend(work(path, out, index).documents_in for index, path in enumerate(shards))
+
+    find_duplicates([signed], tmp_path / "out", DedupSettings(), [shard], tmp_path / "work", over_shards)
+    assert walked == [10]
+    assert not (tmp_path / "work").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["labels"]
 
 
 def test_chinese_copies(tmp_path: Path) -> None:
@@ -138,6 +172,9 @@ def test_components_against_a_plain_search(edges: list[tuple[int, int]]) -> None
 
 def test_no_documents(tmp_path: Path) -> None:
     find_duplicates([], tmp_path, DedupSettings())
+    _clusters(tmp_path / "y", documents("one"), [])
+    with pytest.raises(ValueError, match=r"duplicates\.verify needs the documents: 1 shards of signatures, 0 of documents"):
+        find_duplicates([tmp_path / "y/signatures-0.parquet"], tmp_path, DedupSettings())
     assert _clusters(tmp_path / "x", documents("one"), [0]) != {}
 
 
