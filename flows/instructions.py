@@ -15,11 +15,11 @@ from tasks.instructions import (
     write_about_topics,
     write_instructions,
 )
-from tasks.scoring import score_answers
+from tasks.scoring import score_answers, write_answers
 from tasks.stage import Made, Run
 
 
-@flow(name="instructions")
+@flow(name="instructions", flow_run_name="instructions · {recipe.name}")
 def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
     """Write instructions, and deal all records over the training steps.
 
@@ -33,12 +33,15 @@ def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None 
 
 
 def steps(recipe: Recipe, run: Run) -> Steps:
-    """`domain` and `judged` are there where the recipe gives them their input; what judges is a teacher or a reward model."""
+    """`domain` and `judged` are there where the recipe gives them their input; who answers is a teacher or a local model's job, who
+    judges a teacher or a reward model."""
     table: dict[str, Any] = {"instructions": lambda made: write_instructions(run, recipe.seed_tasks, recipe.self_instruct)}
     if recipe.domain_questions:
         table["domain"] = lambda made: write_about_topics(run, recipe.domain_questions, recipe.domain)
     if recipe.judged_prompts:
-        table["sampled"] = lambda made: sample_responses(run, recipe.judged_prompts, recipe.sampled)
+        if recipe.answer_sampling.model:
+            table["answers"] = lambda made: write_answers(run, recipe.judged_prompts, recipe.sampled, recipe.answer_sampling)
+        table["sampled"] = lambda made: sample_responses(run, recipe.judged_prompts, made.get("answers"), recipe.sampled)
         if recipe.answer_scoring.model:
             table["answer_scores"] = lambda made: score_answers(run, made["sampled"], recipe.answer_scoring)
         table["judged"] = lambda made: judge_responses(run, made["sampled"], made.get("answer_scores"), recipe.judged)

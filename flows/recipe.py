@@ -34,6 +34,7 @@ from data.settings import (
     UrlSettings,
 )
 from rlhf_core.settings import (
+    AnswerSamplingSettings,
     AnswerScoringSettings,
     AnyStage,
     EvaluationSettings,
@@ -113,6 +114,7 @@ class Recipe(BaseModel):
     self_instruct: SelfInstructSettings = SelfInstructSettings()
     domain: TopicSettings = TopicSettings()
     sampled: SampleSettings = SampleSettings()
+    answer_sampling: AnswerSamplingSettings = AnswerSamplingSettings()
     answer_scoring: AnswerScoringSettings = AnswerScoringSettings()
     judged: JudgeSettings = JudgeSettings()
     splits: SplitSettings = SplitSettings()
@@ -136,8 +138,11 @@ class Recipe(BaseModel):
     def _teachers_are_named(self) -> Recipe:
         if self.domain_questions and not (self.domain.is_live or self.domain.completions):
             raise ValueError("domain: give teacher_url with teacher_model, teacher_local, or completions")
-        if self.judged_prompts and not (self.sampled.is_live or self.sampled.completions):
-            raise ValueError("sampled: give teacher_url with teacher_model, teacher_local, or completions: the model whose responses are judged")
+        if self.judged_prompts and bool(self.answer_sampling.model) == (self.sampled.is_live or bool(self.sampled.completions)):
+            raise ValueError(
+                "sampled: name the model whose responses are judged: either teacher_url with teacher_model, teacher_local, or completions, "
+                "or answer_sampling.model"
+            )
         if self.judged_prompts and bool(self.answer_scoring.model) == (self.judged.is_live or bool(self.judged.completions)):
             raise ValueError(
                 "judged: give either a judge (teacher_url with teacher_model, teacher_local, or completions) or a reward model "

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rlhf_core.dataset.records import Record, iterate_records
 from rlhf_core.job.errors import BadInput
+from rlhf_core.job.lines import whole_lines
 from rlhf_core.settings import AnswerScoringJob
 from rlhf_core.train import guarded, read_job
 
@@ -48,7 +49,7 @@ def score(job: AnswerScoringJob) -> None:
 def _score_file(scorer: Scorer, samples: Path, output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     steps = sum(1 for _ in iterate_records(samples))
-    counts = [(len(row), row.count(None)) for row in _rows_there(output / "scores.jsonl")]
+    counts = [(len(row), row.count(None)) for row in (line["scores"] for line in whole_lines(output / "scores.jsonl"))]
     records = islice(iterate_records(samples), len(counts), None)
     with (output / "scores.jsonl").open("a", encoding="utf-8") as scores, (output / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
         while batch := list(islice(records, _BATCH)):
@@ -61,13 +62,6 @@ def _score_file(scorer: Scorer, samples: Path, output: Path) -> None:
     answers, too_long = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
     summary = {"records": len(counts), "answers": answers, "too_long_answers": too_long}
     (output / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-
-
-def _rows_there(path: Path) -> list[list[float | None]]:
-    """What a killed attempt has left; the line that it was writing is cut off."""
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""
-    path.write_text(whole + "\n" if whole else "", encoding="utf-8")
-    return [json.loads(line)["scores"] for line in whole.splitlines()]
 
 
 def _scores(scorer: Scorer, records: list[Record]) -> list[list[float | None]]:

@@ -65,16 +65,18 @@ def write_about_topics(run: Run, questions: str, settings: TopicSettings) -> Sta
 
 
 @task(task_run_name="sampled", cache_policy=NO_CACHE)
-def sample_responses(run: Run, prompts: str, settings: SampleSettings) -> State[Made]:
-    """Several responses to each prompt, by the model that the settings name as teacher."""
+def sample_responses(run: Run, prompts: str, answers: Made | None, settings: SampleSettings) -> State[Made]:
+    """Several responses to each prompt: those of the job `answers`, or of the model that the settings name as teacher."""
+    inputs: dict[str, Made | Files] = {"prompts": Files.of(prompts)} | ({"answers": answers} if answers else {})
 
     def build(draft: Draft) -> Result:
         progress = show.Progress("sampled").count
-        with teacher_of(settings, draft.work) as policy:
+        said = run.local(answers.artifact) / "completions.jsonl" if answers else None
+        with teacher_of(settings, draft.work, said) as policy:
             summary = sampling.sample(Path(prompts), policy, settings, draft.out, draft.work, progress)
         return Result(counts={}, metrics=summary)
 
-    return make(run, "sampled", SAMPLED_VERSION, settings, {"prompts": Files.of(prompts)}, build)
+    return make(run, "sampled", SAMPLED_VERSION, settings, inputs, build)
 
 
 @task(task_run_name="judged", cache_policy=NO_CACHE)

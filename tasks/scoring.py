@@ -1,4 +1,4 @@
-"""What is measured by a model of the training half in the middle of the data half: one job each, one process."""
+"""What a model of the training half measures or answers in the middle of the data half: one job each, one process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,26 @@ from prefect.client.schemas import State
 from pydantic import BaseModel
 
 from data.document import Counts
-from rlhf_core.settings import AnswerScoringJob, AnswerScoringSettings, Launch, ScoringJob, ScoringSettings
+from data.instructions.sampling import write_prompts
+from data.instructions.settings import SampleSettings
+from rlhf_core.settings import (
+    AnswerSamplingJob,
+    AnswerSamplingSettings,
+    AnswerScoringJob,
+    AnswerScoringSettings,
+    Launch,
+    ScoringJob,
+    ScoringSettings,
+)
 from tasks import show
 from tasks.jobs import Limits, environment, plain_command, run_job
 from tasks.mapping import link, result_of
 from tasks.names import over_shards
 from tasks.stage import Made, Run, make
-from tasks.store.artifacts import Draft, Result
+from tasks.store.artifacts import Draft, Files, Result
 
 DOCUMENTS_VERSION = 1
+SAMPLING_VERSION = 1
 ANSWERS_VERSION = 1
 
 
@@ -38,6 +49,30 @@ def score_documents(run: Run, documents: Made, settings: ScoringSettings) -> Sta
     return make(run, "scoring", DOCUMENTS_VERSION, settings, {"documents": documents}, build)
 
 
+class _Sampling(BaseModel):
+    """What decides on the answers of a job: how many and how long, and who writes them."""
+
+    sampled: SampleSettings
+    by: AnswerSamplingSettings
+
+
+@task(task_run_name="answers", cache_policy=NO_CACHE)
+def write_answers(run: Run, prompts: str, sampled: SampleSettings, settings: AnswerSamplingSettings) -> State[Made]:
+    """The answers that stage `sampled` wants, by a local model; `settings.model` is not None."""
+
+    def build(draft: Draft) -> Result:
+        asked = draft.work / "prompts.jsonl"
+        write_prompts(Path(prompts), sampled, asked)
+        job = AnswerSamplingJob(
+            settings=settings, model=_model(settings), prompts=str(asked), output=str(_output(draft)), responses=sampled.responses,
+            max_tokens=sampled.max_tokens, temperature=sampled.temperature,
+        )  # fmt: skip
+        _run("answers", "rlhf_core.sample", job, settings.launch, draft)
+        return _summarised(draft)
+
+    return make(run, "answers", SAMPLING_VERSION, _Sampling(sampled=sampled, by=settings), {"prompts": Files.of(prompts)}, build)
+
+
 @task(task_run_name="answer scores", cache_policy=NO_CACHE)
 def score_answers(run: Run, sampled: Made, settings: AnswerScoringSettings) -> State[Made]:
     """A reward model's scores of sampled responses; `settings.model` is not None."""
@@ -46,18 +81,22 @@ def score_answers(run: Run, sampled: Made, settings: AnswerScoringSettings) -> S
         samples = run.local(sampled.artifact) / "samples.jsonl"
         job = AnswerScoringJob(settings=settings, model=_model(settings), samples=str(samples), output=str(_output(draft)))
         _run("answer_scores", "rlhf_core.answer_scores", job, settings.launch, draft)
-        return Result(counts={}, metrics=json.loads((draft.out / "summary.json").read_text(encoding="utf-8")))
+        return _summarised(draft)
 
     return make(run, "answer_scores", ANSWERS_VERSION, settings, {"sampled": sampled}, build)
 
 
-def _model(settings: ScoringSettings | AnswerScoringSettings) -> str:
+def _model(settings: ScoringSettings | AnswerScoringSettings | AnswerSamplingSettings) -> str:
     return str(Path(settings.model or "").resolve())
 
 
 def _output(draft: Draft) -> Path:
     """Where the job writes, from one attempt to the next."""
     return draft.work / "output"
+
+
+def _summarised(draft: Draft) -> Result:
+    return Result(counts={}, metrics=json.loads((draft.out / "summary.json").read_text(encoding="utf-8")))
 
 
 def _run(stage: str, module: str, job: BaseModel, launch: Launch, draft: Draft) -> None:

@@ -64,6 +64,19 @@ def sample(
     return summary
 
 
+def write_prompts(prompts: Path, settings: SampleSettings, out: Path) -> int:
+    """The prompts that `sample` asks, in its order, as records: for a job that answers them. Returns how many.
+
+    Raises:
+        ValueError: there is none.
+    """
+    rejected: list[dict[str, Any]] = []
+    count = write_jsonl(out, islice(_prompts(prompts, rejected), settings.max_prompts))
+    if not count:
+        raise ValueError(f"{prompts} holds no prompt ({dict(Counter(str(line['reason']) for line in rejected)) or 'it is empty'})")
+    return count
+
+
 def read_samples(path: Path) -> Iterator[Sampled]:
     """What `sample` wrote. Raises ValueError where it is something else."""
     for line in read_values(path):

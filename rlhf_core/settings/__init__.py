@@ -21,7 +21,13 @@ from rlhf_core.settings.alignment import (
     VllmServer,
 )
 from rlhf_core.settings.evaluation import EvaluationSettings as EvaluationSettings  # named again: re-exported
-from rlhf_core.settings.training import FreshModel as FreshModel  # named again: re-exported
+from rlhf_core.settings.scoring import AnswerSamplingJob as AnswerSamplingJob
+from rlhf_core.settings.scoring import AnswerSamplingSettings as AnswerSamplingSettings
+from rlhf_core.settings.scoring import AnswerScoringJob as AnswerScoringJob
+from rlhf_core.settings.scoring import AnswerScoringSettings as AnswerScoringSettings
+from rlhf_core.settings.scoring import ScoringJob as ScoringJob
+from rlhf_core.settings.scoring import ScoringSettings as ScoringSettings
+from rlhf_core.settings.training import FreshModel as FreshModel
 from rlhf_core.settings.training import Launch as Launch
 from rlhf_core.settings.training import Lora as Lora
 from rlhf_core.settings.training import Optimizer as Optimizer
@@ -287,55 +293,6 @@ AnyStage = Annotated[
     | DpoStage,
     Field(discriminator="kind"),
 ]
-
-
-class ScoringSettings(Settings):
-    """Perplexity of the crawl by a causal language model, instead of the corpus half's own models; without a model none."""
-
-    model: str | None = Field(
-        None, description="A Hugging Face model folder.", json_schema_extra={"file": True}
-    )
-    max_tokens: int = Field(
-        1024, ge=16, description="Tokens of a document that are scored, from its beginning; the model's positions at most."
-    )
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the model's weights and activations.")
-    batch_tokens: int = Field(
-        4096, ge=64, description="Tokens scored at once, padding included.", json_schema_extra=WHERE
-    )
-    launch: Launch = Field(Launch(), json_schema_extra=WHERE)
-
-
-class ScoringJob(Settings):
-    """What `python -m rlhf_core.perplexity JOB.json` reads: `documents` is a folder of part-*.parquet (id, text)."""
-
-    settings: ScoringSettings
-    model: str
-    documents: str
-    output: str
-
-
-class AnswerScoringSettings(Settings):
-    """A reward model ranks the sampled answers of stage `judged`, in the teacher's place; without a model none does."""
-
-    model: str | None = Field(
-        None,
-        description="Folder of a reward model, or of any sequence classifier.",
-        json_schema_extra={"file": True},
-    )
-    label: int | None = Field(
-        None, ge=0, description="Of a classifier with several labels: the one whose log-odds are the score."
-    )
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the model's weights and activations.")
-    launch: Launch = Field(Launch(), json_schema_extra=WHERE)
-
-
-class AnswerScoringJob(Settings):
-    """What `python -m rlhf_core.answer_scores JOB.json` reads: `samples` is a file of prompts with responses, in any order."""
-
-    settings: AnswerScoringSettings
-    model: str
-    samples: str
-    output: str
 
 
 class Job(Settings):

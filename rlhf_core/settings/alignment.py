@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 WHERE: Any = {"fingerprint": False}
+FILE: Any = {"file": True}  # its content is part of the fingerprint
 
 
 class Settings(BaseModel):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rlhf_core.settings.alignment import WHERE, Settings
+from rlhf_core.settings.alignment import FILE, WHERE, Settings
 from rlhf_core.settings.training import Launch
 
 
@@ -17,7 +17,7 @@ class KnowledgeSet(Settings):
     layout: Literal["ceval", "mmlu"] = Field(
         description="ceval: dev/ and val/ CSV files with a header, Chinese prompt; mmlu: dev/ and test/ without one, English prompt."
     )
-    folder: str = Field(description="Folder of dev/ and val/ or test/.", json_schema_extra={"file": True})
+    folder: str = Field(description="Folder of dev/ and val/ or test/.", json_schema_extra=FILE)
     shots: int = Field(5, ge=0, description="Examples before each question, fewer where the context is too short (both papers: 5).")
 
 

@@ -38,6 +38,18 @@ def recorded(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def small_model(folder: Path, kind: Any) -> Path:
+    """A model of random weights with a tokenizer of the toy world."""
+    from rlhf_core.dataset.vocabulary import train_tokenizer
+    from rlhf_core.settings import TokenizerSettings
+    from tests.rlhf_core import toy
+    from tests.rlhf_core.test_answer_scores import model
+
+    toy.write_corpus(folder / "corpus")
+    train_tokenizer(sorted((folder / "corpus").rglob("*.parquet")), TokenizerSettings(vocab_size=400), folder / "tokenizer")
+    return model(folder, folder / "model", kind)
+
+
 def go(settings: list[str], store: Path, until: str | None = None) -> Mapping[str, Made]:
     made: Mapping[str, Made] = instructions.pipeline(load("tiny", settings), Run(store=str(store)), {}, until)
     return made
@@ -75,14 +87,11 @@ def test_a_domain_and_judged_answers_join_the_splits(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("prefect_server")
 def test_a_reward_model_ranks_as_a_job(tmp_path: Path) -> None:
     """The scores are those that the job's model gives, and they alone decide the order."""
-    from rlhf_core.dataset.vocabulary import train_tokenizer
-    from rlhf_core.settings import TokenizerSettings
-    from tests.rlhf_core import toy
-    from tests.rlhf_core.test_answer_scores import by_hand, model
+    from transformers import LlamaForSequenceClassification
 
-    toy.write_corpus(tmp_path / "corpus")
-    train_tokenizer(sorted((tmp_path / "corpus").rglob("*.parquet")), TokenizerSettings(vocab_size=400), tmp_path / "tokenizer")
-    folder, store = model(tmp_path, tmp_path / "reward"), tmp_path / "store"
+    from tests.rlhf_core.test_answer_scores import by_hand
+
+    folder, store = small_model(tmp_path, LlamaForSequenceClassification), tmp_path / "store"
     made = go([*recorded(tmp_path / "said"), f"answer_scoring.model={folder}"], store, until="judged")
     assert list(made) == ["instructions", "domain", "sampled", "answer_scores", "judged"]
     assert made["answer_scores"].metrics == {"records": 2, "answers": 5, "too_long_answers": 0}
@@ -93,3 +102,28 @@ def test_a_reward_model_ranks_as_a_job(tmp_path: Path) -> None:
     assert {record["turns"][0]["text"]: record["responses"] for record in read(store, made["judged"], "preferences.jsonl")} == expected
     log = Path(Run(store=str(store)).local(made["answer_scores"].artifact)) / "scores.jsonl"
     assert all(isinstance(score, float) for line in log.read_text().splitlines() for score in json.loads(line)["scores"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("prefect_server")
+def test_a_local_model_answers_as_a_job(tmp_path: Path) -> None:
+    """Several answers to each prompt by a job; what the judge ranks are those, and another judgement draws none anew."""
+    from transformers import LlamaForCausalLM
+
+    folder, store = small_model(tmp_path, LlamaForCausalLM), tmp_path / "store"
+    recipe = [one for one in recorded(tmp_path / "said") if not one.startswith("sampled.completions")]
+    prompts = written(tmp_path, *({"prompt": text} for text in [*PROMPTS, PROMPTS[0]]), name="prompts.jsonl")
+    verdicts = written(tmp_path, *({"text": text} for text in "AB" * 200), name="verdicts.jsonl")
+    recipe += [f"judged_prompts={prompts}", f"answer_sampling.model={folder}", "sampled.responses=16", "sampled.max_tokens=24", f"judged.completions={verdicts}"]
+    made = go(recipe, store, until="judged")
+    assert list(made) == ["instructions", "domain", "answers", "sampled", "judged"]
+    assert (made["answers"].metrics["prompts"], made["answers"].metrics["answers"]) == (2, 32)
+    said = read(store, made["answers"], "completions.jsonl")
+    ended = [{one["text"] for one in said[16 * place : 16 * place + 16] if one["finish_reason"] == "stop" and one["text"]} for place in (0, 1)]
+    sampled = {record["turns"][0]["text"]: record["responses"] for record in read(store, made["sampled"], "samples.jsonl")}
+    assert sampled and all(set(answers) <= ended[PROMPTS.index(prompt)] for prompt, answers in sampled.items())
+    again = go([*recipe, "judged.min_margin=0.01"], store, until="judged")
+    assert {name: one.reused for name, one in again.items() if not one.reused} == {"judged": False}
+    other = go([*recipe, "answer_sampling.seed=2"], store, until="answers")
+    assert not other["answers"].reused and read(store, other["answers"], "completions.jsonl") != said

@@ -44,7 +44,11 @@ def test_wrong_values_are_named(override: str, message: str) -> None:
     ("overrides", "message"),
     [
         (["domain_questions=data/samples/questions.jsonl"], r"domain: give teacher_url with teacher_model, teacher_local, or completions"),
-        (["judged_prompts=data/samples/questions.jsonl", "judged.teacher_url=http://a/v1", "judged.teacher_model=m"], r"sampled: give teacher_url"),
+        (["judged_prompts=data/samples/questions.jsonl", "judged.teacher_url=http://a/v1", "judged.teacher_model=m"], r"sampled: name the model .* or answer_sampling\.model"),
+        (
+            ["judged_prompts=data/samples/questions.jsonl", "sampled.completions=data/samples/completions.jsonl", "answer_sampling.model=data/samples"],
+            r"sampled: name the model whose responses are judged: either",
+        ),
         (["judged_prompts=data/samples/questions.jsonl", "sampled.completions=data/samples/completions.jsonl"], r"judged: give either a judge .* or a reward model"),
         (
             ["judged_prompts=data/samples/questions.jsonl", "sampled.completions=data/samples/completions.jsonl",
@@ -76,6 +80,9 @@ def test_domain_judged_and_mixture_are_stages_where_the_recipe_asks_for_them() -
     assert list(instructions.steps(recipe, run)) == ["instructions", "domain", "sampled", "judged", "splits"]
     by_reward = load("tiny", ["judged_prompts=data/samples/questions.jsonl", f"sampled.completions={said}", "answer_scoring.model=data/samples"])
     assert list(instructions.steps(by_reward, run)) == ["instructions", "sampled", "answer_scores", "judged", "splits"]
+    by_job = load("tiny", ["judged_prompts=data/samples/questions.jsonl", "answer_sampling.model=data/samples", f"judged.completions={said}"])
+    assert list(instructions.steps(by_job, run)) == ["instructions", "answers", "sampled", "judged", "splits"]
+    assert by_job.answer_sampling.seed == by_job.seed
     assert list(training.steps(recipe, run))[:3] == ["tokenizer", "mixture", "pretrain"]
     assert list(instructions.steps(load("tiny"), run)) == ["instructions", "splits"]
 
