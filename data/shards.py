@@ -37,6 +37,12 @@ def read_shard(path: Path, columns: list[str] | None = None) -> pa.Table:
     return pq.read_table(path, columns=columns, partitioning=None)
 
 
+def decoded_bytes(path: Path) -> int:
+    """What a shard's rows take in memory, about: the bytes of its columns before compression, as Parquet counts them."""
+    metadata = pq.read_metadata(path)
+    return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+
+
 def list_shards(folder: Path) -> list[Path]:
     """Shards of `folder` in the order of their numbers; an empty list where the folder is absent."""
     return sorted(folder.glob("part-*.parquet"), key=lambda shard: (len(shard.name), shard.name))  # also beyond 99999

@@ -1,74 +1,85 @@
 """Rows of many shards written in the order of their ids, in shards of a fixed size: bytes that depend on rows alone.
 
-Rows are first dealt into parts by ranges of ids, each small enough to be sorted in memory.
+An external sort: rows are dealt into parts by ranges of ids, on disk, each small enough to be sorted in memory. In memory
+are one input shard, then one part or one output shard, whichever is larger, and the ids.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data.shards import list_shards, read_shard, shard_name, write_shard
+from data.shards import shard_name, write_shard
 
-_PART_BYTES = 128 << 20  # compressed bytes of input that one part holds at most, about
+_PART_BYTES = 64 << 20  # of rows in memory; sorting needs as much again
+_PARTS = ".parts"
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
-Output = tuple[Path, pa.Schema, NDArray[np.bytes_]]  # folder, schema, ids of all rows to come (any order)
+Output = tuple[Path, pa.Schema]  # folder, schema
+
+
+def part_borders(ids: NDArray[np.bytes_], total_bytes: int, part_bytes: int | None = None) -> NDArray[np.bytes_]:
+    """Ids, sorted, that cut the rows of `ids` (all of them or a sample), which take `total_bytes` in memory, into parts."""
+    parts = max(1, -(-total_bytes // (part_bytes or _PART_BYTES)))
+    return np.sort(ids)[np.arange(1, parts) * len(ids) // parts]
 
 
 def write_sorted(
-    shards: int,
-    read: Callable[[int], Sequence[pa.Table]],
-    outputs: Sequence[Output],
-    shard_rows: int,
-    total_bytes: int,
-    part_bytes: int = _PART_BYTES,
+    shards: int, read: Callable[[int], Sequence[pa.Table]], outputs: Sequence[Output], borders: NDArray[np.bytes_], shard_rows: int
 ) -> None:
     """Write each output's rows sorted by id, then source where they have one, `shard_rows` to a shard; at least one each.
 
-    `read(i)` gives input shard i's rows, one table per output.
+    `read(i)` gives input shard i's rows, one table per output. `borders` say what is sorted together, not what comes out.
     """
-    parts = max(1, -(-total_bytes // part_bytes))
-    borders = [_borders(np.sort(ids), parts, shard_rows) for _, _, ids in outputs]
-    dealt: list[list[list[pa.Table]]] = [[[] for _ in range(len(border) + 1)] for border in borders]
-    spill = parts > 1
-    for folder, _, _ in outputs:
+    for folder, _ in outputs:
         shutil.rmtree(folder, ignore_errors=True)
+        (folder / _PARTS).mkdir(parents=True)
     for shard in range(shards):
-        for (folder, _, _), border, held, table in zip(outputs, borders, dealt, read(shard), strict=True):
-            ids = np.array(table["id"].to_pylist(), dtype="S32")
-            part_of = np.searchsorted(border, ids, side="right")
+        for (folder, _), table in zip(outputs, read(shard), strict=True):
+            part_of = np.searchsorted(borders, np.array(table["id"].to_pylist(), dtype="S32"), side="right")
             for part in np.unique(part_of).tolist():
-                rows = table.filter(pa.array(part_of == part))
-                if spill:
-                    write_shard(_spilled(folder, part) / shard_name(shard), rows)
-                else:
-                    held[part].append(rows)
-    for (folder, schema, _), border, held in zip(outputs, borders, dealt, strict=True):
-        written = 0
-        for part in range(len(border) + 1):
-            tables = [read_shard(path) for path in list_shards(_spilled(folder, part))] if spill else held[part]
-            rows = pa.concat_tables([schema.empty_table(), *tables])
-            rows = rows.sort_by([(name, "ascending") for name in ("id", "source") if name in schema.names])
-            held[part] = []
-            for at in range(0, rows.num_rows, shard_rows):
-                write_shard(folder / shard_name(written), rows.slice(at, shard_rows).combine_chunks())
-                written += 1
-        if not written:
-            write_shard(folder / shard_name(0), schema.empty_table())
-        shutil.rmtree(folder / ".parts", ignore_errors=True)
+                _append(_part(folder, part), table.filter(pa.array(part_of == part)))
+    for folder, schema in outputs:
+        _write_shards(folder, schema, len(borders) + 1, shard_rows)
+        shutil.rmtree(folder / _PARTS)
 
 
-def _spilled(folder: Path, part: int) -> Path:
-    return folder / ".parts" / f"{part:05d}"
+def _write_shards(folder: Path, schema: pa.Schema, parts: int, shard_rows: int) -> None:
+    by: list[tuple[str, Literal["ascending", "descending"]]] = [(name, "ascending") for name in ("id", "source") if name in schema.names]
+    written, rest = 0, schema.empty_table()
+    for part in range(parts):
+        rows = pa.concat_tables([rest, *_tables(_part(folder, part))]).sort_by(by)
+        last = part == parts - 1
+        whole = rows.num_rows if last else rows.num_rows - rows.num_rows % shard_rows
+        for at in range(0, whole, shard_rows):
+            write_shard(folder / shard_name(written), rows.slice(at, shard_rows).combine_chunks())
+            written += 1
+        rest = rows.slice(whole)  # it begins the next part's first shard
+    if not written:
+        write_shard(folder / shard_name(0), schema.empty_table())
 
 
-def _borders(ids: NDArray[np.bytes_], parts: int, shard_rows: int) -> NDArray[np.bytes_]:
-    """Ids that begin a new part; only ids that begin a shard, so that no shard is cut short."""
-    starts = ids[::shard_rows][1:]
-    chosen = [start for start in starts[:: max(1, -(-(len(starts) + 1) // parts))] if start]
-    return np.array(chosen, dtype="S32")
+def _part(folder: Path, part: int) -> Path:
+    return folder / _PARTS / f"{part:05d}"
+
+
+def _append(path: Path, rows: pa.Table) -> None:
+    """One more stream at the end of a file: one file a part, however many shards there are, and none kept open."""
+    with path.open("ab") as file, pa.ipc.new_stream(file, rows.schema, options=_COMPRESSED) as stream:
+        stream.write_table(rows)
+
+
+def _tables(path: Path) -> Iterator[pa.Table]:
+    """What was appended to a part."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        while file.tell() < size:
+            yield pa.ipc.open_stream(file).read_all()

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data.corpus.canonical import write_sorted
+from data.corpus.canonical import part_borders, write_sorted
 from data.corpus.duplicates.copies import Copies
 from data.corpus.duplicates.earlier import COMPARISON
 from data.corpus.labels import read_labels
@@ -25,7 +25,7 @@ from data.corpus.rules import Broken, RuleBook, numbers
 from data.corpus.sampling import groups_of, sampled_out
 from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts, Verdict, decide, values
 from data.settings import PersonalDataAction, Rule, SelectionSettings
-from data.shards import read_shard
+from data.shards import decoded_bytes, read_shard
 from data.text import cut_at_sentence
 
 _OF_DOCUMENTS = {"source": "source", "host": "url", "date": "date", "year": "date"}  # labels that no stage measures
@@ -161,12 +161,12 @@ class _Writing:
     cut: int = 0
 
     def write(self, out: Path, ids: NDArray[np.bytes_], stays: NDArray[np.bool_]) -> Selected:
-        outputs = [(out / "documents", DOCUMENT_SCHEMA, ids[stays]), (out / "dropped", DROPPED_SCHEMA, ids[~stays])]
+        outputs = [(out / "documents", DOCUMENT_SCHEMA), (out / "dropped", DROPPED_SCHEMA)]
         if self.index_schema:
-            outputs.append((out / "index", self.index_schema, ids[stays]))
-        weight = sum(shard.stat().st_size for shard in self.documents)
+            outputs.append((out / "index", self.index_schema))
+        borders = part_borders(ids, sum(map(decoded_bytes, self.documents)))
         self._starts = np.cumsum([0, *map(len, self.personal)]).tolist()
-        write_sorted(len(self.documents), self._split, outputs, self.settings.shard_documents, weight)
+        write_sorted(len(self.documents), self._split, outputs, borders, self.settings.shard_documents)
         reasons = Counter(reason for reason, _ in self.others.values())
         for rule in self.broken.rule[self.broken.rule >= 0].tolist():
             reasons[self.broken.rules[rule].reason] += 1

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.corpus.canonical import write_sorted
+from data.corpus.canonical import part_borders, write_sorted
 from data.corpus.duplicates.copies import Copies
 from data.corpus.labels import read_labels
 from data.corpus.selection import Selected, select
@@ -200,16 +201,17 @@ def test_labels_are_joined_by_id(tmp_path: Path) -> None:
         read_labels(tmp_path / "l.parquet", pa.chunked_array([["x", "w"]]))
 
 
-@pytest.mark.parametrize("parts", [1, 3, 50])
+@pytest.mark.parametrize("parts", [1, 3, 50, 500])
 def test_sorting_in_parts_changes_nothing(tmp_path: Path, parts: int) -> None:
-    ids = [f"{(n * 37) % 100:032d}" for n in range(100)]
+    """Whatever the parts, and though an id stands three times: fifteen shards, sorted by id, then by source."""
+    ids = [f"{(n * 37) % 34:032d}" for n in range(100)]
     schema = pa.schema([("id", pa.string()), ("source", pa.string())])
-    table = pa.table({"id": ids, "source": ids}, schema=schema)
-    outputs = [(tmp_path / "out", schema, np.array(ids, dtype="S32"))]
-    write_sorted(4, lambda n: [table.slice(n * 25, 25)], outputs, 7, total_bytes=parts * 10, part_bytes=10)
-    rows = read_all(tmp_path / "out")
-    assert [row["id"] for row in rows] == sorted(ids)
-    assert len(list((tmp_path / "out").iterdir())) == 15
+    table = pa.table({"id": ids, "source": [f"{n * 7 % 100:03d}" for n in range(100)]}, schema=schema)
+    borders = part_borders(np.array(ids, dtype="S32"), parts * 10, part_bytes=10)
+    assert len(borders) == parts - 1
+    write_sorted(4, lambda n: [table.slice(n * 25, 25)], [(tmp_path / "out", schema)], borders, 7)
+    assert [pq.read_metadata(path).num_rows for path in sorted((tmp_path / "out").iterdir())] == [7] * 14 + [2]
+    assert read_all(tmp_path / "out") == sorted(table.to_pylist(), key=lambda row: (row["id"], row["source"]))
 
 
 def test_nothing_in(tmp_path: Path) -> None:
