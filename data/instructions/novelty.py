@@ -17,10 +17,12 @@ integers. Decisions are those of `rouge_score` to the last bit of the float: its
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from array import array
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+
+import numpy as np
 
 from data.instructions.language import HAN, KANA
 
@@ -73,10 +75,10 @@ class Pool:
         self.scored = 0  # pairs that reached the LCS; for benchmarks and tests of the bounds
         self._ids: dict[str, int] = {}
         self._entries: list[list[int]] = []
-        self._lengths: list[int] = []
+        self._lengths = array("i")
         self._longest = 0
         # (token, k-th occurrence in its text) -> entries: with occurrences told apart, multisets become sets
-        self._postings: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        self._postings: defaultdict[tuple[int, int], array[int]] = defaultdict(lambda: array("i"))
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -102,11 +104,10 @@ class Pool:
         for position, token in enumerate(sequence):
             masks[token] = masks.get(token, 0) | 1 << position
         threshold = self.threshold
-        # The most promising first: a high score early lets the bounds drop the rest.
-        for index in sorted(candidates, key=lambda index: (-candidates[index], index)):
+        for index, shared in candidates:
             entry = self._entries[index]
             n = len(entry)
-            if min(candidates[index] + rest, n) < least_lcs(m, n, threshold):
+            if min(shared + rest, n) < least_lcs(m, n, threshold):
                 continue
             self.scored += 1
             score = f1(_lcs(masks, m, entry), m, n)
@@ -119,27 +120,28 @@ class Pool:
                 threshold = max(threshold, score * (1 - 1e-12))
         return best
 
-    def _candidates(self, sequence: list[int]) -> tuple[int, dict[int, int]]:
-        """(tokens of the query not looked up, {entry: looked-up tokens it shares}) for all that may pass."""
+    def _candidates(self, sequence: list[int]) -> tuple[int, list[tuple[int, int]]]:
+        """(tokens of the query not looked up, [(entry, looked-up tokens it shares)]) for all that may pass, the most promising
+        first: a high score early lets the bounds drop the rest."""
         m = len(sequence)
         # What an entry of length n must have in common. A longer one than `limit` cannot pass: 2 m / (m + n) is too small.
         limit = min(self._longest, int(2 * m / self.threshold) + 1)
         needed = [least_lcs(m, n, self.threshold) for n in range(limit + 1)]
         enough = [lcs for n, lcs in enumerate(needed) if lcs <= min(m, n)]
         if not enough:
-            return m, {}
+            return m, []
         prefix = m - min(enough) + 1
         rest = m - prefix
-        none: list[int] = []
-        lists = sorted((self._postings.get(item, none) for item in _occurrences(sequence)), key=len)
-        counts = Counter(chain.from_iterable(lists[:prefix]))
-        # The least that the looked-up tokens must give, by the entry's length.
-        least = [lcs - rest if lcs <= min(m, n) else m + 1 for n, lcs in enumerate(needed)]
-        lengths = self._lengths
-        passing = {
-            index: shared for index, shared in counts.items() if lengths[index] <= limit and shared >= least[lengths[index]]
-        }
-        return rest, passing
+        lists = sorted((self._postings[item] for item in _occurrences(sequence) if item in self._postings), key=len)
+        known = lists[: max(0, prefix - (m - len(lists)))]  # tokens that no entry holds are the rarest
+        if not known:
+            return rest, []
+        counts = np.bincount(np.concatenate([np.frombuffer(entries, np.intc) for entries in known]), minlength=len(self))
+        # The least that the looked-up tokens must give, by the entry's length; too long a one can give nothing.
+        least = np.array([lcs - rest if lcs <= min(m, n) else m + 1 for n, lcs in enumerate(needed)] + [m + 1])
+        passing = np.flatnonzero(counts >= least[np.minimum(np.frombuffer(self._lengths, np.intc), limit + 1)])
+        passing = passing[np.argsort(-counts[passing], kind="stable")]
+        return rest, list(zip(passing.tolist(), counts[passing].tolist(), strict=True))
 
 
 def _occurrences(sequence: list[int]) -> list[tuple[int, int]]:
