@@ -25,7 +25,7 @@ def measured(made: Mapping[str, Made]) -> dict[str, Made]:
     return {name: made[name] for name in LABELS if name in made}
 
 
-@flow(name="corpus")
+@flow(name="corpus", flow_run_name="corpus · {recipe.name}")
 def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
     """Clean a crawl.
 

@@ -35,7 +35,7 @@ Exit status of --compare: 0 where nothing of the second is significantly worse, 
 """
 
 
-@flow(name="evaluation")
+@flow(name="evaluation", flow_run_name="evaluation · {recipe.name}")
 def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
     """Run alone, it starts with what comes before it, which is mostly there.
 

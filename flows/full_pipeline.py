@@ -21,7 +21,7 @@ from prefect.states import Cancelled
 from flows import approval, command_line, corpus, evaluation, instructions, local, place, publish, training
 from flows.recipe import Recipe, differences
 from tasks.jobs import JobFailed
-from tasks.reporting.page import closing_table, report_paths, write_run_report
+from tasks.reporting.page import closing_table, report_paths, show_stages, write_run_report
 from tasks.stage import Made, Run
 
 PARTS = (corpus, instructions, training, evaluation)
@@ -44,7 +44,20 @@ def full_pipeline(recipe: Recipe, run: Run, until: str | None = None) -> dict[st
 
 
 def crawl_to_model(recipe: Recipe, run: Run, until: str | None) -> dict[str, Made]:
-    """The parts in order, each where `run.deployments` says; a person is asked where the recipe says so."""
+    """The parts in order, then what a finished run leaves beside its artifacts: report, model card, the model in service."""
+    made = _walk_parts(recipe, run, until)
+    show_stages(made)
+    if until in made:
+        return made
+    write_run_report(recipe.name, run, made, differences(recipe))
+    publish.write_card(recipe, run, made)
+    if recipe.publish:
+        publish.publish(recipe, run, made)
+    return made
+
+
+def _walk_parts(recipe: Recipe, run: Run, until: str | None) -> dict[str, Made]:
+    """Each part where `run.deployments` says; a person is asked where the recipe says so."""
     made: dict[str, Made] = {}
     for part in PARTS:
         names = list(part.steps(recipe, run))
@@ -55,10 +68,6 @@ def crawl_to_model(recipe: Recipe, run: Run, until: str | None) -> dict[str, Mad
             made = place.run_part(part, recipe, run, made, until if until in here else last)
             if until in made:
                 return made
-    write_run_report(recipe.name, run, made, differences(recipe))
-    publish.write_card(recipe, run, made)
-    if recipe.publish:
-        publish.publish(recipe, run, made)
     return made
 
 

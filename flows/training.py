@@ -17,7 +17,7 @@ from tasks.store.artifacts import Files
 from tasks.training import train, train_tokenizer
 
 
-@flow(name="training")
+@flow(name="training", flow_run_name="training · {recipe.name}")
 def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
     """Run alone, it starts with what comes before it, which is mostly there.
 

@@ -1,4 +1,5 @@
-"""A run's own report: the report artifact's figures with this run's table of stages, as JSON, as one page, as a table in the terminal.
+"""A run's own report: the report artifact's figures with this run's table of stages, as JSON, as one page, as a table in the terminal
+and in the UI.
 
 `STORE/reports/<recipe>/report.json` and `report.html`; the page needs no network.
 """
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from prefect.artifacts import create_markdown_artifact
 
 from tasks.reporting import evaluation_charts, tables
 from tasks.reporting.figures import TEACHER_FIGURES
@@ -76,11 +78,20 @@ def render(figures: Mapping[str, Any], pictures: Mapping[str, str], samples: lis
 
 def closing_table(made: Mapping[str, Made]) -> str:
     """The run's stages: time, in, out, reused or made."""
-    rows = [("stage", "seconds", "in", "out", "")]
-    for name, stage in made.items():
-        counts = stage.counts
-        into, out = (f"{counts[key]:,}" if key in counts else "" for key in ("documents_in", "kept"))
-        rows.append((name, f"{stage.seconds:.1f}", into, out, "reused" if stage.reused else "made"))
+    rows = [("stage", "seconds", "in", "out", ""), *(_row(name, stage) for name, stage in made.items())]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join(cell.ljust(width) if column in (0, 4) else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
     return "\n".join(["", lines[0], "-" * sum(widths), *lines[1:], ""])
+
+
+def show_stages(made: Mapping[str, Made]) -> None:
+    """The same on the run's page in the UI, with every stage's fingerprint: the way from crawl to model."""
+    lines = ["| stage | seconds | in | out | | fingerprint |", "|---|---:|---:|---:|---|---|"]
+    lines += ["| " + " | ".join([*_row(name, stage), f"`{stage.artifact.fingerprint}`"]) + " |" for name, stage in made.items()]
+    again = sum(stage.reused for stage in made.values())
+    create_markdown_artifact("\n".join(lines), key="stages", description=f"{len(made) - again} stages made, {again} reused")
+
+
+def _row(name: str, stage: Made) -> tuple[str, str, str, str, str]:
+    into, out = (f"{stage.counts[key]:,}" if key in stage.counts else "" for key in ("documents_in", "kept"))
+    return name, f"{stage.seconds:.1f}", into, out, "reused" if stage.reused else "made"

@@ -104,6 +104,10 @@ class Stack:
                 os.kill(pid, 9)
         process.wait()
 
+    def stop_all(self) -> None:
+        for name in reversed(list(self.processes)):
+            self.stop(name)
+
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
@@ -114,20 +118,45 @@ def _children(pid: int) -> list[psutil.Process]:
     return []
 
 
+def _with_password(folder: Path) -> dict[str, str]:
+    """The environment of a server behind a password, and of those who know it."""
+    auth = f"admin:{secrets.token_hex(12)}"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return kept | {
+        "PREFECT_HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "cache"), "OMP_WAIT_POLICY": "PASSIVE",
+        "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api", "PREFECT_API_AUTH_STRING": auth,
+        "PREFECT_SERVER_API_AUTH_STRING": auth, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_WORKER_QUERY_SECONDS": "1", "CRAWL2CHAT_HOME": str(ROOT),
+    }  # fmt: skip
+
+
+def deploy(stack: Stack, store: str) -> None:
+    done = stack.python("-m", "flows.deploy", "--recipe", "tiny", "--store", store)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@contextlib.contextmanager
+def small(folder: Path) -> Iterator[Stack]:
+    """One server on SQLite behind a password, with the deployments and a folder as store; workers are the tests' own matter."""
+    stack = Stack(folder, _with_password(folder))
+    try:
+        start_server(stack, services=True)
+        deploy(stack, str(folder / "store"))
+        yield stack
+    finally:
+        stack.stop_all()
+
+
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Stack]:
     """Postgres, Redis, S3, migration, server, background services and both workers; everything ends with the block."""
     assert POSTGRES
     assert REDIS
     folder.mkdir(parents=True, exist_ok=True)
-    ports = {name: free_port() for name in ("postgres", "redis", "s3", "server")}
-    password, auth = secrets.token_hex(12), f"admin:{secrets.token_hex(12)}"
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    ports = {name: free_port() for name in ("postgres", "redis", "s3")}
+    password = secrets.token_hex(12)
     redis = f"redis://:{password}@127.0.0.1:{ports['redis']}"
-    stack = Stack(folder, kept | {
-        "PREFECT_HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "cache"), "OMP_WAIT_POLICY": "PASSIVE",
-        "PREFECT_API_URL": f"http://127.0.0.1:{ports['server']}/api", "PREFECT_API_AUTH_STRING": auth,
-        "PREFECT_SERVER_API_AUTH_STRING": auth, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+    stack = Stack(folder, _with_password(folder) | {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://prefect@127.0.0.1:{ports['postgres']}/prefect",
         "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
         "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "prefect_redis.messaging", "PREFECT_SERVER_EVENTS_MESSAGING_CACHE": "prefect_redis.messaging",
@@ -135,10 +164,9 @@ def running(folder: Path) -> Iterator[Stack]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",
         "PREFECT_SERVER_WORKER_CHANNEL_CLEANUP_QUEUE_STORAGE": "prefect_redis.cleanup_queue",
         "PREFECT_REDIS_MESSAGING_URL": f"{redis}/0", "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL": f"{redis}/0", "PREFECT_SERVER_DOCKET_URL": f"{redis}/1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
         "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}", "CRAWL2CHAT_HOME": str(ROOT),
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
     })  # fmt: skip
     try:
         _postgres(stack, folder / "postgres", ports["postgres"])
@@ -150,13 +178,13 @@ def running(folder: Path) -> Iterator[Stack]:
         stack.prefect("services", "server", "services", "start")
         yield stack
     finally:
-        for name in reversed(list(stack.processes)):
-            stack.stop(name)
+        stack.stop_all()
 
 
-def start_server(stack: Stack) -> None:
+def start_server(stack: Stack, services: bool = False) -> None:
+    """The server; its background services are a process of their own unless `services`."""
     port = stack.environment["PREFECT_API_URL"].split(":")[2].split("/")[0]
-    stack.prefect("server", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-services")
+    stack.prefect("server", "server", "start", "--host", "127.0.0.1", "--port", port, *([] if services else ["--no-services"]))
     ready = stack.environment["PREFECT_API_URL"] + "/ready"
     until(lambda: _answers(ready), f"the server never became ready: {stack.log('server')[-2000:]}", 300)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,8 @@ from flows.recipe_errors import RecipeError
 from flows.recipe_file import load
 from tasks.stage import Made, Run
 from tasks.store.artifacts import Draft, Result
-from tests.conftest import ROOT
-from tests.flows.stack import Stack, free_port, start_server, until
+from tests.flows import stack as stacks
+from tests.flows.stack import Stack, until
 
 
 @pytest.mark.parametrize(
@@ -119,7 +117,7 @@ def test_nothing_behind_an_approval_starts_before_it(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(full_pipeline.place, "run_part", run_part)
     monkeypatch.setattr(full_pipeline.approval, "ask", lambda stage, made, run: happened.append(f"ask {stage}"))
-    for after_the_end in ("write_run_report", "publish"):
+    for after_the_end in ("show_stages", "write_run_report", "publish"):
         monkeypatch.setattr(full_pipeline, after_the_end, Mock())
     full_pipeline.crawl_to_model(load("tiny", ["approve_before=[pretrain, ppo]"]), Run(store="nowhere"), until)
     assert happened[-1] == (until or "report") and ("ppo" in happened) == (until is None)
@@ -133,23 +131,9 @@ def test_nothing_behind_an_approval_starts_before_it(monkeypatch: pytest.MonkeyP
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A server on SQLite with a password, the deployments and a worker for them."""
-    folder = tmp_path_factory.mktemp("served")
-    auth = f"admin:{secrets.token_hex(12)}"
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    stack = Stack(folder, kept | {
-        "PREFECT_HOME": str(folder / "home"), "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api", "PREFECT_API_AUTH_STRING": auth,
-        "PREFECT_SERVER_API_AUTH_STRING": auth, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true", "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "CRAWL2CHAT_HOME": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE",
-    })  # fmt: skip
-    try:
-        start_server(stack)
-        done = stack.python("-m", "flows.deploy", "--recipe", "tiny", "--store", str(folder / "store"))
-        assert done.returncode == 0, done.stderr[-3000:]
+    with stacks.small(tmp_path_factory.mktemp("served")) as stack:
         stack.worker("cpu")
         yield stack
-    finally:
-        for name in reversed(list(stack.processes)):
-            stack.stop(name)
 
 
 def suspended(stack: Stack) -> str:

@@ -32,8 +32,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with stacks.running(tmp_path_factory.mktemp("stack")) as stack:
         done = stack.python("-c", "import fsspec; fsspec.filesystem('s3').makedirs('artifacts', exist_ok=True)")
         assert done.returncode == 0, done.stderr
-        done = stack.python("-m", "flows.deploy", "--recipe", "tiny", "--store", "s3://artifacts/store")
-        assert done.returncode == 0, done.stderr[-3000:]
+        stacks.deploy(stack, "s3://artifacts/store")
         stack.worker("cpu")
         stack.worker("gpu")
         yield stack
