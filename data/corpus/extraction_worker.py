@@ -24,8 +24,11 @@ _CACHE_PAGES = 200  # trafilatura's caches are emptied after so many pages, to b
 
 
 def engine(name: str) -> Callable[[str], str]:
-    from data.corpus.main_text import ENGINES  # here, so that the parent imports none of it
+    # Here, so that the parent imports none of it.
+    from data.corpus.attribute_tests import quicken_trafilatura
+    from data.corpus.main_text import ENGINES
 
+    quicken_trafilatura()
     return ENGINES[name]
 
 

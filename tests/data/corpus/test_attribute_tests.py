@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+from lxml import etree, html
+from trafilatura import xpaths
+
+from data.corpus.attribute_tests import AttributeTest
+
+NAMESPACES = {"re": "http://exslt.org/regular-expressions"}
+WORDS = [
+    "post", "entry-content", "footer", "share-this", "nav", "comment-list", "main", "hidden", "Comments", "mvp-post-add-box", "x",
+    "story-body", "content-body", "disqus_thread", "comments-", "",
+]  # fmt: skip
+
+
+def _page(seed: int) -> html.HtmlElement:
+    """A tree of elements with names, ids, classes, roles and styles drawn from what the expressions look for, in either order."""
+    draw = random.Random(seed)
+
+    def element(depth: int) -> str:
+        name = draw.choice(["div", "section", "p", "span", "ul", "article", "aside", "h1", "o:p", "svg"])
+        names = draw.sample(["id", "class", "role", "style", "data-x", "aria-hidden"], draw.randint(0, 4))
+        attributes = "".join(f' {key}="{" ".join(draw.sample(WORDS, draw.randint(1, 2)))}"' for key in names)
+        inside = "".join(element(depth + 1) for _ in range(draw.randint(0, 4))) if depth < 5 else "text"
+        return f"<{name}{attributes}>{inside}</{name}>tail"
+
+    return html.document_fromstring(f"<html><body>{element(0)}{element(0)}{element(0)}</body></html>")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            expression.path
+            for name in ("BODY_XPATH", "OVERALL_DISCARD_XPATH", "REMOVE_COMMENTS_XPATH", "COMMENTS_XPATH", "RAW_TREE_PRUNE_XPATH")
+            for expression in getattr(xpaths, name, [])
+            if "re:test" in expression.path
+        ),
+        ".//aside|.//div[contains(@class|@id, 'footer')]|.//*[re:test(@class, 'share')]",
+        "(.//*[self::div or self::p][@class='x'])[1]",
+        ".//*[@id='nav'][1]",
+        ".//*[count(p) > 1]",
+    ],
+)
+def test_finds_what_the_expression_finds(path: str) -> None:
+    expression = etree.XPath(path, namespaces=NAMESPACES)
+    test = AttributeTest(expression)
+    found = 0
+    for seed in range(20):
+        page = _page(seed)
+        expected = expression(page)
+        found += len(expected)
+        assert test(page) == expected
+        assert test(page) == expected  # now from memory
+    assert found
+
+
+def test_names_and_values_of_which_no_element_can_be_made() -> None:
+    page = html.document_fromstring('<body><div class="a&#8;b share">1</div><o:p class="share">2</o:p><p class="share">3</p></body>')
+    for path in (".//*[re:test(@class, 'share')]", ".//*[self::div or self::p][re:test(@class, 'share')]"):
+        expression = etree.XPath(path, namespaces=NAMESPACES)
+        assert AttributeTest(expression)(page) == expression(page) != []
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.corpus.attribute_tests._REMEMBERED", 3)
+    test = AttributeTest(etree.XPath(".//*[@id='n7']"))
+    for start, end in pairwise(range(0, 40, 4)):
+        page = html.document_fromstring("".join(f"<p id=n{number}></p>" for number in range(start, end)))
+        assert [element.get("id") for element in test(page)] == ["n7"] * (start <= 7 < end)
+        assert len(test._remembered) <= 3 + len(list(page.iter()))
+
+
+@pytest.mark.parametrize("path", ["//div[@class='x']", ".//div/p[@class]", "string(@class)", ".//div[@a]|//p"])
+def test_an_expression_that_looks_further_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="tests more than names and attributes"):
+        AttributeTest(etree.XPath(path))
