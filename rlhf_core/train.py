@@ -74,7 +74,7 @@ def train(job: Job) -> None:
     check_machine(job.stage, has_card=ranks.device.type == "cuda")
     quiet_libraries()
     with explained(job.stage, [Path(job.output), Path(job.work)]):
-        loop.run(job, job.stage, build(job.stage, Inputs(job.inputs), ranks), ranks)
+        loop.run(job, job.stage, build(job.stage, Inputs(job.inputs, Path(job.work)), ranks), ranks)
 
 
 _STAGES = {

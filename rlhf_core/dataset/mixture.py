@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlhf_core.dataset.corpus import Document, rows_of
+from rlhf_core.dataset.blocks import Blocks, Segments
+from rlhf_core.dataset.token_store import Documents, joined
 from rlhf_core.job.errors import BadInput
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """rows: (rows, length) int64 in reading order, overlapping by one token. read: tokens taken, by phase and source."""
+    """blocks: training rows in reading order. read: tokens taken, by phase and source."""
 
-    rows: np.ndarray
+    blocks: Blocks
     read: dict[str, dict[str, int]]
 
 
@@ -43,18 +45,20 @@ def read_plan(path: Path) -> dict[str, Any]:
     return plan
 
 
-def mix(plan: Mapping[str, Any], sources: Mapping[str, list[Document]], end_id: int, length: int) -> Mixture:
+def mix(plan: Mapping[str, Any], sources: Mapping[str, Documents], end_id: int, length: int) -> Mixture:
     """The plan's tokens as training rows.
 
     The next document is taken from the source that is furthest behind its share of the phase, so shares hold all through
     it. A document is cut where its source's tokens of the phase end, and goes on in the next phase.
     """
+    firsts = np.cumsum([0, *(len(documents) for documents in sources.values())])
+    known = {name: (int(first), documents) for first, (name, documents) in zip(firsts, sources.items(), strict=False)}
     streams = {
-        name: _Stream(name, sources.get(name, []), plan["seed"], end_id)
+        name: _Stream(name, *known.get(name, (0, joined([]))), plan["seed"])
         for phase in plan["phases"]
         for name in phase["read"]
     }
-    parts = [np.array([end_id], dtype=np.int32)]
+    columns = [array("q") for _ in range(4)]
     read: dict[str, dict[str, int]] = {}
     for phase in plan["phases"]:
         wanted = {name: tokens for name, tokens in phase["read"].items() if tokens}
@@ -62,35 +66,50 @@ def mix(plan: Mapping[str, Any], sources: Mapping[str, list[Document]], end_id: 
         while open_ := [name for name in wanted if done[name] < wanted[name]]:
             name = min(open_, key=lambda name: (done[name] / wanted[name], name))
             part = streams[name].take(wanted[name] - done[name])
-            done[name] += len(part)
-            parts.append(part)
+            done[name] += part.length + part.ends
+            for column, value in zip(columns, (part.row, part.offset, part.length, part.ends), strict=True):
+                column.append(value)
         read[phase["name"]] = done
-    return Mixture(rows_of(parts, length), read)
+    row, offset, lengths, ends = (np.array(column, dtype=np.int64) for column in columns)
+    segments = Segments(row, offset, lengths, ends.astype(np.bool_))
+    return Mixture(Blocks(joined(list(sources.values())), segments, end_id, length), read)
+
+
+class _Part(NamedTuple):
+    row: int
+    offset: int
+    length: int
+    ends: bool
 
 
 class _Stream:
-    """An endless stream of a source's documents, each with its end token; every epoch in an order of its own."""
+    """An endless stream of a source's documents, each with its end token; every epoch in an order of its own. `first` is the
+    row of its first document among those of all sources."""
 
-    def __init__(self, name: str, documents: list[Document], seed: int, end_id: int) -> None:
-        if not documents:
+    def __init__(self, name: str, first: int, documents: Documents, seed: int) -> None:
+        if not len(documents):
             raise BadInput(
                 f"the mixture's source {name!r} has no document; give it as the input `source:{name}`"
             )
-        self._documents, self._end = documents, np.array([end_id], dtype=np.int32)
+        self._documents, self._first = documents, first
         key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
         self._seed, self._position = [int(seed), key], 0
         self._order = np.zeros(0, dtype=np.int64)
-        self._rest = np.zeros(0, dtype=np.int32)
+        self._row = self._read = self._left = 0  # the document at hand; its tokens that were read; left, with the end
 
-    def take(self, most: int) -> np.ndarray:
-        """The next document, or what is left of it, `most` tokens at most: (tokens,) int32."""
-        if not len(self._rest):
+    def take(self, most: int) -> _Part:
+        """The next document, or what is left of it, `most` tokens at most."""
+        if not self._left:
             epoch, place = divmod(self._position, len(self._documents))
             if place == 0:
                 self._order = np.random.default_rng([*self._seed, epoch]).permutation(len(self._documents))
             self._position += 1
-            self._rest = np.concatenate([self._documents[self._order[place]].ids, self._end])
-        part, self._rest = self._rest[:most], self._rest[most:]
+            self._row, self._read = int(self._order[place]), 0
+            self._left = int(self._documents.length[self._row]) + 1
+        ends = most >= self._left
+        length = self._left - 1 if ends else most
+        part = _Part(self._first + self._row, self._read, length, ends)
+        self._read, self._left = self._read + length, self._left - length - ends
         return part
 
 

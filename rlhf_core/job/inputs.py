@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlhf_core.job.errors import BadInput
 from rlhf_core.settings import TrainingStage
@@ -14,9 +15,11 @@ from rlhf_core.settings import TrainingStage
 
 @dataclass(frozen=True)
 class Inputs:
-    """Roles as in `settings.Job`. An artifact folder may be given where its model/ or tokenizer/ is meant."""
+    """Roles as in `settings.Job`. An artifact folder may be given where its model/ or tokenizer/ is meant. `work` is the job's
+    own folder, which all ranks see and which a resumed job finds as it was."""
 
     roles: dict[str, str]
+    work: Path | None = None
 
     def has(self, role: str) -> bool:
         return role in self.roles
@@ -35,6 +38,12 @@ class Inputs:
             raise BadInput(f"input {role}: {path} is no folder")
         return path
 
+    def scratch(self, name: str) -> Path:
+        """A folder below `work`, which may not exist yet."""
+        if self.work is None:
+            raise BadInput("these inputs belong to no job, so there is no folder to work in")
+        return self.work / name
+
     def model(self, role: str) -> str:
         """A model or tokenizer folder, or a hub name where no such folder exists."""
         if role not in self.roles:
@@ -48,11 +57,11 @@ class Inputs:
         return str(path)
 
 
-def portion(items: list[Any], passes: float, seed: int) -> list[Any]:
-    """`items` so many times over; a part of a pass is drawn by the seed and keeps their order."""
+def portion(count: int, passes: float, seed: int) -> NDArray[np.int64]:
+    """The places of `count` items so many times over; a part of a pass is drawn by the seed and keeps their order."""
     whole, part = divmod(passes, 1.0)
-    drawn = np.sort(np.random.default_rng([seed, 0xB1E]).permutation(len(items))[: round(part * len(items))])
-    return items * int(whole) + [items[index] for index in drawn]
+    drawn = np.sort(np.random.default_rng([seed, 0xB1E]).permutation(count)[: round(part * count)])
+    return np.concatenate([np.tile(np.arange(count), int(whole)), drawn])
 
 
 def check_length(settings: TrainingStage, model: Any, length: int | None = None) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rlhf_core.dataset.batches import TokenBatch, micro_slices
+from rlhf_core.dataset.token_store import tokenized
 from rlhf_core.ema import Ema
 from rlhf_core.engine import Ranks
 from rlhf_core.job.inputs import Inputs
@@ -77,8 +78,9 @@ class PolicyGradient(OnPolicy):
             self.ema = Ema(copy.deepcopy((self.writer or self.reference).model), settings.ema_decay, ranks)
         self.ptx = None
         if settings.ptx_data is not None:
-            corpus, rows = inputs.folder("ptx"), settings.batch_size
-            self.ptx = Ptx(corpus, self.chat, settings.max_length, rows, settings.seed, ranks.device)
+            documents = tokenized(inputs.folder("ptx"), self.chat, inputs.scratch("tokens"), ranks)
+            rows, end_id = settings.batch_size, self.chat.end_id
+            self.ptx = Ptx(documents, end_id, settings.max_length, rows, settings.seed, ranks.device)
 
     def make_actor(self, inputs: Inputs) -> Actor:
         return Actor(self.policy)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rlhf_core.dataset.batches import InOrder, pad_right
+from rlhf_core.dataset.blocks import pack, windows
 from rlhf_core.dataset.chat_template import Chat, load_chat
-from rlhf_core.dataset.corpus import Document, held_out, pack, read_documents, windows
 from rlhf_core.dataset.mixture import mix, read_plan
+from rlhf_core.dataset.token_store import joined, tokenized
 from rlhf_core.engine import Ranks
 from rlhf_core.job.inputs import Inputs, check_length, portion
 from rlhf_core.measures.likelihood import nll, row_nats
@@ -32,34 +34,31 @@ class Pretrain(Supervised):
     def __init__(self, settings: PretrainStage, inputs: Inputs, ranks: Ranks) -> None:
         chat, module = _model(settings, inputs)
         check_length(settings, module.model)
-        self.train_documents: list[Document] = []
-        self.eval_documents: list[Document] = []
+        data = inputs.folder("data")
+        plan = read_plan(data / "plan.json") if (data / "plan.json").is_file() else None
+        held_out, train = [], {}
+        for name, folder in _folders(settings, inputs, plan).items():
+            documents = tokenized(folder, chat, inputs.scratch("tokens"), ranks)
+            chosen = documents.are_held_out(settings.eval_share)
+            train[name] = documents.rows(~chosen)
+            # A corpus of a few documents may have none below the share: then its first stands in.
+            held_out.append(documents.rows(chosen if chosen.any() else np.arange(min(1, len(documents)))))
+        self.documents = sum(map(len, train.values()))
+        self.held_out = windows(joined(held_out), chat.end_id, settings.max_length)
         self.read: dict[str, dict[str, int]] = {}  # of a mixture: tokens by phase and source
-        data, order = inputs.folder("data"), None
-        if (data / "plan.json").is_file():
-            plan = read_plan(data / "plan.json")
-            names = dict.fromkeys(name for phase in plan["phases"] for name in phase["read"])
-            sources = {name: self._divide(_source(inputs, name), chat, settings) for name in names}
-            mixture = mix(plan, sources, chat.end_id, settings.max_length)
-            blocks, self.read = mixture.rows, mixture.read
-            order = InOrder(len(blocks), settings.batch_size)
+        order = None
+        if plan:
+            mixture = mix(plan, train, chat.end_id, settings.max_length)
+            self.blocks, self.read = mixture.blocks, mixture.read
+            order = InOrder(len(self.blocks), settings.batch_size)
         else:
-            train = self._divide(data, chat, settings)
-            for number, passes in enumerate(settings.blend.values(), 1):
-                more = self._divide(inputs.folder(f"data_{number}"), chat, settings)
-                train += portion(more, passes, settings.seed)
-            blocks = pack(train, chat.end_id, settings.max_length, settings.seed)
-        self.blocks = torch.from_numpy(blocks)
+            passes = [1.0, *settings.blend.values()]
+            parts = [
+                part.rows(portion(len(part), times, settings.seed))
+                for part, times in zip(train.values(), passes, strict=True)
+            ]
+            self.blocks = pack(joined(parts), chat.end_id, settings.max_length, settings.seed)
         super().__init__(settings, ranks, chat, module, len(self.blocks), order)
-
-    def _divide(self, folder: Path, chat: Chat, settings: PretrainStage) -> list[Document]:
-        """The documents of a source to train on; the others are held out, chosen by their ids."""
-        documents = read_documents(folder, chat)
-        train = [d for d in documents if not held_out(d.id, settings.eval_share)]
-        # A corpus of a few documents may have none below the share: then its first stands in.
-        self.eval_documents += [d for d in documents if held_out(d.id, settings.eval_share)] or documents[:1]
-        self.train_documents += train
-        return list(train)
 
     def weigh(self, indices: list[int]) -> int:
         return len(indices) * (self.settings.max_length - 1)
@@ -71,30 +70,29 @@ class Pretrain(Supervised):
         return nll(self.engine, input_ids, mask).sum(), {}
 
     def evaluate(self) -> dict[str, float]:
-        sums: dict[str, Any] = defaultdict(float)
-        parts = [
-            (document.lang, part)
-            for document in self.eval_documents
-            for part in windows(document, self.chat.end_id, self.settings.max_length)
-        ]
-        for document in self.eval_documents:
-            sums[f"bytes {document.lang}"] = sums[f"bytes {document.lang}"] + document.size / self.ranks.world
-        parts.sort(key=lambda item: len(item[1]))  # little padding
-        batches = [parts[i : i + _EVAL_ROWS] for i in range(0, len(parts), _EVAL_ROWS)]
-        own = batches[self.ranks.rank :: self.ranks.world]
-        for index in range(-(-len(batches) // self.ranks.world)):  # as many passes on every rank (ZeRO-3)
-            rows = own[index] if index < len(own) else batches[0]
-            batch = pad_right([tokens for _, tokens in rows], self.chat.pad_id).to(self.ranks.device)
+        documents, found, world = self.held_out.documents, self.held_out, self.ranks.world
+        langs = documents.langs
+        sizes = np.bincount(documents.lang, documents.size, len(langs)) / world
+        nats, tokens = np.zeros(len(langs)), np.zeros(len(langs))
+        count = -(-len(found) // _EVAL_ROWS)
+        for index in range(-(-count // world)):  # as many passes on every rank (ZeRO-3)
+            number = index * world + self.ranks.rank
+            first = (number if number < count else 0) * _EVAL_ROWS
+            rows = range(first, min(first + _EVAL_ROWS, len(found)))
+            batch = pad_right([found.tokens(row) for row in rows], self.chat.pad_id).to(self.ranks.device)
             with torch.no_grad():
                 losses = row_nats(self.engine, batch)
-            for (lang, tokens), loss in zip(rows if index < len(own) else [], losses, strict=False):
-                sums[f"nll {lang}"] += loss
-                sums[f"tokens {lang}"] += sum(tokens.mask)
-        langs = sorted({document.lang for document in self.eval_documents})
-        for lang in langs:  # the same keys on every rank
-            sums[f"nll {lang}"] += 0.0
-            sums[f"tokens {lang}"] += 0.0
-        totals = self.ranks.sums(dict(sorted(sums.items())))
+            if number < count:
+                own = documents.lang[found.row[rows.start : rows.stop]]
+                np.add.at(nats, own, losses)
+                np.add.at(tokens, own, found.length[rows.start : rows.stop] - 1)
+        sums = {
+            f"{kind} {lang}": value
+            for kind, values in (("nll", nats), ("tokens", tokens), ("bytes", sizes))
+            for lang, value in zip(langs, values.tolist(), strict=True)
+        }
+        totals = self.ranks.sums(sums)
+        langs = [lang for lang in langs if totals[f"tokens {lang}"]]
         figures = _figures(totals, langs, "")
         for lang in langs if len(langs) > 1 else []:
             figures |= _figures(totals, [lang], f"_{lang}")
@@ -107,9 +105,9 @@ class Pretrain(Supervised):
         return {
             **named,
             "train_loss": last["loss"],
-            "documents": len(self.train_documents),
-            "eval_documents": len(self.eval_documents),
-            "tokens": int(self.blocks.numel()),
+            "documents": self.documents,
+            "eval_documents": len(self.held_out.documents),
+            "tokens": len(self.blocks) * self.blocks.width,
             **({"mixture": self.read} if self.read else {}),
             "tokens_seen": self.steps * self.settings.batch_size * (self.settings.max_length - 1),
             "parameters": sum(p.numel() for p in self.engine.module.parameters()),
@@ -128,12 +126,16 @@ def _model(settings: PretrainStage, inputs: Inputs) -> tuple[Chat, PolicyModel]:
     return chat, policy
 
 
-def _source(inputs: Inputs, name: str) -> Path:
-    role = f"source:{name}"
-    return inputs.folder(role) if inputs.has(role) else inputs.folder("data") / "sources" / name
+def _folders(settings: PretrainStage, inputs: Inputs, plan: dict[str, Any] | None) -> dict[str, Path]:
+    """What is read: the sources of a mixture by name, or `data` and what is blended into it."""
+    if plan is None:
+        return {role: inputs.folder(role) for role in settings.datasets()}
+    roles = {name: f"source:{name}" for phase in plan["phases"] for name in phase["read"]}
+    inside = inputs.folder("data") / "sources"
+    return {name: inputs.folder(role) if inputs.has(role) else inside / name for name, role in roles.items()}
 
 
-def _figures(totals: dict[str, float], langs: list[str], suffix: str) -> dict[str, float]:
+def _figures(totals: dict[str, float], langs: Sequence[str], suffix: str) -> dict[str, float]:
     total, tokens, size = (
         sum(totals[f"{kind} {lang}"] for lang in langs) for kind in ("nll", "tokens", "bytes")
     )

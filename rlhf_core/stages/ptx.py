@@ -7,26 +7,22 @@ has answers, and the blocks of an iteration follow from its number alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlhf_core.dataset.batches import Order
-from rlhf_core.dataset.chat_template import Chat
-from rlhf_core.dataset.corpus import pack, read_documents
+from rlhf_core.dataset.blocks import pack
+from rlhf_core.dataset.token_store import Documents
 from rlhf_core.losses import token_logprobs
 
 
 class Ptx:
-    """Blocks of `length` tokens of the corpus in `folder`, `rows` of them an iteration over all ranks."""
+    """Blocks of `length` tokens of a corpus, `rows` of them an iteration over all ranks."""
 
-    def __init__(
-        self, folder: Path, chat: Chat, length: int, rows: int, seed: int, device: torch.device
-    ) -> None:
-        documents = read_documents(folder, chat)
-        self.blocks = torch.from_numpy(pack(documents, chat.end_id, length, seed)).to(device)
+    def __init__(self, documents: Documents, end_id: int, length: int, rows: int, seed: int, device: torch.device) -> None:
+        self.blocks, self.device = pack(documents, end_id, length, seed), device
         self.order, self.rows = Order(len(self.blocks), rows, seed), rows
 
     def loss(
@@ -40,9 +36,9 @@ class Ptx:
         """This micro-batch's part of the mean loss of a minibatch: `rows` are those of the rollout on this rank, `own`
         picks a rank's part of a batch."""
         blocks = own(self.order.batch(step))[rows]
-        input_ids = self.blocks[blocks]
+        input_ids = self.blocks[blocks].to(self.device)
         select = torch.ones_like(input_ids, dtype=torch.bool)
         select[:, -1] = False
         losses = -token_logprobs(logits_of(input_ids, select), input_ids[:, 1:].reshape(-1))
-        return losses.sum() / (self.rows // minibatches * (self.blocks.shape[1] - 1))
+        return losses.sum() / (self.rows // minibatches * (self.blocks.width - 1))
 

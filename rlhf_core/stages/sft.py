@@ -33,7 +33,7 @@ class Sft(Supervised):
         for number, passes in enumerate(settings.blend.values(), 1):
             path = inputs.folder(f"data_{number}") / "train.jsonl"
             examples, dropped, cut = self._read(path, chat, settings.max_length)
-            self.train += portion(examples, passes, settings.seed)
+            self.train += [examples[place] for place in portion(len(examples), passes, settings.seed)]
             self.dropped, self.cut = self.dropped + dropped, self.cut + cut
         self.held_out = self._read(data / "eval.jsonl", chat, settings.max_length)[0]
         self.held_out.sort(key=len)

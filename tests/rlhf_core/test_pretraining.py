@@ -14,9 +14,11 @@ import torch
 from transformers import AutoTokenizer
 
 from rlhf_core.dataset.batches import Order
+from rlhf_core.dataset.blocks import Blocks
 from rlhf_core.dataset.chat_template import load_chat
-from rlhf_core.dataset.corpus import Document, read_documents
+from rlhf_core.dataset.corpus import read_documents
 from rlhf_core.dataset.mixture import mix, read_plan
+from rlhf_core.dataset.token_store import Documents
 from rlhf_core.dataset.vocabulary import train_tokenizer
 from rlhf_core.job.errors import BadInput
 from rlhf_core.models.networks import fresh_policy
@@ -27,8 +29,23 @@ from tests.rlhf_core.toy import Chain, killed_and_resumed, read_metrics, weights
 END = 1
 
 
-def document(number: int, ids: list[int]) -> Document:
-    return Document(str(number), "en", len(ids), np.asarray(ids, dtype=np.int32))
+def documents(*tokens: list[int]) -> Documents:
+    """Documents of these tokens, each in a shard of its own."""
+    count = len(tokens)
+    return Documents(
+        shards=[np.asarray(ids, dtype=np.int32) for ids in tokens],
+        langs=["en"],
+        shard=np.arange(count, dtype=np.int32),
+        start=np.zeros(count, np.int64),
+        length=np.array([len(ids) for ids in tokens]),
+        size=np.array([len(ids) for ids in tokens]),
+        lang=np.zeros(count, np.int32),
+        key=np.arange(count, dtype=np.uint64),
+    )
+
+
+def all_rows(blocks: Blocks) -> Any:
+    return blocks[list(range(len(blocks)))].numpy()
 
 
 # Vocabulary
@@ -94,13 +111,10 @@ def test_a_mixture_reads_to_the_token_and_holds_its_shares(tmp_path: Path) -> No
         {"name": "anneal", "tokens": 101, "sources": {"web": 0.5, "chat": 0.5}},
     ]}  # fmt: skip
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    sources = {
-        "web": [document(i, [10] * 6) for i in range(20)],
-        "chat": [document(i, [20] * 3) for i in range(5)],
-    }
+    sources = {"web": documents(*[[10] * 6] * 20), "chat": documents(*[[20] * 3] * 5)}
     mixture = mix(read_plan(tmp_path / "plan.json"), sources, END, 11)
     assert mixture.read == {"stable": {"web": 300}, "anneal": {"web": 51, "chat": 50}}
-    stream = [END, *mixture.rows[:, 1:].reshape(-1).tolist()]
+    stream = [END, *all_rows(mixture.blocks)[:, 1:].reshape(-1).tolist()]
     assert len(stream) == 401  # the first end token is not predicted; 401 = 40 rows of 10 and a tail of 1
     assert 20 not in stream[:301]
     late = stream[301:]
@@ -111,9 +125,9 @@ def test_a_mixture_reads_to_the_token_and_holds_its_shares(tmp_path: Path) -> No
 
 
 def test_every_epoch_of_a_source_has_each_document_once_in_an_order_of_its_own() -> None:
-    documents = [document(i, [10 + i]) for i in range(12)]
+    web = documents(*[[10 + i] for i in range(12)])
     plan = {"seed": 1, "phases": [{"name": "all", "tokens": 48, "read": {"web": 48}}]}
-    stream = mix(plan, {"web": documents}, END, 49).rows[0].tolist()
+    stream = all_rows(mix(plan, {"web": web}, END, 49).blocks)[0].tolist()
     tokens = [token for token in stream if token != END]
     assert sorted(tokens[:12]) == sorted(tokens[12:]) == list(range(10, 22))
     assert tokens[:12] != tokens[12:]
@@ -177,7 +191,7 @@ def test_a_mixture_that_was_killed_goes_on_where_it_was(chain: Chain, tmp_path: 
 
 def test_conversations_as_text_have_their_role_marks(chain: Chain) -> None:
     chat = load_chat(str(chain.world / "pretrain" / "model"))
-    first = read_documents(chain.world / "splits" / "sft", chat)[0]
+    first = next(read_documents(chain.world / "splits" / "sft" / "train.jsonl", chat))
     assert chat.tokenizer.decode(first.ids).startswith(
         "<|user|> What is the capital of Ald?<|end|><|assistant|>"
     )

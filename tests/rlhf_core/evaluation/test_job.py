@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_core.dataset.corpus import held_out, read_documents
+from rlhf_core.dataset.corpus import corpus_files, held_out, read_documents
 from rlhf_core.evaluate import evaluate
 from rlhf_core.evaluation.candidate import load_candidate
 from rlhf_core.job.errors import BadInput
@@ -100,7 +100,8 @@ def test_held_out_perplexity_is_pretrainings_own(evaluated: tuple[dict[str, Any]
     report, _ = evaluated
     figures = report["models"]["pretrain"]["language_model"]["en"]
     candidate = load_candidate(Inputs({"pretrain:p": str(chain.world / "pretrain")}), "pretrain:p", torch.device("cpu"))
-    documents = [d for d in read_documents(chain.world / "corpus", candidate.chat) if held_out(d.id, 0.03)]
+    files = corpus_files(chain.world / "corpus")
+    documents = [d for file in files for d in read_documents(file, candidate.chat) if held_out(d.id, 0.03)]
     assert len(documents) == figures["documents"] > 3
     total = tokens = 0.0
     for document in documents:
