@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from prefect import flow
 
+from flows import local
 from flows.recipe import Recipe
 from flows.steps import Step, Steps, walk
 from tasks import corpus as task
@@ -35,7 +36,8 @@ def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None 
         made: stages that are made already, by name: they are not walked again.
         until: the stage after which the run stops; null = it goes to its end.
     """
-    return walk(run, steps(recipe, run), made, until)
+    with local.workers(recipe.runner):
+        return walk(run, steps(recipe, run), made, until)
 
 
 def steps(recipe: Recipe, run: Run) -> Steps:

@@ -1,11 +1,13 @@
-"""Running a flow from this process: a temporary Prefect server, the recipe's task runner, no waiting at the end."""
+"""Running a flow from this process: a temporary Prefect server, the recipe's workers, no waiting at the end."""
 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
@@ -15,13 +17,27 @@ from flows.recipe import Runner
 _to_the_end = ExitStack()  # settings of this process; nobody closes it
 
 
-def task_runner(runner: Runner, part: str = "corpus") -> TaskRunner[Any]:
-    """Who works on the task runs that `part` submits. Only the corpus submits any, so only for it a cluster is started.
+@contextmanager
+def workers(runner: Runner) -> Iterator[None]:
+    """The recipe's workers for the task runs that the flow around this submits.
+
+    Not the flow's own task runner: that is chosen where a flow is defined, before it has a recipe, and a deployed flow is
+    started by a worker that knows none.
+    """
+    flow = FlowRunContext.get()
+    if flow is None:
+        raise RuntimeError("workers are for the task runs of a flow, and there is none around this")
+    with task_runner(runner) as own, flow.model_copy(update={"task_runner": own}):
+        yield
+
+
+def task_runner(runner: Runner) -> TaskRunner[Any]:
+    """Who works on task runs as `runner` says.
 
     Dask and Ray are the machine's own, of `workers` processes, or the cluster at `address`. Raises ValueError where the
     extra that brings them is not installed.
     """
-    if part != "corpus" or runner.kind == "threads":
+    if runner.kind == "threads":
         return ThreadPoolTaskRunner(max_workers=runner.workers)
     if runner.kind == "processes":
         return ProcessPoolTaskRunner(max_workers=runner.workers)

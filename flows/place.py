@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from types import ModuleType
 from typing import Any
 from uuid import UUID
@@ -22,7 +21,6 @@ from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelling
 
-from flows import local
 from flows.recipe import Recipe
 from flows.steps import reuse
 from tasks.stage import Made, Run
@@ -44,9 +42,7 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
     """
     name = part.__name__.rsplit(".", 1)[-1]
     if name not in run.deployments:
-        pipeline = copy(part.pipeline)  # not with_options, which works half a second on the form of the same parameters
-        pipeline.task_runner = local.task_runner(recipe.runner, name)
-        return dict(pipeline(recipe, run, dict(made), until))
+        return dict(part.pipeline(recipe, run, dict(made), until))
     present = run.model_copy(update={"reuse_only": True})
     there, whole = reuse(part.steps(recipe, present), made, until)
     if whole:

@@ -9,18 +9,41 @@ import sys
 from pathlib import Path
 
 import pytest
-from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+from prefect import flow, task
 
-from flows.local import task_runner
+from flows.local import task_runner, workers
 from flows.recipe import Runner
 from tests.conftest import ROOT
 
 
-def test_only_the_corpus_gets_workers() -> None:
-    assert isinstance(task_runner(Runner(kind="processes")), ProcessPoolTaskRunner)
-    assert isinstance(task_runner(Runner(kind="ray"), "training"), ThreadPoolTaskRunner)
+def test_an_address_is_of_a_cluster() -> None:
     with pytest.raises(ValueError, match="only a dask or ray runner"):
         Runner(kind="threads", address="tcp://host:8786")
+
+
+@task
+def process_of_a_worker() -> int:
+    return os.getpid()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_flows_own_settings_choose_its_workers() -> None:
+    """However a flow was started, and whatever runner it was defined with: a deployed part has only its parameters."""
+
+    @flow
+    def part(kind: str) -> list[int]:
+        def submitted() -> int:
+            return process_of_a_worker.submit().result()
+
+        with workers(Runner.model_validate({"kind": kind, "workers": 1})):
+            inside = submitted()
+        return [inside, submitted()]
+
+    assert part("threads") == [os.getpid(), os.getpid()]
+    inside, after = part("processes")
+    assert inside != os.getpid() == after
+    with pytest.raises(RuntimeError, match="there is none around this"), workers(Runner()):
+        pass
 
 
 @pytest.mark.parametrize(("kind", "module"), [("dask", "prefect_dask"), ("ray", "prefect_ray")])
