@@ -7,7 +7,7 @@ from typing import Any
 
 from rlhf_core.dataset.records import Record, read_records
 from rlhf_core.evaluation.language_model import Text, read_texts
-from rlhf_core.evaluation.multiple_choice import LETTERS, Subject, read_subjects
+from rlhf_core.evaluation.multiple_choice import LETTERS, Subject, missing_subjects, read_subjects
 from rlhf_core.job.inputs import Inputs
 from rlhf_core.settings import EvaluationSettings
 
@@ -48,6 +48,9 @@ class Material:
             measure = f"knowledge of {one.name}"
             for reason in ("no_question", "missing_option", "bad_key"):
                 problems.count(measure, None, f"rows left out: {reason}", sum(subject.skipped[reason] for subject in subjects))
+            if missing := missing_subjects(one.layout, subjects):
+                named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+                problems.add(measure, None, f"published subjects that are not in {one.folder}: {named}", len(missing))
             few = sum(len(subject.shots) < one.shots for subject in subjects)
             problems.count(measure, None, f"subjects with fewer than {one.shots} examples in dev", few)
 

@@ -5,7 +5,8 @@ ceval  FOLDER/{dev,val}/SUBJECT_{dev,val}.csv with a header line: id,question,A,
 mmlu   FOLDER/{dev,test,val}/SUBJECT_{dev,test,val}.csv without a header: question,A,B,C,D,answer; examples from dev,
        questions from test, or val where there is no test; English prompt (Hendrycks et al. 2021)
 
-A row that is no question is left out and counted by reason: `no_question`, `missing_option`, `bad_key` (not A to D).
+Texts may be quoted, hold commas, quotes and line breaks, and begin with a byte order mark; MMLU's files may have a header all the
+same, and C-Eval's examples an explanation. A row that is no question is left out and counted by reason: `no_question`, `missing_option`, `bad_key` (not A to D).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlhf_core.evaluation.subjects import describe
+from rlhf_core.evaluation.subjects import SUBJECTS, describe
 from rlhf_core.job.errors import BadInput
 
 LETTERS = ("A", "B", "C", "D")
@@ -82,7 +83,7 @@ def read_subjects(layout: str, folder: Path) -> list[Subject]:
         BadInput: no file of questions, or one that is no CSV file in UTF-8; names the folder and what was looked for.
     """
     for split in _SPLITS[layout]:
-        files = sorted((folder / split).glob(f"*_{split}.csv"))
+        files = sorted((folder / split).glob(f"[!.]*_{split}.csv"))  # archives made on a Mac hold ._SUBJECT_val.csv, no CSV
         if files:
             break
     else:
@@ -98,6 +99,12 @@ def read_subjects(layout: str, folder: Path) -> list[Subject]:
             subject.shots = list(_questions(examples, layout, subject.skipped))
         subjects.append(subject)
     return subjects
+
+
+def missing_subjects(layout: str, subjects: list[Subject]) -> list[str]:
+    """Published subjects that are not there, where some are: an average over the rest is not the published one."""
+    published, there = SUBJECTS[layout], {subject.name for subject in subjects}
+    return sorted(published.keys() - there) if published.keys() & there else []
 
 
 def _questions(file: Path, layout: str, skipped: Counter[str]) -> Iterator[Question]:
@@ -118,7 +125,8 @@ def _questions(file: Path, layout: str, skipped: Counter[str]) -> Iterator[Quest
 
 def _rows(stream: Iterator[str], layout: str, file: Path) -> Iterator[dict[str, str]]:
     if layout == "mmlu":
-        yield from csv.DictReader(stream, fieldnames=_COLUMNS, restkey="rest")
+        rows = csv.DictReader(stream, fieldnames=_COLUMNS, restkey="rest")
+        yield from (row for place, row in enumerate(rows) if place or tuple(row.values()) != _COLUMNS)
         return
     reader = csv.DictReader(stream)
     missing = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]

@@ -22,10 +22,14 @@ from transformers import (
 )
 
 from rlhf_core.evaluation import knowledge
-from rlhf_core.evaluation.multiple_choice import Question, Subject, read_subjects
+from rlhf_core.evaluation.material import Material, Problems
+from rlhf_core.evaluation.multiple_choice import Question, Subject, missing_subjects, read_subjects
 from rlhf_core.evaluation.subjects import SUBJECTS
 from rlhf_core.job.errors import BadInput
+from rlhf_core.job.inputs import Inputs
 from rlhf_core.models.networks import PolicyModel
+from rlhf_core.settings import EvaluationSettings
+from rlhf_core.settings.evaluation import KnowledgeSet
 
 FILES = {
     "ceval": {
@@ -224,6 +228,45 @@ def test_bad_rows_are_counted_by_reason(tmp_path: Path) -> None:
         assert [question.text for question in subject.questions] == ["What?"]
         assert subject.skipped == {"no_question": 1, "missing_option": 2, "bad_key": 2}
         assert subject.shots == []  # no dev file: asked without examples
+
+
+def test_the_published_files_with_all_their_oddities(tmp_path: Path) -> None:
+    """As they are unpacked: byte order marks, CRLF, quoted commas, quotes and line breaks, explanations, answers that pandas takes for none."""
+    ceval = {
+        "dev/law_dev.csv": '\ufeffid,question,A,B,C,D,answer,explanation\r\n0,"下列,哪项",一,"二,三",四,五,B,"1. 先看题目，\n2. 选B"\r\n',
+        "val/law_val.csv": '\ufeffid,question,A,B,C,D,answer\r\n0,"他说""是"",对吗？\n（单选）",对,错,N/A,None,A\r\n1,空,,乙,丙,丁,B\r\n',
+        "val/._law_val.csv": "\x00\x05\x16\x07 no table",
+        "val/physician_val.csv": "id,question,A,B,C,D,answer\n7,问,1,2,3,4, C \n",
+        "test/law_test.csv": "id,question,A,B,C,D\n0,问,1,2,3,4\n",
+    }
+    mmlu = {
+        "dev/anatomy_dev.csv": 'question,A,B,C,D,answer\n"Which, of ""these"",\nis a bone?",femur,0.50,None,"a, b",A\n',
+        "test/anatomy_test.csv": '"Rows, with commas","1,000",2,3,4,D\n\nPlain,a,b,c,d,B\n',
+        "val/anatomy_val.csv": "not,to,be,asked,now,A\n",
+        "auxiliary_train/race.csv": "whatever\n",
+    }
+    for layout, files in (("ceval", ceval), ("mmlu", mmlu)):
+        for name, text in files.items():
+            path = tmp_path / layout / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text.encode())
+    law, physician = read_subjects("ceval", tmp_path / "ceval")
+    assert [(one.name, one.title) for one in (law, physician)] == [("law", "法学"), ("physician", "医师资格")]
+    assert law.questions == [Question("0", '他说"是",对吗？\n（单选）', ("对", "错", "N/A", "None"), "A")]
+    assert law.shots == [Question("0", "下列,哪项", ("一", "二,三", "四", "五"), "B")] and law.skipped == {"missing_option": 1}
+    assert physician.questions == [Question("7", "问", ("1", "2", "3", "4"), "C")] and physician.shots == []
+    [anatomy] = read_subjects("mmlu", tmp_path / "mmlu")
+    assert [(one.text, one.options, one.answer) for one in anatomy.questions] == [
+        ("Rows, with commas", ("1,000", "2", "3", "4"), "D"), ("Plain", ("a", "b", "c", "d"), "B"),
+    ]  # fmt: skip
+    assert anatomy.shots == [Question("0", 'Which, of "these",\nis a bone?', ("femur", "0.50", "None", "a, b"), "A")] and not anatomy.skipped
+    assert len(missing_subjects("ceval", [law, physician])) == 50 and "accountant" in missing_subjects("ceval", [law])
+    problems = Problems()
+    one = KnowledgeSet(name="c", layout="ceval", folder=str(tmp_path / "ceval"), shots=1)
+    Material(Inputs({"knowledge/c": one.folder}), EvaluationSettings(knowledge=[one]), problems)
+    said = {problem["text"].partition(":")[0]: problem["count"] for problem in problems.listed}
+    assert said == {"rows left out": 1, "subjects with fewer than 1 examples in dev": 1, f"published subjects that are not in {one.folder}": 50}
+    assert missing_subjects("mmlu", [Subject("river", "river", "none", "mmlu")]) == []  # no published set at all
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
