@@ -1,4 +1,5 @@
-# Two commands: `make run` (crawl to chat model on the bundled samples) and `make test`.
+# Two commands: `make run` (crawl to chat model on the bundled samples) and `make test`; a third, `make test-production`, for
+# machines with Debian's postgresql, redis-server and chromium: the whole stack without containers, a quarter of an hour.
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,13 +7,19 @@ BIN := $(VENV)/bin
 # A fresh machine may call Python 3.11 just "python3".
 PYTHON := $(shell command -v $(PYTHON) || command -v python3)
 
-.PHONY: run test lint install clean
+.PHONY: run test test-production lint install clean
 
 run: $(VENV)/.run
 	$(BIN)/python -m flows.full_pipeline --recipe tiny
 
 test: $(VENV)/.test lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What is not installed is skipped, and pytest says which (-rs).
+test-production: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --prefer-binary -e ".[test,server,s3,sweep,production]"
+	$(BIN)/python -m pytest -m slow -s -rs tests/flows/test_production.py tests/flows/test_ui.py tests/flows/test_approval.py \
+		tests/flows/test_housekeeping.py tests/flows/test_sweep.py tests/tasks/store
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

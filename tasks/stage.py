@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from prefect.client.schemas import State
+from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -64,7 +66,10 @@ def make(
     given = {role: value.artifact if isinstance(value, Made) else value for role, value in inputs.items()}
     if run.reuse_only and (stage in run.force or not store.made(stage, version, settings, given)):
         return Completed(name="Missing", message=f"{stage} is not in {run.store}")
-    artifact, reused = store.make(stage, version, settings, given, build, force=stage in run.force)
+    artifact, reused = store.make(
+        stage, version, settings, given, build, force=stage in run.force, holder=_this_run(),
+        waiting=lambda holder: show.say(f"{stage}: waiting for {holder}, which is making it"),
+    )  # fmt: skip
     manifest = store.manifest(artifact)
     show.outcome(manifest, artifact, reused)
     return Completed(name="Reused" if reused else "Completed", data=_made(artifact, manifest, reused))
@@ -74,3 +79,8 @@ def _made(artifact: Artifact, manifest: Manifest, reused: bool) -> Made:
     return Made(
         artifact=artifact, reused=reused, seconds=manifest.seconds, counts=manifest.counts, metrics=manifest.metrics
     )
+
+
+def _this_run() -> str:
+    """What other runs that want the same artifact read in their log."""
+    return f"run {flow_run.name} ({str(flow_run.id)[:8]}) on {socket.gethostname()}" if flow_run.id else f"a process on {socket.gethostname()}"

@@ -8,7 +8,6 @@ manifest goes last. No manifest, no artifact.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -26,6 +25,7 @@ from typing import Any
 import fsspec
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.store import locks
 from tasks.store.fingerprints import fingerprint, hash_files, significant
 
 MANIFEST = "manifest.json"
@@ -172,16 +172,20 @@ class Store:
         inputs: Mapping[str, Artifact | Files],
         build: Callable[[Draft], Result],
         force: bool = False,
+        holder: str = "another process",
+        waiting: locks.Waiting = lambda holder: None,
     ) -> tuple[Artifact, bool]:
         """Find the artifact or build it. Returns it and whether it was reused.
 
-        A second process that wants the same artifact at the same time waits for the first and reuses what it made.
+        A second process, here or on another machine, that wants the same artifact at the same time waits for the first and reuses
+        what it made, or makes it where the first one dies. `holder` is what this one is called meanwhile; `waiting` is told, once,
+        what the other is called.
         """
         kept, given, print_ = _identity(stage, version, settings, inputs)
         if not force and (found := self.find(stage, print_)):
             return found, True
         asked = time.time()
-        with self.lock(f"{stage}-{print_}"):
+        with self.lock(f"{stage}-{print_}", holder, waiting):
             found = self.find(stage, print_)
             if found and (not force or self.manifest(found).ended.timestamp() > asked):
                 return found, True
@@ -277,12 +281,12 @@ class Store:
         os.replace(arriving, target)
 
     @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Held by one process of this machine at a time; the kernel lets go when that process dies."""
-        folder = self.workroot / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / name, "w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+    def lock(self, name: str, holder: str = "another process", waiting: locks.Waiting = lambda holder: None) -> Iterator[None]:
+        """Held by one process at a time of all that share the store; free again when that process dies."""
+        with contextlib.ExitStack() as both:
+            both.enter_context(locks.held(self.workroot / "locks" / name, holder, waiting))
+            if not self.is_local:
+                both.enter_context(locks.leased(self.fs, f"{self.root}/.locks/{name}.json", holder, waiting))
             yield
 
 

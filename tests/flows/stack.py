@@ -28,11 +28,11 @@ REDIS = shutil.which("redis-server")
 
 def missing() -> str | None:
     """What this machine lacks for the stack."""
-    lacking = [name for name, found in [("postgresql", POSTGRES), ("redis-server", REDIS), ("moto_server", _moto())] if not found]
+    lacking = [name for name, found in [("postgresql", POSTGRES), ("redis-server", REDIS), ("moto_server", moto())] if not found]
     return ", ".join(lacking) or None
 
 
-def _moto() -> str | None:
+def moto() -> str | None:
     beside = Path(sys.executable).parent / "moto_server"
     return str(beside) if beside.exists() else None
 
@@ -171,7 +171,7 @@ def running(folder: Path) -> Iterator[Stack]:
     try:
         _postgres(stack, folder / "postgres", ports["postgres"])
         stack.start("redis", [REDIS, "--port", str(ports["redis"]), "--bind", "127.0.0.1", "--requirepass", password, "--dir", str(folder), "--save", ""])
-        stack.start("s3", [str(_moto()), "-H", "127.0.0.1", "-p", str(ports["s3"])])
+        stack.start("s3", [str(moto()), "-H", "127.0.0.1", "-p", str(ports["s3"])])
         migration = stack.prefect("migration", "server", "database", "upgrade", "-y")
         assert migration.wait(timeout=180) == 0, stack.log("migration")[-2000:]
         start_server(stack)
@@ -186,10 +186,10 @@ def start_server(stack: Stack, services: bool = False) -> None:
     port = stack.environment["PREFECT_API_URL"].split(":")[2].split("/")[0]
     stack.prefect("server", "server", "start", "--host", "127.0.0.1", "--port", port, *([] if services else ["--no-services"]))
     ready = stack.environment["PREFECT_API_URL"] + "/ready"
-    until(lambda: _answers(ready), f"the server never became ready: {stack.log('server')[-2000:]}", 300)
+    until(lambda: answers(ready), f"the server never became ready: {stack.log('server')[-2000:]}", 300)
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
     try:
         with urllib.request.urlopen(address, timeout=3) as answer:
             return bool(answer.status == 200)

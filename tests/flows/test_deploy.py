@@ -75,7 +75,7 @@ def test_the_tests_start_each_service_as_the_compose_file_does(tmp_path: Path, m
 
     monkeypatch.setattr(stack.Stack, "start", start)
     monkeypatch.setattr(stack.Stack, "log", Mock(return_value=""))
-    for name, value in {"POSTGRES": tmp_path, "REDIS": "redis-server", "_postgres": Mock(), "_moto": lambda: "moto_server", "until": Mock()}.items():
+    for name, value in {"POSTGRES": tmp_path, "REDIS": "redis-server", "_postgres": Mock(), "moto": lambda: "moto_server", "until": Mock()}.items():
         monkeypatch.setattr(stack, name, value)
     with stack.running(tmp_path / "stack") as made:
         made.worker("cpu")
