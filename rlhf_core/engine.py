@@ -11,6 +11,8 @@ import importlib
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,34 @@ def stop() -> None:
     """Leave the process group, so that the process ends without a warning."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def split_on_loading(launch: Launch, precision: str) -> Iterator[None]:
+    """Under ZeRO-3, models that transformers reads inside are split as they are made: beside its share a rank holds one layer
+    at a time, and rank 0 alone reads the file. Nothing changes for other stages of ZeRO. All ranks must read the same."""
+    if launch.zero_stage < 3:
+        yield
+        return
+    integration: Any = importlib.import_module("transformers.integrations.deepspeed")
+    seen = integration.HfDeepSpeedConfig(_config(launch, precision, 1, 0.0))  # while it lives, transformers knows
+    try:
+        yield
+    finally:
+        del seen
+        integration.unset_hf_deepspeed_config()
+
+
+def whole(parameters: list[nn.Parameter]) -> Any:
+    """A context in which parameters that are split over the ranks are whole; rank 0's changes are kept."""
+    split = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    return _deepspeed().zero.GatheredParameters(split, modifier_rank=0) if split else nullcontext()
+
+
+def shape_of(parameter: nn.Parameter) -> torch.Size:
+    """Of the whole parameter, also where it is split."""
+    shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
+    return shape
 
 
 class Engine:
@@ -233,7 +263,7 @@ def parameter_groups(module: nn.Module, settings: Optimizer) -> list[dict[str, A
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             adapter = ".lora_" in name
-            plain = parameter.ndim < 2 or id(parameter) in embeddings or adapter
+            plain = len(shape_of(parameter)) < 2 or id(parameter) in embeddings or adapter
             key = (0.0 if plain else settings.weight_decay, lora_rate if adapter else 1.0)
             groups.setdefault(key, []).append(parameter)
     return [

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rlhf_core.dataset.chat_template import Chat
+from rlhf_core.engine import whole
 from rlhf_core.generation import llama
 from rlhf_core.job.errors import BadInput
 from rlhf_core.settings import FreshModel
@@ -166,9 +167,9 @@ def load_scalar(source: str, chat: Chat, precision: str, seed: int, attention: s
         raise BadInput(f"{type(model).__name__} has no linear `score` head; use a decoder model")
     if not is_classifier(source):
         generator = torch.Generator().manual_seed(seed)
-        weight = model.score.weight
-        noise = torch.randn(weight.shape, generator=generator) / (weight.shape[1] + 1) ** 0.5
-        weight.data.copy_(noise)
+        width = model.score.in_features
+        with whole([model.score.weight]):
+            model.score.weight.data.copy_(torch.randn(1, width, generator=generator) / (width + 1) ** 0.5)
     return ScalarModel(_ready(model, chat, source))
 
 
@@ -226,14 +227,14 @@ def add_rows(model: Any, chat: Chat, source: str) -> None:
     from transformers import AutoTokenizer
 
     old = AutoTokenizer.from_pretrained(source)
-    first, rows = len(old), model.get_input_embeddings().weight.shape[0]
+    first, rows = len(old), model.get_input_embeddings().num_embeddings
     if chat.vocab_size <= first:
         return
     if chat.vocab_size > rows:
         model.resize_token_embeddings(chat.vocab_size, mean_resizing=False)
     output = model.get_output_embeddings()
     matrices = {id(m.weight): m.weight for m in (model.get_input_embeddings(), output) if m is not None}
-    with torch.no_grad():
+    with torch.no_grad(), whole(list(matrices.values())):
         for token in range(first, chat.vocab_size):
             pieces = old_pieces(old, chat.tokenizer.convert_ids_to_tokens(token))
             for weight in matrices.values():

@@ -16,7 +16,7 @@ from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
 from rlhf_core.dataset.records import Record
 from rlhf_core.generation.rollout import Rollout
 from rlhf_core.job.errors import BadInput
-from rlhf_core.models.networks import DTYPES, ScalarModel, last_tokens, load_scalar
+from rlhf_core.models.networks import ScalarModel, last_tokens, load_scalar
 from rlhf_core.settings.alignment import RewardSource
 
 _ROWS = 64
@@ -188,8 +188,7 @@ def load_scorer(
     if source.label is not None or not _has_linear_score(model):
         return TextClassifier(model, policy_chat, device, source.label)
     chat = load_chat(model)
-    scalar = load_scalar(model, chat, "fp32", 0).to(dtype=DTYPES[precision])
-    return RewardModel(scalar, chat, policy_chat, device)
+    return RewardModel(load_scalar(model, chat, precision, 0), chat, policy_chat, device)
 
 
 def _has_linear_score(source: str) -> bool:

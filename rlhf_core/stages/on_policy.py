@@ -59,7 +59,7 @@ class OnPolicy(ABC):
         self.samples_a_prompt = getattr(settings, "samples", 1)
         self._check_sizes()
         self.chat = load_chat(inputs.model("init"))
-        policy = load_policy(inputs.model("init"), self.chat, "fp32", settings.launch.attention)
+        policy = load_policy(inputs.model("init"), self.chat, settings.precision, settings.launch.attention)
         check_length(settings, policy.model, settings.max_prompt_length + settings.max_new_tokens)
         lora, zero = settings.optimizer.lora, settings.launch.zero_stage
         # Frozen weights under adapters are the reference themselves.

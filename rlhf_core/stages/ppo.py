@@ -13,7 +13,7 @@ import torch
 
 from rlhf_core.dataset.batches import TokenBatch
 from rlhf_core.dataset.chat_template import Chat
-from rlhf_core.engine import Engine, Ranks
+from rlhf_core.engine import Engine, Ranks, split_on_loading
 from rlhf_core.job.inputs import Inputs
 from rlhf_core.losses import gae, kl_estimate, shaped_rewards, whiten
 from rlhf_core.models.networks import load_scalar
@@ -42,9 +42,10 @@ class Ppo(PolicyGradient):
             return SharedCritic(self.policy)
         # A value model reads the policy's tokens: a reward model with another vocabulary cannot be its start.
         role = "value_init" if inputs.has("value_init") else self.scoring.critic_source or "init"
-        value = load_scalar(
-            inputs.model(role), self.chat, "fp32", settings.seed, settings.launch.attention
-        )
+        with split_on_loading(settings.launch, settings.precision):
+            value = load_scalar(
+                inputs.model(role), self.chat, settings.precision, settings.seed, settings.launch.attention
+            )
         optimizer = settings.optimizer.model_copy(update={"learning_rate": settings.value_learning_rate})
         engine = Engine(
             value, optimizer, settings.launch, settings.precision, self.accumulation, self.ranks

@@ -16,7 +16,7 @@ from rlhf_core.dataset.blocks import pack, windows
 from rlhf_core.dataset.chat_template import Chat, load_chat
 from rlhf_core.dataset.mixture import mix, read_plan
 from rlhf_core.dataset.token_store import joined, tokenized
-from rlhf_core.engine import Ranks
+from rlhf_core.engine import Ranks, shape_of, split_on_loading
 from rlhf_core.job.inputs import Inputs, check_length, portion
 from rlhf_core.measures.likelihood import nll, row_nats
 from rlhf_core.models.networks import PolicyModel, fresh_policy, load_policy, train_new_rows
@@ -110,7 +110,7 @@ class Pretrain(Supervised):
             "tokens": len(self.blocks) * self.blocks.width,
             **({"mixture": self.read} if self.read else {}),
             "tokens_seen": self.steps * self.settings.batch_size * (self.settings.max_length - 1),
-            "parameters": sum(p.numel() for p in self.engine.module.parameters()),
+            "parameters": sum(shape_of(p).numel() for p in self.engine.module.parameters()),
         }
 
 
@@ -120,7 +120,8 @@ def _model(settings: PretrainStage, inputs: Inputs) -> tuple[Chat, PolicyModel]:
     chat = load_chat(inputs.model("tokenizer" if inputs.has("tokenizer") else "init"))
     if not inputs.has("init"):
         return chat, fresh_policy(settings.model, chat, settings.seed, attention)
-    policy = load_policy(inputs.model("init"), chat, settings.precision, attention)
+    with split_on_loading(settings.launch, settings.precision):
+        policy = load_policy(inputs.model("init"), chat, settings.precision, attention)
     if settings.trained == "new_rows":
         train_new_rows(policy.model)
     return chat, policy

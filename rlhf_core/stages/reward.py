@@ -13,7 +13,7 @@ from torch import Tensor
 from rlhf_core.dataset.batches import pad_right
 from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
 from rlhf_core.dataset.records import Record, read_records
-from rlhf_core.engine import Ranks
+from rlhf_core.engine import Ranks, split_on_loading
 from rlhf_core.job.errors import BadInput
 from rlhf_core.job.inputs import Inputs, check_length
 from rlhf_core.losses import centring_loss, ranking_loss
@@ -51,9 +51,10 @@ class Reward(Supervised):
 
     def __init__(self, settings: RewardStage, inputs: Inputs, ranks: Ranks) -> None:
         chat = load_chat(inputs.model("init"))
-        module = load_scalar(
-            inputs.model("init"), chat, settings.precision, settings.seed, settings.launch.attention
-        )
+        with split_on_loading(settings.launch, settings.precision):
+            module = load_scalar(
+                inputs.model("init"), chat, settings.precision, settings.seed, settings.launch.attention
+            )
         check_length(settings, module.model)
         module.model.config.score_pooling = settings.pooling
         data = inputs.folder("data")

@@ -11,7 +11,7 @@ from torch import Tensor
 from rlhf_core.dataset.batches import Order, pad_right
 from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
 from rlhf_core.dataset.records import read_records
-from rlhf_core.engine import Ranks
+from rlhf_core.engine import Ranks, split_on_loading
 from rlhf_core.job.inputs import Inputs, check_length, portion
 from rlhf_core.measures.likelihood import nll
 from rlhf_core.models.networks import load_policy
@@ -26,7 +26,8 @@ class Sft(Supervised):
 
     def __init__(self, settings: SftStage, inputs: Inputs, ranks: Ranks) -> None:
         chat = load_chat(inputs.model("init"))
-        module = load_policy(inputs.model("init"), chat, settings.precision, settings.launch.attention)
+        with split_on_loading(settings.launch, settings.precision):
+            module = load_policy(inputs.model("init"), chat, settings.precision, settings.launch.attention)
         check_length(settings, module.model)
         data = inputs.folder("data")
         self.train, self.dropped, self.cut = self._read(data / "train.jsonl", chat, settings.max_length)

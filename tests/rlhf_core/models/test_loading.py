@@ -1,0 +1,123 @@
+"""Models come in the recipe's precision, and under ZeRO-3 in pieces: the same weights, never whole on every rank."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rlhf_core.dataset.chat_template import load_chat
+from rlhf_core.dataset.vocabulary import SPECIAL_TOKENS
+from rlhf_core.engine import parameter_groups, shape_of, split_on_loading, start, whole
+from rlhf_core.models.networks import load_policy, load_scalar
+from rlhf_core.settings import Launch, Optimizer
+from tests.rlhf_core.toy import Chain
+
+ROOT = Path(__file__).parents[3]
+SPLIT = Launch(zero_stage=3, threads=1)
+
+
+def loaded(kind: str, folder: str, precision: str) -> Any:
+    chat = load_chat(folder)
+    return load_policy(folder, chat, precision) if kind == "policy" else load_scalar(folder, chat, precision, 3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", ["policy", "scalar"])
+def test_a_split_model_is_the_whole_one_in_pieces(chain: Chain, kind: str, precision: str) -> None:
+    start(SPLIT)
+    folder = str(chain.world / "sft" / "model")
+    plain = loaded(kind, folder, precision)
+    with split_on_loading(SPLIT, precision):
+        split = loaded(kind, folder, precision)
+    assert [shape_of(p) for p in split.parameters()] == [p.shape for p in plain.parameters()]
+    assert all(p.numel() == 0 for p in split.parameters())  # what a rank keeps lies apart, in ds_tensor
+    own, others = (parameter_groups(model, Optimizer(weight_decay=0.1)) for model in (split, plain))
+    assert [(len(group["params"]), group["weight_decay"]) for group in own] == [
+        (len(group["params"]), group["weight_decay"]) for group in others
+    ]
+    with whole(list(split.parameters())):
+        assert all(torch.equal(a, b) for a, b in zip(split.state_dict().values(), plain.state_dict().values(), strict=True))
+    # what is loaded afterwards is whole again
+    assert all(p.numel() for p in loaded(kind, folder, precision).parameters())
+
+
+def test_a_split_model_gets_rows_for_the_tokens_that_its_own_tokenizer_lacks(chain: Chain, tmp_path: Path) -> None:
+    """A base model without role marks: the rows are the same means, whether the embeddings are split or not."""
+    start(SPLIT)
+    bare = tmp_path / "bare"
+    load_policy(str(chain.world / "sft" / "model"), load_chat(str(chain.world / "sft" / "model")), "fp32").model.save_pretrained(bare)
+    tokenizer = load_chat(str(chain.world / "sft" / "model")).tokenizer
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(bare)
+    longer = load_chat(str(bare))
+    longer.tokenizer.add_tokens(["<|new|>", "capital of"])
+    plain = load_policy(str(bare), longer, "fp32").model
+    with split_on_loading(SPLIT, "fp32"):
+        split = load_policy(str(bare), longer, "fp32").model
+    embeddings = split.get_input_embeddings()
+    assert split.first_new_row == plain.first_new_row == embeddings.num_embeddings - 2 > len(SPECIAL_TOKENS)
+    with whole([embeddings.weight]):
+        assert torch.equal(embeddings.weight, plain.get_input_embeddings().weight)
+
+
+def test_frozen_models_of_a_bf16_recipe_are_read_in_bf16(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their float32 copies would be twice the memory, and the optimizer's own are made of the bf16 weights anyway."""
+    from rlhf_core.models import networks
+
+    asked: list[str] = []
+    plain = networks._load
+
+    def load(factory: Any, source: str, precision: str, *more: Any, **options: Any) -> Any:
+        asked.append(precision)
+        return plain(factory, source, precision, *more, **options)
+
+    monkeypatch.setattr(networks, "_load", load)
+    chain.run("ppo_bf16_loading", "ppo", steps=1, eval_steps=1, precision="bf16")
+    assert asked == ["bf16"] * 3  # policy (its reference is a copy), reward model, value model
+
+
+TWO = """
+import json, sys
+import torch
+from rlhf_core.engine import split_on_loading, start, stop, whole
+from rlhf_core.settings import Launch
+from tests.rlhf_core.models.test_loading import SPLIT, loaded
+ranks = start(SPLIT)
+found = {}
+for kind in ("policy", "scalar"):
+    plain = loaded(kind, sys.argv[1], "fp32")
+    with split_on_loading(SPLIT, "fp32"):
+        split = loaded(kind, sys.argv[1], "fp32")
+    kept = sum(p.ds_tensor.numel() for p in split.parameters()) / sum(p.numel() for p in plain.parameters())
+    with whole(list(split.parameters())):
+        same = all(torch.equal(a, b) for a, b in zip(split.state_dict().values(), plain.state_dict().values()))
+    found[kind] = [kept, same]
+print(json.dumps(found))
+stop()
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_hold_a_half_each(chain: Chain) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", TWO, str(chain.world / "sft" / "model")]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    ranks = [
+        subprocess.Popen(command, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, **pipes) for rank in range(2)
+    ]
+    for process in ranks:
+        output, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+        for kept, same in json.loads(output.strip().splitlines()[-1]).values():
+            assert 0.5 <= kept < 0.52 and same
