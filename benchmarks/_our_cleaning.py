@@ -29,6 +29,7 @@ from data.settings import (
 )
 from data.shards import list_shards
 
+Timed = tuple[float, float, dict[str, Any]]  # when the first stage began, when the last ended, seconds and counts of each
 _C4 = [
     Rule(reason="curly_bracket", label="curly_brackets", max=0, source="C4"),
     Rule(reason="too_few_sentences", label="sentences", min=5, source="C4"),
@@ -41,17 +42,18 @@ def selection_settings() -> SelectionSettings:
 
 
 def main(way: str, archives: str, out: Path, workers: int, engine: str) -> None:
-    start = time.perf_counter()
+    """Prints its seconds before the first stage (`start`, the imports of data/ left out), in the stages, and those of each."""
+    begun = time.perf_counter()
     run = {"prefect": by_prefect, "plain": plainly}[way]
-    stages = run(archives, out, workers, ExtractionSettings.model_validate({"engine": engine}))
-    print(json.dumps({"seconds": time.perf_counter() - start, "stages": stages}))
+    ready, ended, stages = run(archives, out, workers, ExtractionSettings.model_validate({"engine": engine}))
+    print(json.dumps({"start": ready - begun, "seconds": ended - ready, "stages": stages}))
 
 
-def by_prefect(archives: str, out: Path, workers: int, extracting: ExtractionSettings) -> dict[str, Any]:
+def by_prefect(archives: str, out: Path, workers: int, extracting: ExtractionSettings) -> Timed:
     from prefect import flow
-    from prefect.task_runners import ProcessPoolTaskRunner
 
-    from flows.local import ensure_server
+    from flows import local
+    from flows.recipe import Runner
     from tasks import corpus as task
     from tasks.ingest import ingest
     from tasks.stage import Made, Run
@@ -59,8 +61,16 @@ def by_prefect(archives: str, out: Path, workers: int, extracting: ExtractionSet
     run = Run(store=str(out), workers=workers)
     made: dict[str, Made] = {}
 
-    @flow(name="cleaning", task_runner=ProcessPoolTaskRunner(max_workers=workers))
+    runner = Runner(kind="processes", workers=workers)
+    seen: list[float] = []
+
+    @flow(name="cleaning")
     def cleaning() -> None:
+        seen.append(time.perf_counter())
+        with local.workers(runner):
+            stages()
+
+    def stages() -> None:
         made["ingest"] = ingest(run, [archives], IngestSettings()).result()
         made["extraction"] = task.extract(run, made["ingest"], extracting).result()
         made["quality"] = task.label_quality(run, made["extraction"], QualitySettings()).result()
@@ -69,12 +79,14 @@ def by_prefect(archives: str, out: Path, workers: int, extracting: ExtractionSet
         labels = {name: made[name] for name in ("quality", "lines", "duplicates")}
         made["corpus"] = task.select(run, made["lines"], labels, selection_settings(), DedupSettings(), {}, None).result()
 
-    ensure_server()
+    local.begin(runner)
+    local.ensure_server()
     cleaning()
-    return {name: {"seconds": stage.seconds, **stage.counts} for name, stage in made.items()}
+    return seen[0], time.perf_counter(), {name: {"seconds": stage.seconds, **stage.counts} for name, stage in made.items()}
 
 
-def plainly(archives: str, out: Path, workers: int, extracting: ExtractionSettings) -> dict[str, Any]:
+def plainly(archives: str, out: Path, workers: int, extracting: ExtractionSettings) -> Timed:
+    ready = time.perf_counter()
     seconds: dict[str, Any] = {}
 
     def mapped(name: str, work: Callable[..., Any], units: list[Any], pool: ProcessPoolExecutor) -> None:
@@ -95,7 +107,8 @@ def plainly(archives: str, out: Path, workers: int, extracting: ExtractionSettin
     dedup.find_duplicates(list_shards(out / "duplicates" / "labels"), out / "clusters", DedupSettings(), cleaned)
     labels = {name: list_shards(out / name / "labels") for name in ("quality", "lines", "clusters")}
     selection.select(cleaned, labels, out / "corpus", selection_settings())
-    return {**seconds, "corpus": {"seconds": time.perf_counter() - start}}
+    ended = time.perf_counter()
+    return ready, ended, {**seconds, "corpus": {"seconds": ended - start}}
 
 
 def _ingest(source: inputs.InputFile, out: Path, index: int) -> None:

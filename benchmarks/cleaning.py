@@ -35,13 +35,13 @@ def main(arguments_given: list[str]) -> None:
     if options.quick:
         options.copies = options.repeats = 1
     python = peer("datatrove")
-    archives, pages = _archives(options.copies, 8 if options.quick else 1)
+    crawl, pages = archives(_WORK / "archives", options.copies, 8 if options.quick else 1)
     print(f"{pages} pages, {WORKERS} processes each")
 
     def run(name: str, command: list[str], *more: str) -> dict[str, Any]:
         out = _WORK / name
         shutil.rmtree(out, ignore_errors=True)
-        return timed([*command, str(archives), str(out), str(WORKERS), *more], _WORK / f"{name}.log")
+        return timed([*command, str(crawl), str(out), str(WORKERS), *more], _WORK / f"{name}.log")
 
     ours = [sys.executable, "-m", "benchmarks._our_cleaning"]
     timings = interleaved(
@@ -73,9 +73,8 @@ def main(arguments_given: list[str]) -> None:
     publish("cleaning", rows, figures, about)
 
 
-def _archives(copies: int, every: int) -> tuple[Path, int]:
+def archives(folder: Path, copies: int, every: int) -> tuple[Path, int]:
     """A folder of one archive a worker, as large as a crawl's: copies of every n-th page under URLs of their own; and the pages."""
-    folder = _WORK / f"archives-{copies}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     records = [record for record in _RECORD.split(gzip.decompress((REAL / "pages.warc.gz").read_bytes())) if record][::every]

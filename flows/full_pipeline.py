@@ -86,6 +86,7 @@ def run_from_command_line(
     options = command_line.parse(sys.argv[1:] if arguments is None else arguments)
     recipe, run, until = options.checked(stage_names)
     try:
+        local.begin(recipe.runner)
         local.ensure_server()
         state = call(recipe, run, until)
         if state.name == REFUSED:

@@ -9,10 +9,11 @@ from typing import Any
 
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import temporary_server
 from flows.recipe import Runner
+from tasks.worker_processes import start_server, worker_processes
 
 _to_the_end = ExitStack()  # settings of this process; nobody closes it
 
@@ -27,20 +28,22 @@ def workers(runner: Runner) -> Iterator[None]:
     flow = FlowRunContext.get()
     if flow is None:
         raise RuntimeError("workers are for the task runs of a flow, and there is none around this")
-    with task_runner(runner) as own, flow.model_copy(update={"task_runner": own}):
+    with ExitStack() as stack:
+        own = stack.enter_context(task_runner(runner))
+        if runner.kind == "processes":  # inside: they end before the threads that wait for them
+            stack.enter_context(worker_processes(runner.workers))
+        stack.enter_context(flow.model_copy(update={"task_runner": own}))
         yield
 
 
 def task_runner(runner: Runner) -> TaskRunner[Any]:
-    """Who works on task runs as `runner` says.
+    """Who works on task runs as `runner` says. For processes these are threads, each of which waits for one of them.
 
     Dask and Ray are the machine's own, of `workers` processes, or the cluster at `address`. Raises ValueError where the
     extra that brings them is not installed.
     """
-    if runner.kind == "threads":
+    if runner.kind in ("threads", "processes"):
         return ThreadPoolTaskRunner(max_workers=runner.workers)
-    if runner.kind == "processes":
-        return ProcessPoolTaskRunner(max_workers=runner.workers)
     try:
         cluster: TaskRunner[Any] = _dask(runner) if runner.kind == "dask" else _ray(runner)
     except ImportError as error:
@@ -65,6 +68,12 @@ def _ray(runner: Runner) -> Any:
         own = {"address": "auto"} if runner.address == "auto" else {}
         return RayTaskRunner(address=runner.address, init_kwargs=own)
     return RayTaskRunner(init_kwargs={"num_cpus": runner.workers, "include_dashboard": False})
+
+
+def begin(runner: Runner) -> None:
+    """What takes its time and can go on beside the start of the flow: the imports of worker processes."""
+    if runner.kind == "processes":
+        start_server()
 
 
 def ensure_server() -> None:

@@ -45,9 +45,10 @@ from data.settings import (
     UrlSettings,
 )
 from data.shards import list_shards
-from tasks.mapping import EachShard, link, mapped, result_of, work_on_shard
+from tasks.groups import EachShard, ShardWork, work_on_shard
+from tasks.mapping import link, mapped, result_of
 from tasks.names import over_shards
-from tasks.shards import ShardWork, map_shards
+from tasks.shards import map_shards
 from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Draft, Files, Result
 

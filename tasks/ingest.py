@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 from functools import partial
-from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
 from data.corpus.reading import hub, inputs, readers
-from data.document import Counts
 from data.settings import IngestSettings
 from data.shards import list_shards, shard_name
 from tasks.shards import map_shards
@@ -28,7 +26,7 @@ def ingest(run: Run, corpus: list[str], settings: IngestSettings) -> State[Made]
 
     def build(draft: Draft) -> Result:
         sources = _sources(corpus, settings.split_megabytes << 20)
-        work = partial(_ingest_one, settings=settings)
+        work = partial(readers.ingest_part, settings=settings)
         # Another split is other parts: those of a killed attempt must not be taken for them.
         parts = draft.work / f"split-{settings.split_megabytes}"
         map_shards("ingest", work, sources, parts / "files", parts / "done", run.workers)
@@ -67,7 +65,3 @@ def _sources(corpus: list[str], split_bytes: int) -> list[inputs.InputFile]:
             names = tuple(f"{front}/{name}" for name in source.names)
             found.append(dataclasses.replace(source, name=f"{front}/{source.name}", names=names))
     return found
-
-
-def _ingest_one(source: inputs.InputFile, out: Path, index: int, settings: IngestSettings) -> Counts:
-    return readers.ingest_file(source, out / f"{index:05d}", settings)

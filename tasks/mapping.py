@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,12 @@ from data.corpus.shard_work import Door
 from data.document import Counts
 from data.settings import Settings
 from data.shards import list_shards
+from tasks.groups import EachShard, work_on_shard
 from tasks.shards import map_shards
 from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Draft, Files, Result
 
 KINDS_OF_FILES = ("documents", "dropped", "labels")
-
-
-@dataclass(frozen=True)
-class EachShard:
-    """An input of which each shard gets its own part: the file of the same name in `folder`."""
-
-    folder: Path
 
 
 Prepare = Callable[[list[Path], Path], Mapping[str, Any]]  # (shards, work): sees all shards first; more inputs by name
@@ -70,13 +63,6 @@ def mapped(
         return result_of(counts)
 
     return make(run, stage, version, settings, {"documents": documents, **beside, **(files or {})}, build)
-
-
-def work_on_shard(
-    shard: Path, out: Path, index: int, door: Door, function: Callable[..., Any], settings: Settings, inputs: Mapping[str, Any]
-) -> Counts:
-    own = {name: given.folder / shard.name if isinstance(given, EachShard) else given for name, given in inputs.items()}
-    return door(function, shard, out, index, settings, own)
 
 
 def link(source: Path, target: Path) -> None:

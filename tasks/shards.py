@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from data.document import Counts
-from data.shards import write_note
+from tasks.groups import Group, ShardWork, work_on
+from tasks.worker_processes import run_in_worker
 
-# A task run costs Prefect some 90 ms in a pool of processes, so a run gets a group of shards. Four groups a worker
+# A task run costs Prefect some 90 ms on a cluster, so a run gets a group of shards. Four groups a worker
 # keep the workers evenly busy without making thousands of runs of thousands of shards.
 GROUPS_PER_WORKER = 4
-
-# (shard, folder that gets its outputs, index of the shard). A shard is a path, or for ingest an input file.
-ShardWork = Callable[[Any, Path, int], Counts]
 
 
 def map_shards(stage: str, work: ShardWork, shards: Sequence[Any], out: Path, progress: Path, workers: int) -> Counts:
@@ -34,7 +30,7 @@ def map_shards(stage: str, work: ShardWork, shards: Sequence[Any], out: Path, pr
     count = max(1, min(len(numbered), workers * GROUPS_PER_WORKER))
     groups = [numbered[start::count] for start in range(count)]
     if workers == 1 or count == 1:
-        return sum((_group(work, group, out, progress) for group in groups), Counts())
+        return sum((work_on(work, group, out, progress) for group in groups), Counts())
     futures = [
         work_on_group.with_options(task_run_name=f"{stage} · group {number + 1} of {count}").submit(work, group, str(out), str(progress))
         for number, group in enumerate(groups)
@@ -43,19 +39,5 @@ def map_shards(stage: str, work: ShardWork, shards: Sequence[Any], out: Path, pr
 
 
 @task(cache_policy=NO_CACHE)
-def work_on_group(work: ShardWork, group: list[tuple[int, Any]], out: str, progress: str) -> Counts:
-    return _group(work, group, Path(out), Path(progress))
-
-
-def _group(work: ShardWork, group: list[tuple[int, Any]], out: Path, progress: Path) -> Counts:
-    total = Counts()
-    for index, shard in group:
-        done = progress / f"{index:05d}.json"
-        if done.exists():
-            counts = Counts(**json.loads(done.read_text()))
-        else:
-            counts = work(shard, out, index)
-            counts.check()
-            write_note(done, json.dumps(dataclasses.asdict(counts)))
-        total += counts
-    return total
+def work_on_group(work: ShardWork, group: Group, out: str, progress: str) -> Counts:
+    return run_in_worker(work_on, work, group, Path(out), Path(progress))

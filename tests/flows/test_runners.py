@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from prefect import flow, task
+from prefect import flow
 
+from data.document import Counts
 from flows.local import task_runner, workers
 from flows.recipe import Runner
+from tasks.shards import map_shards
 from tests.conftest import ROOT
 
 
@@ -21,27 +23,24 @@ def test_an_address_is_of_a_cluster() -> None:
         Runner(kind="threads", address="tcp://host:8786")
 
 
-@task
-def process_of_a_worker() -> int:
-    return os.getpid()
+def process_of(shard: Path, out: Path, index: int) -> Counts:
+    (out / f"{index}").write_text(str(os.getpid()))
+    return Counts()
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_flows_own_settings_choose_its_workers() -> None:
+def test_the_flows_own_settings_choose_its_workers(tmp_path: Path) -> None:
     """However a flow was started, and whatever runner it was defined with: a deployed part has only its parameters."""
 
     @flow
-    def part(kind: str) -> list[int]:
-        def submitted() -> int:
-            return process_of_a_worker.submit().result()
-
+    def part(kind: str) -> set[str]:
         with workers(Runner.model_validate({"kind": kind, "workers": 1})):
-            inside = submitted()
-        return [inside, submitted()]
+            map_shards("process of", process_of, [tmp_path] * 3, tmp_path / kind, tmp_path / f"{kind}-done", workers=2)
+        return {path.read_text() for path in (tmp_path / kind).iterdir()}
 
-    assert part("threads") == [os.getpid(), os.getpid()]
-    inside, after = part("processes")
-    assert inside != os.getpid() == after
+    assert part("threads") == {str(os.getpid())}
+    processes = part("processes")
+    assert len(processes) == 1 and processes != {str(os.getpid())}
     with pytest.raises(RuntimeError, match="there is none around this"), workers(Runner()):
         pass
 

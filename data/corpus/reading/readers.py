@@ -48,6 +48,11 @@ def ingest_file(source: InputFile, out: Path, settings: IngestSettings) -> Count
     return _ingest(source, out, settings, start=None)
 
 
+def ingest_part(source: InputFile, out: Path, index: int, settings: IngestSettings) -> Counts:
+    """`ingest_file` into the folder of the source's number, as `join_parts` takes them."""
+    return ingest_file(source, out / f"{index:05d}", settings)
+
+
 def _ingest(source: InputFile, out: Path, settings: IngestSettings, start: int | None) -> Counts:
     seam = Seam()
     readers: dict[str, Callable[[], Iterator[Page]]] = {
