@@ -100,6 +100,8 @@ def decide(table: pa.Table, verdicts: Sequence[Verdict | None]) -> Decided:
     if len(verdicts) != table.num_rows:
         raise ValueError(f"{len(verdicts)} verdicts for {table.num_rows} documents")
     given = [verdict for verdict in verdicts if verdict is not None]
+    if not given:  # nothing to copy
+        return Decided(table, DROPPED_SCHEMA.empty_table())
     kept = pa.array([verdict is None for verdict in verdicts], pa.bool_())
     dropped = table.filter(pc.invert(kept)).select([f.name for f in DOCUMENT_FIELDS])
     dropped = dropped.append_column("reason", pa.array([reason for reason, _ in given], pa.string()))

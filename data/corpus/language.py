@@ -15,7 +15,11 @@ from data.corpus.reading.charset import decode
 from data.document import Decided, Verdict, decide, label_schema
 from data.settings import LanguageSettings
 
-_SAMPLE_CHARACTERS = 500  # of text; lid.176 is sure long before, and takes a microsecond for two of them
+_SAMPLE_CHARACTERS = 500  # of text; a model takes a microsecond for two of them
+# Of the sample are asked first; the rest only where the answer is less sure. On 506 real pages it was then never another
+# language than that of the whole sample, and on nine in ten it was sure.
+_FIRST_CHARACTERS = 200
+_SURE = 0.9
 _ROUGH_CHARACTERS = 300  # of a page's text, where only what is clearly another language goes
 _SCAN_BYTES = (1 << 16, 1 << 18)  # of a page, looked through for text; more where the first gives too little
 _MIN_CHARACTERS = 40  # less text than this says nothing about a page's language
@@ -51,7 +55,10 @@ def identify(text: str, model: Path | None = None) -> dict[str, float]:
     sample = " ".join(text[: _SAMPLE_CHARACTERS * 2].split())[:_SAMPLE_CHARACTERS]
     if not sample:
         return {}
-    names, scores = _load(str(model or bundled_model())).predict(sample, _TOP)
+    loaded = _load(str(model or bundled_model()))
+    names, scores = loaded.predict(sample[:_FIRST_CHARACTERS], _TOP)
+    if scores[0] < _SURE and len(sample) > _FIRST_CHARACTERS:
+        names, scores = loaded.predict(sample, _TOP)
     found: dict[str, float] = {}
     for name, score in zip(names, scores, strict=True):
         code = language_code(name)

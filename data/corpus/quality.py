@@ -177,20 +177,22 @@ def _token_measures(batch: TextBatch, unspaced: Mask, word_count: Positions) -> 
     """Of whitespace-separated tokens, as Gopher counts words; in unspaced text of characters."""
     letters = (batch.classes == LETTER) | batch.unspaced
     alphabetic = letters & ~_is_digit(batch.codes)
-    words = batch.shown.copy()
-    words[batch.find("|")] = False  # a table's bars are no words
-    tokens = batch.runs(words)
-    letters_before = np.concatenate([np.zeros(1, np.int32), np.cumsum(alphabetic, dtype=np.int32)])
+    bars = batch.find("|")  # of a table: no words
+    tokens = batch.pieces
+    if len(bars):
+        words = batch.shown.copy()
+        words[bars] = False
+        tokens = batch.runs(words)
+    letters_before = np.zeros(len(alphabetic) + 1, np.int32)
+    np.cumsum(alphabetic, out=letters_before[1:])
     has_letter = letters_before[tokens.ends] > letters_before[tokens.starts]
     count = np.maximum(np.bincount(tokens.text, minlength=len(batch)), 1)
-    spaced_mean = np.bincount(tokens.text, tokens.lengths, minlength=len(batch)) / count
-    spaced_share = np.bincount(tokens.text, has_letter, minlength=len(batch)) / count
-    unspaced_mean = batch.count(letters) / np.maximum(word_count, 1)
-    unspaced_share = batch.count(alphabetic) / np.maximum(batch.count(batch.shown), 1)
-    return {
-        "word_characters_mean": np.where(unspaced, unspaced_mean, spaced_mean),
-        "alphabetic_words_share": np.where(unspaced, unspaced_share, spaced_share),
-    }
+    mean = np.bincount(tokens.text, tokens.lengths, minlength=len(batch)) / count
+    share = np.bincount(tokens.text, has_letter, minlength=len(batch)) / count
+    if unspaced.any():
+        mean = np.where(unspaced, batch.count(letters) / np.maximum(word_count, 1), mean)
+        share = np.where(unspaced, batch.count(alphabetic) / np.maximum(batch.count(batch.shown), 1), share)
+    return {"word_characters_mean": mean, "alphabetic_words_share": share}
 
 
 def _is_digit(codes: NDArray[np.uint32]) -> Mask:

@@ -41,7 +41,8 @@ def ngram_shares(text: Positions, hashes: Hashes, lengths: Positions, scales: Po
     found: dict[str, Shares] = {}
     totals = np.maximum(np.bincount(text, lengths, minlength=len(scales)), 1)
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    last_word = np.searchsorted(text, text, side="right") if len(text) else text
+    words = np.bincount(text, minlength=len(scales))
+    last_word = np.repeat(np.cumsum(words), words)
     of_word = scales[text]
     # Only where an n-gram repeats can a longer one: `at` are the places left, `grams` the hashes of what stands there.
     at, grams, width = np.arange(len(text)), hashes.copy(), np.ones(len(text), np.int64)
@@ -53,12 +54,14 @@ def ngram_shares(text: Positions, hashes: Hashes, lengths: Positions, scales: Po
             grams[short] = grams[short] * np.uint64(MULTIPLIER) + hashes[at[short] + width[short]]
             width[short] += 1
         keys = keys_within(text[at], mix(grams))
-        order = np.argsort(keys, kind="stable")
+        order = np.argsort(keys)  # equal n-grams in any order: they are alike in all that is asked of them
         ordered = keys[order]
         same = ordered[1:] == ordered[:-1]
         if size in TOP_SIZES:
-            shares = _top(order, same, text[at], ends[at + width] - ends[at], len(scales))
-            found[f"top_{size}gram_characters_share"] = shares / totals
+            firsts, copies = _repeated_runs(same)
+            first = at[order[firsts]]
+            characters = copies * (ends[first + width[order[firsts]]] - ends[first])
+            found[f"top_{size}gram_characters_share"] = _of_commonest(text[first], copies, characters, len(scales)) / totals
         repeated = np.zeros(len(order), dtype=np.bool_)
         repeated[1:] = same
         repeated[:-1] |= same
@@ -72,18 +75,22 @@ def ngram_shares(text: Positions, hashes: Hashes, lengths: Positions, scales: Po
     return found
 
 
-def _top(order: Positions, same: NDArray[np.bool_], text: Positions, characters: Positions, texts: int) -> Shares:
-    """Characters of all copies of each text's commonest repeated n-gram, of the longest where several are."""
+def _repeated_runs(same: NDArray[np.bool_]) -> tuple[Positions, Positions]:
+    """Where runs of equal neighbours begin and how long they are, given which values are equal to the one before."""
+    edges = np.flatnonzero(np.diff(same, prepend=False, append=False))
+    return edges[::2], edges[1::2] - edges[::2] + 1
+
+
+def _of_commonest(text: Positions, copies: Positions, characters: Positions, texts: int) -> Shares:
+    """`characters` of each text's n-gram with most `copies`, of the longest where several are; 0 of a text without any.
+
+    The n-grams are given text by text.
+    """
     top = np.zeros(texts)
-    if not same.any():
-        return top
-    firsts = np.flatnonzero(np.concatenate([[True], ~same]))
-    copies = np.diff(np.append(firsts, len(order)))
-    firsts, copies = firsts[copies > 1], copies[copies > 1]
-    of_text, size = text[order[firsts]], characters[order[firsts]] * copies
-    best = np.lexsort((size, copies, of_text))
-    last = np.append(np.flatnonzero(np.diff(of_text[best])), len(best) - 1)
-    top[of_text[best[last]]] = size[best[last]]
+    if len(text):
+        begins = np.flatnonzero(np.diff(text, prepend=-1))
+        best = np.maximum.reduceat(copies << 32 | characters, begins)
+        top[text[begins]] = best & 0xFFFFFFFF
     return top
 
 
@@ -92,13 +99,14 @@ def _pass_over(
 ) -> None:
     """Add to `characters` those of the n-grams that repeat an earlier one, left to right, none counted within another."""
     seen: set[int] = set()
+    passed: list[int] = []
     free = 0
-    rows = zip(text.tolist(), at.tolist(), keys.tolist(), (at + width).tolist(), (ends[at + width] - ends[at]).tolist(), strict=True)
-    for number, start, key, end, size in rows:
+    for row, (start, key, end) in enumerate(zip(at.tolist(), keys.tolist(), (at + width).tolist(), strict=True)):
         if start < free:
             continue
         if key in seen:
-            characters[number] += size
+            passed.append(row)
             free = end
         else:
             seen.add(key)
+    np.add.at(characters, text[passed], ends[(at + width)[passed]] - ends[at[passed]])
