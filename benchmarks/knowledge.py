@@ -29,8 +29,8 @@ from data.samples.world import RELATIONS, facts, value_of
 
 SHOTS, WANTED = 5, 1.5
 MODELS: dict[str, dict[str, Any]] = {
-    "tiny": {"model": {"hidden_size": 128, "layers": 3, "heads": 4, "context_length": 1024}, "vocabulary": 2048, "subjects": 8},
-    "small": {"model": {"hidden_size": 512, "layers": 6, "heads": 8, "context_length": 1024}, "vocabulary": 8000, "subjects": 2},
+    "tiny": {"model": {"hidden_size": 128, "layers": 3, "heads": 4, "context_length": 1024}, "vocabulary": 2048, "subjects": 8, "questions": 40},
+    "small": {"model": {"hidden_size": 512, "layers": 6, "heads": 8, "context_length": 1024}, "vocabulary": 8000, "subjects": 2, "questions": 20},
 }
 BATCHES = (8, 32, 128)  # lm-eval's, in questions; ours is in tokens, the default of a recipe
 PEER = ("transformers==5.23.0", "datasets>=4,<6", "accelerate", "lm-eval==0.4.13")
@@ -44,7 +44,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
     for name in [options.only] if options.only else list(MODELS):
-        found = compare(name, *((1, 5, BATCHES[1:2]) if options.quick else (options.repeats, 40, BATCHES)))
+        found = compare(name, *((1, 5, BATCHES[1:2]) if options.quick else (options.repeats, MODELS[name]["questions"], BATCHES)))
         rows += found.pop("rows")
         figures |= {f"{name}_{key}": value for key, value in found.items()}
     about = {"lm-eval": "0.4.13", "shots": SHOTS, "wanted": WANTED, "threads": 1}

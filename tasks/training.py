@@ -20,7 +20,7 @@ from tasks.store.artifacts import Draft, Files, Result
 
 TOKENIZER_VERSION = 1
 TRAINING_VERSION = 1
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 
 
 @task(task_run_name="tokenizer", cache_policy=NO_CACHE)

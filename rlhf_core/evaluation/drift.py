@@ -57,15 +57,20 @@ def best_of_n(scores: Sequence[Sequence[float]], counts: Sequence[int] = (1, 2, 
     return points
 
 
-def curve(metrics: Path) -> dict[str, list[dict[str, float]]]:
-    """Reward against KL over a stage's iterations, from its metrics.jsonl, where it reports both.
+def curve(stage: Path) -> dict[str, list[dict[str, float]]]:
+    """Reward against KL over a stage's iterations, from the metrics.jsonl and summary.json in its folder, where it reports both.
 
     training   on training prompts, the reward as training was given it (normalised, with penalties)
-    held_out   on held-out prompts, the scores as the reward models gave them
+    held_out   on held-out prompts, drawn anew by the policy of that step, the scores as the reward models gave them; step 0 is
+               the model that the stage started from
     """
-    found: dict[str, list[dict[str, float]]] = {"training": [], "held_out": []}
+    metrics, summary = stage / "metrics.jsonl", stage / "summary.json"
     if not metrics.is_file():
         return {}
+    found: dict[str, list[dict[str, float]]] = {"training": [], "held_out": []}
+    before = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
+    if {"kl_before", "score_before"} <= before.keys():
+        found["held_out"].append({"step": 0, "kl": before["kl_before"], "reward": before["score_before"]})
     for text in metrics.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
         for name, kl, reward in (("training", "kl", "reward"), ("held_out", "eval_kl", "eval_score")):

@@ -186,7 +186,7 @@ class Evaluation:
             found["best_of_n"] = {"model": tuned[-1].name, "points": drift.best_of_n(tuned[-1].sampled_rewards, counts)}
         stages = {}
         for role in self.roles:
-            if points := drift.curve(Path(self.inputs.roles[role]) / "metrics.jsonl"):
+            if points := drift.curve(Path(self.inputs.roles[role])):
                 stages[role.partition(":")[2]] = points
         return {**found, "stages": stages}
 

@@ -89,20 +89,23 @@ def grouped_bars(values: Mapping[str, Mapping[str, float]], axis: str) -> str:
         return svg(figure)
 
 
-def reward_against_kl(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Each curve's reward over its KL in a picture of its own, since rewards on training prompts and held-out ones have other units.
-    The points of a long run stand alone: they go to and fro."""
-    return "".join(_reward(name, points, place) for place, (name, points) in enumerate(curves.items()))
+def reward_against_kl(pictures: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]) -> str:
+    """Rewards over KL: of each title's curves one picture, since rewards on training prompts and held-out ones have other units."""
+    return "".join(_rewards(title, curves) for title, curves in pictures.items())
 
 
-def _reward(name: str, points: Sequence[Mapping[str, float]], place: int) -> str:
+def _rewards(title: str, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """The points of a long run stand alone: they go to and fro."""
     with rc_context(STYLE):
-        figure, axes = plot(2.9, 2.4)
-        axes.plot(
-            [point["kl"] for point in points], [point["reward"] for point in points], marker=MARKS[place % len(MARKS)], markersize=4,
-            color=COLOURS[place % len(COLOURS)], linewidth=1, linestyle="-" if len(points) < 10 else "none",
-        )  # fmt: skip
-        axes.set(xlabel="KL to SFT, nats", ylabel="reward", title=name)
+        figure, axes = plot(3.4 if len(curves) > 1 else 2.9, 2.6)
+        for place, (name, points) in enumerate(curves.items()):
+            axes.plot(
+                [point["kl"] for point in points], [point["reward"] for point in points], marker=MARKS[place % len(MARKS)], markersize=4,
+                color=COLOURS[place % len(COLOURS)], linewidth=1, linestyle="-" if len(points) < 10 else "none", label=name,
+            )  # fmt: skip
+        axes.set(xlabel="KL to SFT, nats", ylabel="reward", title=title)
+        if len(curves) > 1:
+            axes.legend(frameon=False, fontsize=8)
         return svg(figure)
 
 

@@ -73,10 +73,12 @@ def _win_rates(judgement: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                     yield {"label": label, "group": judge, **{key: rate[key] for key in ("value", "low", "high")}}
 
 
-def _drift(drift: Mapping[str, Any]) -> dict[str, Any]:
-    """Curves by name; rewards on training prompts and on held-out ones have units of their own."""
-    found = {f"{stage}: {words}": points for stage, own in drift.get("stages", {}).items() for words, points in own.items()}
-    found = {name.replace("_", "-"): points for name, points in found.items() if len(points) > 1}
-    if "best_of_n" in drift:
-        found[f"best of N by {drift['best_of_n']['model']}"] = drift["best_of_n"]["points"]
-    return found
+def _drift(drift: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{picture: {curve: points}}. Rewards on training prompts have units of their own; on held-out prompts the stages and best-of-N
+    share a picture."""
+    stages = drift.get("stages", {})
+    held_out = {stage: own["held_out"] for stage, own in stages.items() if len(own.get("held_out", ())) > 1}
+    if best := drift.get("best_of_n"):
+        held_out[f"best of N by {best['model']}"] = best["points"]
+    training = {f"{stage}, training": {stage: own["training"]} for stage, own in stages.items() if len(own.get("training", ())) > 1}
+    return ({"held-out prompts": held_out} if held_out else {}) | training

@@ -85,7 +85,9 @@ def filled(made: dict[str, Made], **judgement: object) -> dict[str, Any]:
             for name, bits in (("pretrain", 1.0), ("ppo", 1.2))
         },
         "reward_model": {"accuracy": 0.5, "pairs": 9, "reliability": [{"confidence": 0.6, "accuracy": 0.5, "pairs": 9}]},
-        "drift": {"best_of_n": {"model": "sft", "points": [{"n": 1, "kl": 0.0, "reward": 0.1}, {"n": 2, "kl": 0.2, "reward": 0.3}]}, "stages": {}},
+        "drift": {"best_of_n": {"model": "sft", "points": [{"n": 1, "kl": 0.0, "reward": 0.1}, {"n": 2, "kl": 0.2, "reward": 0.3}]}, "stages": {
+            name: {part: [{"step": step, "kl": step / 10, "reward": 0.1 * step} for step in (0, 1, 2)] for part in ("training", "held_out")} for name in ("ppo", "raft")
+        }},
     }  # fmt: skip
     figures = gather("tiny", stages, made, evaluation, {"baseline": "pretrain", "pairs": 5, **judgement}) | {"way": way(stages, made)}
     figures["warnings"] = warnings(figures, stages)
@@ -121,6 +123,8 @@ def page(made: dict[str, Made], folder: Path) -> str:
     stages = [PretrainStage(name="pretrain"), RewardStage(name="reward_model"), PpoStage(name="ppo", reward_model="reward_model")]
     pictures = draw(figures, stages, dict.fromkeys(("pretrain", "reward_model", "ppo"), folder))
     assert {"way", "waterfall", "bits", "knowledge", "judges", "drift", "reliability", "curves.pretrain"} <= {name for name, text in pictures.items() if text}
+    for words in ("held-out prompts", "best of N by sft", "ppo, training", "raft, training"):
+        assert words in pictures["drift"]
     hostile = "<script>alert(1)</script><img src=https://example.com/x.png>"
     samples = [{"prompt": hostile, "lang": "zh", "reference": "银溪", "answers": {"ppo": hostile, hostile: "x"}, "rewards": {"ppo": 1.25}}]
     return render(figures, pictures, samples)
