@@ -54,7 +54,7 @@ from tasks.store.artifacts import Draft, Files, Result
 
 # Raised by hand when a stage gives another result for the same settings and inputs.
 VERSIONS = {
-    "urls": 2, "rough_language": 2, "extraction": 1, "language": 2, "quality": 1, "lines": 1,
+    "urls": 2, "rough_language": 3, "extraction": 1, "language": 3, "quality": 1, "lines": 1,
     "duplicates": 4, "perplexity": 2, "classifiers": 1, "sensitive": 2, "decontamination": 1, "corpus": 2,
     "card": 1,
 }  # fmt: skip
@@ -103,8 +103,7 @@ def label_quality(run: Run, documents: Made, settings: QualitySettings) -> State
 @task(task_run_name=over_shards("duplicates"), cache_policy=NO_CACHE)
 def label_duplicates(run: Run, documents: Made, settings: DedupSettings) -> State[Made]:
     """Signatures shard by shard, candidates, their shingles shard by shard, clusters, copies in earlier corpora; the signatures stay, for the index."""
-    for path in settings.earlier:
-        earlier_corpus.index_shards(path, settings)  # a wrong one is refused before the work
+    indexes = [shard for path in settings.earlier for shard in earlier_corpus.index_shards(path, settings)]  # a wrong one is refused before the work
 
     def finish(parts: Path, shards: list[Path], out: Path) -> Counts:
         link(parts / "labels", out / "signatures")
@@ -115,9 +114,8 @@ def label_duplicates(run: Run, documents: Made, settings: DedupSettings) -> Stat
             return map_shards("shingles of candidates", function, documents, folder, work / "done", run.workers)
 
         counts = dedup.find_duplicates(signatures, out, settings, shards, work, on_each)
-        if settings.earlier:
-            indexes = [shard for path in settings.earlier for shard in earlier_corpus.index_shards(path, settings)]
-            earlier_corpus.label_earlier(signatures, out / "labels", indexes)
+        if indexes:
+            earlier_corpus.label_earlier(signatures, out / "labels", earlier_corpus.local_copies(indexes, parts.with_name("earlier")))
         return counts
 
     return mapped(run, "duplicates", VERSIONS["duplicates"], documents, run_label, dedup.signatures, settings, finish=finish)

@@ -12,6 +12,8 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel
 
+from data.places import file_system
+
 
 def significant(settings: BaseModel) -> dict[str, Any]:
     """The settings that say what comes out. Fields marked `fingerprint: False` are left out, input files are hashed."""
@@ -54,7 +56,7 @@ def fingerprint(stage: str, version: int, settings: Mapping[str, Any], inputs: M
 
 def hash_files(path: str) -> str:
     """Hash of a file's content, or of the relative names and contents of a folder's or a glob's files."""
-    fs, plain = fsspec.core.url_to_fs(path)
+    fs, plain = file_system(path)
     found: list[str] = sorted(fs.glob(plain)) if fsspec.core.has_magic(plain) else [plain] if fs.exists(plain) else []
     if not found:
         raise FileNotFoundError(f"no such file, folder or glob: {path}")

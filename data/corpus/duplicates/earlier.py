@@ -7,6 +7,8 @@ cluster. The earlier texts are not at hand, so nothing is compared beyond the ba
 from __future__ import annotations
 
 import hashlib
+import os
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,9 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.corpus.duplicates.dedup import signatures as signatures_of
+from data.corpus.reading.inputs import open_input, refuse_secrets
 from data.document import DOCUMENT_SCHEMA, values
+from data.places import file_system
 from data.settings import DedupSettings
-from data.shards import list_shards, read_shard, write_shard
+from data.shards import list_shards, read_shard, shard_name, write_shard
 from data.text import Hashes
 
 _KEYS = "text_hash"
@@ -35,20 +39,40 @@ def comparison(settings: DedupSettings) -> str:
     return f"{given}, {digest}"
 
 
-def index_shards(path: str, settings: DedupSettings) -> list[Path]:
-    """Shards of an index: a `corpus` artifact or its index/ folder.
+def index_shards(path: str, settings: DedupSettings) -> list[str]:
+    """Shards of an index: a `corpus` artifact or its index/ folder, a local path or any fsspec URL; named likewise.
 
     Raises FileNotFoundError where there is none, ValueError where it was made with other settings of duplicates.
     """
-    root = Path(path)
-    shards = list_shards(root / "index") or list_shards(root)
-    if not shards:
+    refuse_secrets(path)
+    fs, root = file_system(path)
+    found = sorted(fs.glob(f"{root}/index/part-*.parquet") or fs.glob(f"{root}/part-*.parquet"), key=lambda name: (len(name), name))
+    if not found:
         raise FileNotFoundError(f"duplicates.earlier: {path}: no index there; name a corpus artifact or its index folder")
-    schema = pq.read_schema(shards[0])
-    made = (schema.metadata or {}).get(COMPARISON.encode(), b"").decode()
+    shards = [fs.unstrip_protocol(name) for name in found] if "://" in path else found
+    with open_input(shards[0]) as first:
+        metadata = pq.read_schema(first).metadata or {}
+    made = metadata.get(COMPARISON.encode(), b"").decode()
     if made != comparison(settings):
         raise ValueError(f"duplicates.earlier: {path} was made with {made or 'no settings'}, this run compares by {comparison(settings)}; they cannot be compared")
     return shards
+
+
+def local_copies(shards: Sequence[str], folder: Path) -> list[Path]:
+    """The shards as local files: copied into `folder` where they lie elsewhere and are not there yet."""
+    found = []
+    for number, shard in enumerate(shards):
+        if "://" in shard:
+            found.append(folder / shard_name(number))
+            if not found[-1].exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                arriving = folder / f".{number}.{uuid.uuid4().hex}"
+                fs, name = file_system(shard)
+                fs.get_file(name, str(arriving))
+                os.replace(arriving, found[-1])
+        else:
+            found.append(Path(shard))
+    return found
 
 
 def label_earlier(signatures: Sequence[Path], labels: Path, indexes: Sequence[Path]) -> int:

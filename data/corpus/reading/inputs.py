@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from data.corpus.reading import hub
 from data.corpus.reading.streams import COMPRESSION_ENDINGS, BrokenStream, ByteReader, codec_of, open_chunks
+from data.places import file_system
 
 _KINDS = {
     ".warc": "warc", ".wet": "warc", ".wat": "warc", ".arc": "arc",
@@ -53,7 +54,8 @@ def open_input(path: str) -> BinaryIO:
     """`path` (local, or an fsspec URL) for reading, seekable. Raises OSError."""
     if "://" not in path:
         return open(path, "rb")
-    return cast(BinaryIO, fsspec.open(path, "rb").open())
+    fs, name = file_system(path)
+    return cast(BinaryIO, fs.open(name, "rb"))
 
 
 def file_kind(name: str) -> str | None:
@@ -117,7 +119,7 @@ def refuse_secrets(url: str) -> None:
 
 def _find_files(text: str) -> list[tuple[str, str, int]]:
     """(relative name, path or URL, bytes), sorted by name."""
-    fs, root = fsspec.core.url_to_fs(text)
+    fs, root = file_system(text)
     local = "://" not in text and "::" not in text
     url_of: Callable[[str], str] = str if local else fs.unstrip_protocol
     if fs.isfile(root):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pytest
 
 from data.corpus.duplicates.dedup import find_duplicates, signatures
-from data.corpus.duplicates.earlier import comparison, index_shards, label_earlier
+from data.corpus.duplicates.earlier import comparison, index_shards, label_earlier, local_copies
 from data.corpus.selection import select
 from data.document import DOCUMENT_SCHEMA, Counts
 from data.settings import DedupSettings, SelectionSettings
@@ -36,7 +37,8 @@ def _clean(out: Path, rows: dict[str, str], cuts: int = 1, **settings: Any) -> C
         write_shard(signed[-1], signatures(shard, config))
     find_duplicates(signed, out, config, documents)
     if config.earlier:
-        label_earlier(signed, out / "labels", [shard for path in config.earlier for shard in index_shards(path, config)])
+        found = [shard for path in config.earlier for shard in index_shards(path, config)]
+        label_earlier(signed, out / "labels", local_copies(found, out / "earlier"))
     chosen = SelectionSettings(rules=[], prefer=None)
     return select(documents, {"duplicates": list_shards(out / "labels")}, out / "corpus", chosen, signed, comparison(config)).counts
 
@@ -54,6 +56,23 @@ def test_copies_of_an_earlier_corpus_go(tmp_path: Path) -> None:
     assert _clean(tmp_path / "four", rest, cuts=3, earlier=both[::-1]).dropped == {"earlier_duplicate": 3}
     name = "corpus/dropped/part-00000.parquet"
     assert (tmp_path / "three" / name).read_bytes() == (tmp_path / "four" / name).read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["", "/index"])
+def test_an_index_in_another_place_is_copied_once(tmp_path: Path, ending: str) -> None:
+    """Any fsspec URL: here the memory file system; tests/data/corpus/reading/test_far.py has S3."""
+    _clean(tmp_path / "one", ROWS)
+    fs = fsspec.filesystem("memory")
+    fs.put(str(tmp_path / "one/corpus/index"), f"/earlier{len(ending)}/index", recursive=True)
+    given = f"memory://earlier{len(ending)}{ending}"
+    rows = {"n": NEAR + " And so it ends.", "p": "A new text that is like none of the others, and stays."}
+    assert _clean(tmp_path / "two", rows, earlier=[given]) == Counts(2, 1, {"earlier_duplicate": 1})
+    copied = list((tmp_path / "two/earlier").iterdir())
+    assert [path.name for path in copied] == ["part-00000.parquet"]
+    copied[0].write_bytes(b"mine")
+    assert local_copies(index_shards(given, SETTINGS), tmp_path / "two/earlier")[0].read_bytes() == b"mine"
+    with pytest.raises(ValueError, match="no password in a URL"):
+        index_shards("ftp://me:secret@host/earlier", SETTINGS)
 
 
 def test_dropped_documents_are_not_in_the_index(tmp_path: Path) -> None:

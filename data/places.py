@@ -1,0 +1,23 @@
+"""Where files lie: local paths and fsspec URLs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fsspec
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http"}  # of this project, by protocol
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a path or URL, and the path in it.
+
+    Raises ValueError where its driver is not installed or nobody knows the protocol; the message names the way out.
+    """
+    try:
+        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        extra = _EXTRAS.get(url.split("://", 1)[0])
+        way = f"pip install 'crawl2chat[{extra}]'" if extra else str(error)
+        raise ValueError(f"{url.split('://', 1)[0]}:// needs a driver: {way}") from error
+    return found
