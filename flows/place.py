@@ -22,8 +22,9 @@ from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelling
 
 from flows.recipe import Recipe
-from flows.steps import reuse
+from flows.steps import STOPPED_EARLY, reuse
 from tasks.stage import Made, Run
+from tasks.stopping import Poor
 from tasks.store import handover
 
 LOST_WORKERS = 1  # a run whose worker was lost is started again so often; a run that failed by itself is not
@@ -38,11 +39,11 @@ class PartFailed(RuntimeError):
 def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made], until: str | None) -> dict[str, Made]:
     """Run `part.pipeline` where `run.deployments` says, and return what is made after it.
 
-    Raises what the part raised, or PartFailed with its state's message where it ran elsewhere.
+    Raises what the part raised, or PartFailed with its state's message where it ran elsewhere; Poor where it stopped early.
     """
     name = part.__name__.rsplit(".", 1)[-1]
     if name not in run.deployments:
-        return dict(part.pipeline(recipe, run, dict(made), until))
+        return _outcome(part.pipeline(recipe, run, dict(made), until, return_state=True))
     present = run.model_copy(update={"reuse_only": True})
     there, whole = reuse(part.steps(recipe, present), made, until)
     if whole:
@@ -62,11 +63,19 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
             raise
         except ObjectNotFound:
             raise PartFailed(f"{name}: this server has no deployment {run.deployments[name]}; python -m flows.deploy applies them") from None
+        if child.state is not None and child.state.name == STOPPED_EARLY:
+            raise Poor(child.state.message)
         if child.state is not None and child.state.is_completed():
             return handover.take(run, str(child.id))
         if child.state is None or not child.state.is_crashed():
             break
     raise PartFailed(f"{name} ({run.deployments[name]}, flow run {child.name}): {_reason(child.state)}")
+
+
+def _outcome(state: State[Any]) -> dict[str, Made]:
+    if state.name == STOPPED_EARLY:
+        raise Poor(state.message)
+    return dict(state.result())
 
 
 def _reason(state: State[Any] | None) -> str:

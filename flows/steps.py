@@ -10,6 +10,8 @@ from prefect.runtime import deployment, flow_run
 from tasks.stage import Made, Run
 from tasks.store import handover
 
+STOPPED_EARLY = "StoppedEarly"  # the state of a run that was not worth its end
+
 Step = Callable[[dict[str, Made]], Any]
 Steps = Mapping[str, Step]
 

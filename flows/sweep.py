@@ -7,6 +7,7 @@ python -m flows.sweep --recipe tiny --objective sft.eval_loss --lower \\
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import re
 import sys
@@ -25,12 +26,12 @@ from flows.full_pipeline import crawl_to_model, stage_names
 from flows.recipe import Recipe
 from flows.recipe_errors import RecipeError
 from flows.recipe_file import changed
-from tasks import publishing, show
+from flows.steps import STOPPED_EARLY
+from tasks import publishing, show, stopping
 from tasks.reporting import charts
 from tasks.stage import Made, Run
 from tasks.store.artifacts import Store
 
-STOPPED_EARLY = "StoppedEarly"  # the state of a trial that was worse than the others
 RANGE = re.compile(r"^(?P<low>[^.,:]+(?:\.\d[^.,:]*)?)\.\.(?P<high>[^,:]+)(?P<log>:log)?$")
 
 
@@ -100,14 +101,14 @@ def sweep(recipe: Recipe, run: Run, search: Search) -> list[Trial]:
     """
     optuna = _optuna()
     sampler = optuna.samplers.TPESampler if search.sampler == "bayesian" else optuna.samplers.RandomSampler
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=3) if search.stop_poor else optuna.pruners.NopPruner()
     direction = "maximize" if search.better == "higher" else "minimize"
-    study = optuna.create_study(direction=direction, sampler=sampler(seed=search.seed), pruner=pruner)
+    study = optuna.create_study(direction=direction, sampler=sampler(seed=search.seed))
     trials: list[Trial] = []
+    curves: list[dict[int, float]] = []  # of the trials that went to their end
     while len(trials) < search.trials:
         asked = study.ask()
         settings = {dimension.key: dimension.suggest(asked) for dimension in search.dimensions}
-        trial = _try(asked, len(trials), settings, recipe, run, search)
+        trial = _try(len(trials), settings, recipe, run.model_copy(update={"stop": _rule(search, curves)}), search, curves)
         states = {"finished": "COMPLETE", "stopped early": "PRUNED", "failed": "FAIL"}
         study.tell(asked, trial.value if trial.outcome == "finished" else None, state=optuna.trial.TrialState[states[trial.outcome]])
         trials.append(trial)
@@ -116,15 +117,27 @@ def sweep(recipe: Recipe, run: Run, search: Search) -> list[Trial]:
     return trials
 
 
-def _try(asked: Any, number: int, settings: dict[str, str], recipe: Recipe, run: Run, search: Search) -> Trial:
+def _rule(search: Search, curves: list[dict[int, float]]) -> stopping.StopRule | None:
+    """What the next trial must reach at each step of the stage that the objective speaks of."""
+    stage, _, figure = search.objective.partition(".")
+    if not search.stop_poor:
+        return None
+    return stopping.StopRule(stage=stage, figure=figure, better=search.better, medians=stopping.medians(curves))
+
+
+def _try(number: int, settings: dict[str, str], recipe: Recipe, run: Run, search: Search, curves: list[dict[int, float]]) -> Trial:
+    """One trial; one that goes to its end adds its curve to `curves`."""
     row = Trial(number=number, settings=settings, value=None, outcome="failed")
     try:
         tried = changed(recipe, [f"{key}={value}" for key, value in settings.items()])
         named = one_trial.with_options(flow_run_name=f"trial {number} · {_settings(row)}")
-        state = named(tried, run, search, asked, return_state=True)
+        state = named(tried, run, search, return_state=True)
         if state.name == STOPPED_EARLY:
             return row.model_copy(update={"outcome": "stopped early", "reason": state.message or ""})
-        return row.model_copy(update={"outcome": "finished", "value": state.result()})
+        ended: Any = state.result()
+        value, curve = ended
+        curves.append(curve)
+        return row.model_copy(update={"outcome": "finished", "value": value})
     except RecipeError:
         raise  # a wrong search space is the caller's mistake, not a trial's outcome
     except (RuntimeError, OSError, ValueError) as failure:
@@ -132,36 +145,37 @@ def _try(asked: Any, number: int, settings: dict[str, str], recipe: Recipe, run:
 
 
 @flow(name="trial")
-def one_trial(recipe: Recipe, run: Run, search: Search, asked: Any) -> float | State[Any]:
-    """The objective of one recipe, measured as soon as its stage is there; a poor trial ends as StoppedEarly, and its job with it."""
+def one_trial(recipe: Recipe, run: Run, search: Search) -> tuple[float, dict[int, float]] | State[Any]:
+    """The objective of one recipe, measured as soon as its stage is there, and its curve over the steps.
+
+    A poor trial ends as StoppedEarly, and its job with it.
+    """
     try:
-        return _objective(recipe, run, search, asked)
-    except _optuna().TrialPruned as poor:
+        return _objective(recipe, run, search)
+    except stopping.Poor as poor:
         return Cancelled(name=STOPPED_EARLY, message=str(poor))
 
 
-def _objective(recipe: Recipe, run: Run, search: Search, asked: Any) -> float:
-    """From the stage's own summary, else from the report; what the job reports on the way decides whether it goes on."""
+def _objective(recipe: Recipe, run: Run, search: Search) -> tuple[float, dict[int, float]]:
+    """From the stage's own summary, else from the report."""
     stage, _, figure = search.objective.partition(".")
     trained = [one.name for one in recipe.training]
-
-    def watch(name: str, line: Mapping[str, Any]) -> None:
-        if name == stage and isinstance(line.get(figure), int | float):
-            asked.report(float(line[figure]), int(line["step"]))
-            if asked.should_prune():
-                raise _optuna().TrialPruned(f"{search.objective} = {line[figure]:.4g} at step {line['step']} is worse than the median")
-
-    with show.watching(watch):
-        made = crawl_to_model(recipe, run, until=stage if stage in trained else None)
-        found = _own_figure(made, stage, figure) if stage in trained else None
-        if found is None and stage in trained:
-            made = crawl_to_model(recipe, run, until=None)
+    made = crawl_to_model(recipe, run, until=stage if stage in trained else None)
+    found = _own_figure(made, stage, figure) if stage in trained else None
+    if found is None and stage in trained:
+        made = crawl_to_model(recipe, run, until=None)
     if found is None:
         figures = publishing.figures_of(run.open_store(), made["report"].artifact)
         found = publishing.figure(figures, search.objective)
     if not math.isfinite(found):
         raise ValueError(f"{search.objective} is {found}")
-    return found
+    return found, _curve(run.open_store(), made[stage], figure) if stage in trained else {}
+
+
+def _curve(store: Store, made: Made, figure: str) -> dict[int, float]:
+    """Step -> value, as the stage's job reported it, whenever and wherever it ran."""
+    lines = map(json.loads, store.read(made.artifact, "metrics.jsonl").decode().splitlines())
+    return {int(line["step"]): float(line[figure]) for line in lines if isinstance(line.get(figure), int | float)}
 
 
 def _own_figure(made: Mapping[str, Made], stage: str, figure: str) -> float | None:

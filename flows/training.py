@@ -6,20 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled
 
 from flows import corpus, instructions
 from flows.recipe import Recipe
-from flows.steps import Steps, walk
+from flows.steps import STOPPED_EARLY, Steps, walk
 from rlhf_core.settings import PretrainStage, TrainingStage
 from tasks.mixtures import mix
 from tasks.stage import Made, Run
+from tasks.stopping import Poor
 from tasks.store.artifacts import Files
 from tasks.training import train, train_tokenizer
 
 
 @flow(name="training", flow_run_name="training · {recipe.name}")
-def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
-    """Run alone, it starts with what comes before it, which is mostly there.
+def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made] | State[Any]:
+    """Run alone, it starts with what comes before it, which is mostly there; one that `run.stop` ends is StoppedEarly.
 
     Args:
         recipe: inputs, and the settings of every stage.
@@ -28,7 +31,10 @@ def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None 
         until: the stage after which the run stops; null = it goes to its end.
     """
     before = dict(corpus.steps(recipe, run)) | dict(instructions.steps(recipe, run))
-    return walk(run, before | dict(steps(recipe, run)), made, until)
+    try:
+        return walk(run, before | dict(steps(recipe, run)), made, until)
+    except Poor as poor:
+        return Cancelled(name=STOPPED_EARLY, message=str(poor))
 
 
 def steps(recipe: Recipe, run: Run) -> Steps:

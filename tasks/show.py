@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -87,20 +85,6 @@ def _warnings(manifest: Manifest) -> list[str]:
     return found if isinstance(found, list) else []
 
 
-Watcher = Callable[[str, Mapping[str, Any]], None]
-_WATCHERS: ContextVar[tuple[Watcher, ...]] = ContextVar("watchers", default=())
-
-
-@contextmanager
-def watching(watcher: Watcher) -> Iterator[None]:
-    """Let `watcher` see every line that a job of this flow reports (stage, line); what it raises ends the job."""
-    before = _WATCHERS.set((*_WATCHERS.get(), watcher))
-    try:
-        yield
-    finally:
-        _WATCHERS.reset(before)
-
-
 class Progress:
     """A ring on the task run's timeline, fed by a job's metrics; at most one update a second."""
 
@@ -111,8 +95,6 @@ class Progress:
 
     def __call__(self, line: Mapping[str, Any]) -> None:
         """`line` has step and steps; the other figures become the ring's plain text."""
-        for watcher in _WATCHERS.get():
-            watcher(self.stage, line)
         if not line.get("steps") or TaskRunContext.get() is None:
             return
         share = 100.0 * float(line["step"]) / float(line["steps"])

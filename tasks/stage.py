@@ -13,6 +13,7 @@ from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks import show
+from tasks.stopping import StopRule
 from tasks.store.artifacts import Artifact, Draft, Files, Manifest, Result, Store
 
 
@@ -30,6 +31,8 @@ class Run(BaseModel):
         description="Part of the pipeline (corpus, instructions, training, evaluation) -> deployment that runs it, as in "
         "training/gpu; a part that is not named runs in the flow's own process.",
     )
+
+    stop: StopRule | None = Field(None, description="Ends a training stage that does worse than earlier ones; null = every stage goes to its end.")
 
     def open_store(self) -> Store:
         return Store(self.store)

@@ -16,6 +16,7 @@ from rlhf_core.settings import EvaluationSettings, Job, Launch, TokenizerSetting
 from tasks import mixtures, names, show
 from tasks.jobs import Limits, environment, job_command, prepare_jobs, run_job
 from tasks.stage import Made, Run, make
+from tasks.stopping import StopRule
 from tasks.store.artifacts import Draft, Files, Result
 
 TOKENIZER_VERSION = 1
@@ -48,7 +49,7 @@ def train(run: Run, stage: TrainingStage, artifacts: Mapping[str, Made | Files],
     """
 
     def build(draft: Draft) -> Result:
-        return _launch(stage, stage.name, stage.launch, _locate(run, artifacts, folders), "rlhf_core.train", draft)
+        return _launch(stage, stage.name, stage.launch, _locate(run, artifacts, folders), "rlhf_core.train", draft, run.stop)
 
     return make(run, stage.name, TRAINING_VERSION, stage, artifacts, build)
 
@@ -74,7 +75,8 @@ def _locate(run: Run, artifacts: Mapping[str, Made | Files], folders: Mapping[st
 
 
 def _launch(
-    settings: TrainingStage | EvaluationSettings, name: str, launch: Launch, inputs: dict[str, str], module: str, draft: Draft
+    settings: TrainingStage | EvaluationSettings, name: str, launch: Launch, inputs: dict[str, str], module: str, draft: Draft,
+    stop: StopRule | None = None,
 ) -> Result:
     """Run the job in the draft's work folder, so that a killed attempt is continued, metrics and all; then publish."""
     output = draft.work / "output"
@@ -84,13 +86,20 @@ def _launch(
     job_file.write_text(job.model_dump_json(indent=1), encoding="utf-8")
     ranks = launch.ranks if isinstance(settings, TrainingStage) else 1  # evaluation is one process
     command = job_command(module, job_file, ranks, launch.hostfile, launch.launcher)
+    progress = show.Progress(name)
+
+    def report(line: dict[str, Any]) -> None:
+        progress(line)
+        if stop is not None:
+            stop.check(name, line)
+
     run_job(
         command,
         output / "job.log",
         output / "metrics.jsonl",
         environment(launch.ranks, launch.threads),
         Limits(total=launch.timeout_seconds, silence=launch.silence_seconds),
-        show.Progress(name),
+        report,
     )
     os.rename(output, draft.out)  # an empty folder may be replaced
     lines = _lines(draft.out / "metrics.jsonl")

@@ -15,9 +15,8 @@ from flows import sweep as sweeping
 from flows.recipe import Recipe
 from flows.recipe_file import load
 from flows.sweep import Dimension, Search, main
-from tasks import show
 from tasks.stage import Made, Run
-from tasks.store.artifacts import Artifact
+from tasks.store.artifacts import Draft, Result
 from tests.flows.person import FEW_STEPS, ranks
 
 
@@ -43,7 +42,7 @@ def test_a_wrong_key_is_refused_before_the_first_trial(tmp_path: Path, capsys: p
 
 @pytest.mark.usefixtures("prefect_server")
 def test_poor_trials_stop_early_and_the_server_shows_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each trial reports four steps, the farther its rate from 1e-3 the worse; the reports go the way of a job's."""
+    """Each trial reports four steps, the farther its rate from 1e-3 the worse."""
     pytest.importorskip("optuna")
     recipe, run = load("tiny"), Run(store=str(tmp_path))
     reported: list[list[float]] = []
@@ -51,12 +50,19 @@ def test_poor_trials_stop_early_and_the_server_shows_why(tmp_path: Path, monkeyp
     def trained(recipe: Recipe, run: Run, until: str | None) -> dict[str, Made]:
         assert until == "sft"
         [rate] = [stage.optimizer.learning_rate for stage in recipe.training if stage.name == "sft"]
-        off, ring = abs(math.log10(rate) + 3), show.Progress("sft")
+        off = abs(math.log10(rate) + 3)
         reported.append([])
-        for step in range(1, 5):
-            reported[-1].append(off + 4 / step)
-            ring({"step": step, "steps": 4, "eval_loss": off + 4 / step})
-        artifact = Artifact(stage="sft", fingerprint="0", url="nowhere")
+
+        def build(draft: Draft) -> Result:
+            assert run.stop
+            for step in range(1, 5):
+                reported[-1].append(off + 4 / step)
+                run.stop.check("sft", {"step": step, "eval_loss": off + 4 / step})
+                with (draft.out / "metrics.jsonl").open("a") as lines:
+                    lines.write(json.dumps({"step": step, "eval_loss": off + 4 / step}) + "\n")
+            return Result({}, {})
+
+        artifact, _ = run.open_store().make("sft", 1, recipe, {}, build)
         return {"sft": Made(artifact=artifact, reused=False, seconds=0, counts={}, metrics={"eval_loss": reported[-1][-1]})}
 
     monkeypatch.setattr(sweeping, "crawl_to_model", trained)
@@ -67,7 +73,7 @@ def test_poor_trials_stop_early_and_the_server_shows_why(tmp_path: Path, monkeyp
     outcomes = [trial.outcome for trial in trials]
     assert outcomes[:3] == ["finished"] * 3 and {"finished", "stopped early"} == set(outcomes[3:])
     for number, (trial, steps) in enumerate(zip(trials, reported, strict=True)):
-        poor = number >= 3 and steps[0] > statistics.median([other[0] for other in reported[:number]])
+        poor = number >= 3 and steps[0] > statistics.median([other[0] for other in reported[:number] if len(other) == 4])
         assert (trial.outcome == "stopped early") == poor, (number, steps)
         assert len(steps) == (1 if poor else 4)  # nothing is trained after the verdict
         assert not poor or "at step 1 is worse than the median" in trial.reason
