@@ -19,6 +19,7 @@ from data.settings import SensitiveSettings
 from data.text import code_points, count_words, normalise
 
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
+_RARE_SPACES = "\t\v\f\r\x1c\x1d\x1e\x1f\x85\u1680\u2028\u2029"  # what str.split splits at, blanks, line ends and what NFKC makes blanks of apart
 _FIRST_HAN = 0x2E80  # radicals, which NFKC makes characters of, stand before them
 DEFAULT_TOPIC = "listed"  # of terms without a topic
 _MIN_WORDS = 500  # a density is taken over at least so many words: one mention in a short text is none
@@ -60,14 +61,24 @@ def fold(text: str) -> str:
     """`text` as terms are looked for: NFKC (full-width forms), lower case, simplified characters, white space folded, and
     without what is not seen (soft hyphens, zero-width characters)."""
     if text.isascii():
-        return " ".join(text.lower().split())
+        return _with_single_spaces(text.lower())
     codes = code_points(text)  # whether anything is to be done is seen faster by them than by the patterns
     if ((codes == 0xAD) | (codes - 0x200B <= 0x2064 - 0x200B) | (codes == 0xFEFF)).any():
         text = _UNSEEN.sub("", text)
     seen = normalise(text)
     if (codes >= _FIRST_HAN).any():
         seen = seen.translate(_simplified())
-    return " ".join(seen.split())
+    return _with_single_spaces(seen)
+
+
+def _with_single_spaces(text: str) -> str:
+    """`" ".join(text.split())`, several times faster where white space is spaces and line ends alone, as it nearly always is."""
+    if any(space in text for space in _RARE_SPACES):
+        return " ".join(text.split())
+    text = text.replace("\n", " ")
+    while "  " in text:
+        text = text.replace("  ", " ")
+    return text.strip(" ")
 
 
 @cache

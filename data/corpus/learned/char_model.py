@@ -27,7 +27,7 @@ _BLOCK = 1 << 18  # characters scored at once
 
 _NUMBER = re.compile(r"\d[\d.,:/-]*")
 _ADDRESS = re.compile(r"[a-z0-9._%+/:?=&#~-]*(?:@|://|www\.)[a-z0-9._%+/:?=&#~-]*")
-_ADDRESS_SIGNS = ("@", "://", "www.")
+_ADDRESS_SIGN = re.compile(r"@|://|www\.")
 _LATIN_WORD = re.compile(r"[a-z][a-z0-9._'-]*")
 
 
@@ -35,14 +35,25 @@ def characters(text: str, unspaced: bool) -> Hashes:
     """`text` as the model reads it, one hash per character: NFKC, lower case, white space folded; a number is one
     character, an address (web, e-mail) is one, and in unspaced scripts so is a foreign word.
     """
-    normal = normalise(text)
-    words = normal.split()
-    if any(sign in normal for sign in _ADDRESS_SIGNS):
-        words = [_ADDRESS.sub("@", word) if any(sign in word for sign in _ADDRESS_SIGNS) else word for word in words]
-    folded = _NUMBER.sub("0", " ".join(words))
+    folded = _NUMBER.sub("0", _fold_addresses(" ".join(normalise(text).split())))
     if unspaced:
         folded = _LATIN_WORD.sub("a", folded)
     return mix(code_points(folded).astype(np.uint64) + np.uint64(1))
+
+
+def _fold_addresses(text: str) -> str:
+    """An "@" for each address; words stand between single spaces, and few have a sign of one."""
+    parts: list[str] = []
+    at = 0
+    for sign in _ADDRESS_SIGN.finditer(text):
+        if sign.start() < at:
+            continue  # of a word that is done
+        start = text.rfind(" ", at, sign.start()) + 1 or at
+        end = text.find(" ", sign.end())
+        end = len(text) if end < 0 else end
+        parts += [text[at:start], _ADDRESS.sub("@", text[start:end])]
+        at = end
+    return "".join([*parts, text[at:]])
 
 
 @dataclass(frozen=True)
