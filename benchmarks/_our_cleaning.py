@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from data.corpus import extraction, lines, quality, selection
 from data.corpus.duplicates import dedup
 from data.corpus.reading import inputs, readers
@@ -46,7 +48,13 @@ def main(way: str, archives: str, out: Path, workers: int, engine: str) -> None:
     begun = time.perf_counter()
     run = {"prefect": by_prefect, "plain": plainly}[way]
     ready, ended, stages = run(archives, out, workers, ExtractionSettings.model_validate({"engine": engine}))
-    print(json.dumps({"start": ready - begun, "seconds": ended - ready, "stages": stages}))
+    print(json.dumps({"start": ready - begun, "seconds": ended - ready, "stages": stages, "not waited for": _of_forks()}))
+
+
+def _of_forks() -> float:
+    """Seconds of processors of the server that worker processes are forked from, and of them; by now they have ended."""
+    servers = [child.cpu_times() for child in psutil.Process().children() if "multiprocessing.forkserver" in " ".join(child.cmdline())]
+    return sum(spent.user + spent.system + spent.children_user + spent.children_system for spent in servers)
 
 
 def by_prefect(archives: str, out: Path, workers: int, extracting: ExtractionSettings) -> Timed:

@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._our_dedup import UNVERIFIED
 from benchmarks.measuring import WORK, Timing, arguments, peer, publish, timed, version
 from benchmarks.peers import interleaved, median
 from benchmarks.texts import documents, write_documents
 from data.shards import list_shards, read_shard
 
 THRESHOLD = (1 / 14) ** (1 / 8)  # 0.719, the usual threshold of 14 x 8 bands (1 / bands) ^ (1 / rows); 0.72 in our settings
-UNVERIFIED = "crawl2chat, candidates not compared"
+NOT_COMPARED = "crawl2chat, candidates not compared"
 _HERE = Path(__file__).parent
 _WORK = WORK / "dedup"
 
@@ -60,7 +61,7 @@ def main(arguments_given: list[str]) -> None:
     ]  # fmt: skip
     figures = {
         "times datatrove": seconds["datatrove"] / seconds["crawl2chat"],
-        "times datatrove, candidates not compared": seconds["datatrove"] / seconds[UNVERIFIED],
+        "times datatrove, candidates not compared": seconds["datatrove"] / seconds[NOT_COMPARED],
         "times text-dedup": seconds["text-dedup"] / seconds["crawl2chat"],
         "true pairs": len(truth),
     }
@@ -97,7 +98,7 @@ def _runs(folder: Path, pythons: dict[str, str], size: int) -> dict[str, Callabl
     ours = [sys.executable, "-m", "benchmarks._our_dedup", str(folder / "documents")]
     return {
         "crawl2chat": partial(run, "crawl2chat", ours),
-        UNVERIFIED: partial(run, UNVERIFIED, ours, "unverified"),
+        NOT_COMPARED: partial(run, NOT_COMPARED, ours, UNVERIFIED),
         "datatrove": partial(run, "datatrove", [pythons["datatrove"], str(_HERE / "_datatrove_dedup.py"), texts]),
         "text-dedup": partial(run, "text-dedup", [pythons["text-dedup"], str(_HERE / "_text_dedup.py"), texts], str(size)),
     }
@@ -124,7 +125,7 @@ def _found(name: str, timing: Timing, size: int) -> Pairs:
     folder = _WORK / str(size) / name
     clusters: dict[Any, list[int]] = defaultdict(list)
     members: Iterable[tuple[int, Any]]
-    if name in ("crawl2chat", UNVERIFIED):
+    if name in ("crawl2chat", NOT_COMPARED):
         tables = [read_shard(shard, ["id", "duplicate_cluster"]) for shard in list_shards(folder / "labels")]
         members = [(int(row["id"], 16), row["duplicate_cluster"]) for table in tables for row in table.to_pylist()]
     elif name == "datatrove":

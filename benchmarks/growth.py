@@ -1,18 +1,22 @@
-"""How deduplication grows: 10 thousand, 100 thousand and a million synthetic documents, one process each; time exponent, memory."""
+"""How the stages grow that see the whole corpus: duplicates and the selection over 10 thousand, 100 thousand and a million
+synthetic documents, one process each; time exponent, memory."""
 
 from __future__ import annotations
 
 import shutil
 import sys
+from typing import Any
 
 import numpy as np
 
+from benchmarks._our_dedup import SELECTED
 from benchmarks.measuring import WORK, arguments, publish, timed
 from benchmarks.peers import median
 from benchmarks.texts import documents, write_documents
 
 _WORK = WORK / "growth"
 _WORDS = 100  # short documents: what grows with their number is asked here, not with their length
+_SHARD = 20_000  # documents
 
 
 def main(arguments_given: list[str]) -> None:
@@ -21,14 +25,15 @@ def main(arguments_given: list[str]) -> None:
     options = parser.parse_args(arguments_given)
     if options.quick:
         options.sizes = [1000, 10_000, 30_000]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for size in options.sizes:
         folder = _WORK / str(size)
         shutil.rmtree(folder, ignore_errors=True)
-        write_documents(folder / "documents", documents(size, _WORDS), 20_000)
-        command = [sys.executable, "-m", "benchmarks._our_dedup", str(folder / "documents"), str(folder / "out")]
+        print(f"writing {size} documents", flush=True)
+        write_documents(folder / "documents", documents(size, _WORDS), _SHARD)
+        command = [sys.executable, "-m", "benchmarks._our_dedup", str(folder / "documents"), str(folder / "out"), SELECTED]
         timings = [timed(command, folder / f"{size}.log") for _ in range(options.repeats)]
-        parts = {name: median(timings, name) for name in ("signatures", "clusters", "seconds")}
+        parts = {name: median(timings, name) for name in ("signatures", "clusters", "selection", "seconds", "kept")}
         rows.append({"documents": size, **parts, "documents/s": size / parts["seconds"], "peak MiB": median(timings, "peak")})
         shutil.rmtree(folder, ignore_errors=True)
     logarithms = np.log([[row["documents"], row["seconds"]] for row in rows])
@@ -38,7 +43,7 @@ def main(arguments_given: list[str]) -> None:
         "time exponent of the last step": float(steps[-1]),
         f"peak MiB at {rows[-1]['documents']} documents": rows[-1]["peak MiB"],
     }
-    about = {"words": _WORDS, "repeats": options.repeats, "seconds": "signatures and clusters, one core, imports left out"}
+    about = {"words": _WORDS, "repeats": options.repeats, "seconds": "signatures, clusters and selection, one core, imports left out"}
     publish("growth", rows, figures, about)
 
 

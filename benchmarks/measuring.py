@@ -40,6 +40,8 @@ def version(python: str, package: str) -> str:
 def timed(command: Sequence[str], log: Path) -> Timing:
     """Run `command` with all it starts, one thread a process; the last line it prints may be JSON with more figures.
 
+    Of these `not waited for` are seconds of processors of children that end by themselves: they are counted to the rest.
+
     Raises RuntimeError with the log's end where it fails.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -56,7 +58,8 @@ def timed(command: Sequence[str], log: Path) -> Timing:
         raise RuntimeError(f"{' '.join(command)} failed:\n{log.read_text(errors='replace')[-3000:]}\n{printed[-1000:]}")
     last = printed.rsplit("\n", 1)[-1]
     said = json.loads(last) if last.startswith("{") else {}
-    timing = {"wall": wall, "processor": usage.ru_utime + usage.ru_stime, **said}
+    processor = usage.ru_utime + usage.ru_stime + said.pop("not waited for", 0.0)
+    timing = {"wall": wall, "processor": processor, **said}
     print(f"  {Path(log).stem}: {wall:.1f} s, {timing['processor']:.1f} s of processors", flush=True)
     return timing
 

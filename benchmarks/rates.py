@@ -10,7 +10,8 @@ from __future__ import annotations
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.measuring import REAL, WORK, arguments, own_peak, publish
-from data.corpus import extraction, language, lines, perplexity, quality, sensitive
+from benchmarks.texts import documents, write_documents
+from data.corpus import extraction, language, lines, perplexity, quality, selection, sensitive
 from data.corpus.duplicates import dedup
 from data.corpus.reading import inputs, readers
 from data.corpus.shard_work import run_filter, run_label
@@ -31,6 +33,7 @@ from data.settings import (
     LineSettings,
     PerplexitySettings,
     QualitySettings,
+    SelectionSettings,
     SensitiveSettings,
     UrlSettings,
 )
@@ -101,6 +104,30 @@ def url_repeat_rate(out: Path, rows: int) -> float:
     return rows / (processor_seconds() - start)
 
 
+def corpus_rate(out: Path, count: int) -> dict[str, float]:
+    """Documents a second of the clusters (candidates' shingles, which are mapped, left out) and of the selection, on synthetic ones."""
+    shards = write_documents(out / "documents", documents(count, 100), 20_000)
+    for index, shard in enumerate(shards):
+        run_label(dedup.signatures, shard, out / "signatures", index, DedupSettings())
+    signed = list_shards(out / "signatures" / "labels")
+    mapped = 0.0
+
+    def over_shards(work: Callable[[Path, Path, int], Any], of: Sequence[Path], folder: Path) -> None:
+        nonlocal mapped
+        start = processor_seconds()
+        for index, shard in enumerate(of):
+            work(shard, folder, index)
+        mapped = processor_seconds() - start
+
+    times = [processor_seconds()]
+    dedup.find_duplicates(signed, out / "clusters", DedupSettings(), shards, out / "work", over_shards)
+    times.append(processor_seconds())
+    chosen = SelectionSettings(rules=[], prefer=None, personal_data="keep")
+    selection.select(shards, {"duplicates": list_shards(out / "clusters" / "labels")}, out / "corpus", chosen, signed)
+    times.append(processor_seconds())
+    return {"clusters": count / (times[1] - times[0] - mapped), "selection": count / (times[2] - times[1])}
+
+
 def rows_of(seconds: Times, got: dict[str, int], scale: float) -> Iterator[dict[str, Any]]:
     for name, spent in seconds.items():
         yield {
@@ -126,14 +153,35 @@ def main(given: list[str]) -> None:
     peak = own_peak()
     scale = _CRAWL_BYTES / crawl.stat().st_size
     repeats = url_repeat_rate(out / "repeats-alone", _SCANNED // (10 if options.quick else 1))
-    shutil.rmtree(out, ignore_errors=True)
     pages = got["ingest"] * scale
-    hours = sum(median.values()) * scale / 3600
+    kept = got["language"] * scale
+    hours = {name: spent * scale / 3600 for name, spent in median.items()}
+    total = sum(hours.values())
+    dearest = max(hours, key=hours.__getitem__)
+    whole = corpus_rate(out / "whole", 200_000 // (10 if options.quick else 1))
+    shutil.rmtree(out, ignore_errors=True)
     figures = {
-        "pages at 100 TB": pages, "core hours at 100 TB": hours, "days on 1,000 cores": hours / 1000 / 24,
-        "url repeats, pages/s in one process": repeats, "url repeats at 100 TB, hours in one process": pages / repeats / 3600, "peak MiB of the process": peak,
+        "pages at 100 TB": pages, "documents that reach the labels": kept, "core hours at 100 TB": total, "days on 1,000 cores": total / 1000 / 24,
+        f"share of {dearest}": hours[dearest] / total,
+        "url repeats, pages/s in one process": repeats, "url repeats at 100 TB, hours in one process": pages / repeats / 3600,
+        **{f"{name}, documents/s in one process": rate for name, rate in whole.items()},
+        **{f"{name} at 100 TB, hours in one process": kept / rate / 3600 for name, rate in whole.items()},
+        "peak MiB of the process": peak,
     }  # fmt: skip
     publish("rates", list(rows_of(median, got, scale)), figures, {"crawl": crawl.name, "engine": options.engine, "repeats": options.repeats})
+    print("\n" + paragraph(crawl.name, crawl.stat().st_size, got["ingest"], figures, dearest, list(whole)))
+
+
+def paragraph(name: str, size: int, crawled: int, figures: dict[str, float], dearest: str, whole: list[str]) -> str:
+    """What ARCHITECTURE.md says of a crawl of 100 TB."""
+    alone = ", ".join(f"{step} {figures[f'{step} at 100 TB, hours in one process'] / 24:.1f} days" for step in whole)
+    return textwrap.fill(
+        f"100 TB like `{name}` ({size / 1e6:.1f} MB, {crawled} pages) are {figures['pages at 100 TB']:.2e} pages, of which {figures['documents that reach the labels']:.2e} "
+        f"are extracted. At the rates of `python -m benchmarks.rates` the stages that are mapped over shards cost {figures['core hours at 100 TB']:,.0f} core-hours, "
+        f"{figures[f'share of {dearest}']:.0%} of it {dearest}: {figures['days on 1,000 cores']:.1f} days on 1,000 cores. The steps that see the whole corpus run in one "
+        f"process: url repeats {figures['url repeats at 100 TB, hours in one process'] / 24:.1f} days, {alone}.",
+        132,
+    )
 
 
 if __name__ == "__main__":
