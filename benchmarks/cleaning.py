@@ -15,8 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from benchmarks.extraction import segment_shares, truth
 from benchmarks.measuring import REAL, WORK, arguments, peer, publish, timed, version
-from benchmarks.peers import interleaved, median
+from benchmarks.peers import interleaved, median, table
 from data.corpus.reading.charset import decode
 from data.shards import list_shards, read_shard
 
@@ -63,11 +66,13 @@ def main(arguments_given: list[str]) -> None:
         "times datatrove, processor seconds": processor["datatrove"] / processor["crawl2chat"],
         "Prefect's share of wall time": 1 - wall["crawl2chat without Prefect"] / wall["crawl2chat"],
         "Prefect's seconds": wall["crawl2chat"] - wall["crawl2chat without Prefect"],
-        **_found(),
     }
+    found = _found()
+    print("\n" + table(list(found[0]), [list(row.values()) for row in found]))
     about = {
         "pages": pages, "workers": WORKERS, "repeats": options.repeats, "engine": options.engine,
         "versions": {"datatrove": version(python, "datatrove"), "its trafilatura": version(python, "trafilatura"), "our trafilatura": version(sys.executable, "trafilatura")},
+        "found": found,
         "stages": {name: runs[-1].get("stages") for name, runs in timings.items()},
     }  # fmt: skip
     publish("cleaning", rows, figures, about)
@@ -86,46 +91,38 @@ def archives(folder: Path, copies: int, every: int) -> tuple[Path, int]:
     return folder, copies * len(records)
 
 
-def _found() -> dict[str, float]:
-    """Of the segments of pages_truth.json, the shares rightly kept and rightly dropped by our extraction and by trafilatura's defaults."""
+def _found() -> list[dict[str, Any]]:
+    """What stands of the labelled segments in our extracted texts, in trafilatura's by its defaults, and in what each side kept at the end."""
     from trafilatura import extract
 
-    truth = json.loads((REAL / "pages_truth.json").read_text(encoding="utf-8"))
     store = _WORK / "crawl2chat"
-    by_id: dict[str, str] = {}
-    for shard in sorted((store / "extraction").glob("*/documents/part-*.parquet")):
-        table = read_shard(shard, ["id", "text"])
-        by_id.update(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
-    ours: dict[str, str] = {}
+    pages = [row for table in _shards(store / "ingest", ["url", "html", "charset"]) for row in table.to_pylist() if row["url"] in truth()]
+    none = dict.fromkeys((row["url"] for row in pages), "")  # of a page that a side dropped nothing is found
+
+    def ours(stage: str) -> dict[str, str]:
+        rows = [row for table in _shards(store / stage, ["url", "text"]) for row in table.to_pylist()]
+        return none | {url: row["text"] for row in rows if (url := _original(row["url"])) in none}
+
     theirs: dict[str, str] = {}
-    for shard in [shard for made in sorted((store / "ingest").iterdir()) for shard in list_shards(made / "documents")]:
-        table = read_shard(shard, ["id", "url", "html", "charset"])
-        for row in table.to_pylist():
-            url = row["url"].removeprefix("http://") if row["url"].startswith("http://hard::") else row["url"]
-            if url in truth:
-                ours[url] = by_id.get(row["id"], "")
-                theirs[url] = extract(decode(row["html"] or b"", row["charset"])) or ""
-    return {
-        f"{what}, {who}": share
-        for who, texts in (("crawl2chat", ours), ("trafilatura's defaults", theirs))
-        for what, share in _shares(truth, texts).items()
+    for file in sorted((_WORK / "datatrove" / "documents").glob("*.jsonl.gz")):
+        with gzip.open(file, "rt", encoding="utf-8") as lines:
+            theirs |= {_original(row["metadata"]["url"]): row["text"] for row in map(json.loads, lines)}
+    texts = {
+        "crawl2chat, extracted": ours("extraction"),
+        "trafilatura's defaults, extracted": {row["url"]: extract(decode(row["html"] or b"", row["charset"])) or "" for row in pages},
+        "crawl2chat, kept": ours("corpus"),
+        "datatrove, kept": none | {url: text for url, text in theirs.items() if url in none},
     }
+    return [{"": who, **segment_shares(found)} for who, found in texts.items()]
 
 
-def _shares(truth: dict[str, Any], texts: dict[str, str]) -> dict[str, float]:
-    right = {"keep": 0, "drop": 0}
-    total = {"keep": 0, "drop": 0}
-    for url, text in texts.items():
-        folded = " ".join(text.split())
-        for kind in right:
-            for segment in truth[url][kind]:
-                total[kind] += 1
-                right[kind] += (" ".join(segment.split()) in folded) == (kind == "keep")
-    return {
-        "keep-segments found": right["keep"] / total["keep"],
-        "drop-segments absent": right["drop"] / total["drop"],
-        "segments right": (right["keep"] + right["drop"]) / (total["keep"] + total["drop"]),
-    }
+def _original(url: str) -> str:
+    """The URL of the page that this one is a copy of: any copy may be the one that stays."""
+    return url.partition("?copy=")[0]
+
+
+def _shards(stage: Path, columns: list[str]) -> list[pa.Table]:
+    return [read_shard(shard, columns) for made in sorted(stage.iterdir()) for shard in list_shards(made / "documents")]
 
 
 if __name__ == "__main__":
