@@ -33,7 +33,7 @@ class LinePatterns:
             words |= set(needed.split("|")) if tab else set()
         try:
             # `regex` knows of partial matches: whether a line that begins like this may still match.
-            self._beginning = {pattern: regex.compile(pattern) for pattern in beginning}
+            self._beginning = tuple(map(regex.compile, beginning))
             self._containing = [regex.compile(pattern) for pattern in containing]
         except regex.error as error:
             raise ValueError(f"line patterns: {error}") from None
@@ -44,13 +44,16 @@ class LinePatterns:
         self._possible = lru_cache(_CACHED_PREFIXES)(self._find_possible)
 
     def fullmatch(self, line: str) -> bool:
-        if any(self._beginning[pattern].fullmatch(line) for pattern in self._possible(line[:_PREFIX])):
-            return True
-        return any(True for _ in self._words.iter(line)) and any(pattern.fullmatch(line) for pattern in self._containing)
+        for pattern in self._possible(line[:_PREFIX]):
+            if pattern.fullmatch(line):
+                return True
+        for _ in self._words.iter(line):
+            return any(pattern.fullmatch(line) for pattern in self._containing)
+        return False
 
-    def _find_possible(self, prefix: str) -> tuple[str, ...]:
+    def _find_possible(self, prefix: str) -> tuple[regex.Pattern[str], ...]:
         """The patterns that a line with this beginning may match."""
         if not prefix:
-            return tuple(self._beginning)
-        return tuple(pattern for pattern in self._possible(prefix[:-1]) if self._beginning[pattern].fullmatch(prefix, partial=True))
+            return self._beginning
+        return tuple(pattern for pattern in self._possible(prefix[:-1]) if pattern.fullmatch(prefix, partial=True))
 

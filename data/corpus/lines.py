@@ -42,7 +42,7 @@ def _patterns() -> LinePatterns:
 @lru_cache(maxsize=1 << 14)  # chrome repeats from page to page
 def is_boilerplate(line: str) -> bool:
     """Whether a trimmed line is chrome, by itself alone."""
-    if _NO_LETTER.fullmatch(line):
+    if not line[:1].isalpha() and _NO_LETTER.fullmatch(line):
         return _CODE_OR_TABLE.fullmatch(line) is None
     if len(line) > _MAX_PATTERN_CHARACTERS:
         return len(line) > _MAX_WORD_CHARACTERS and _LONG_WORD.search(line) is not None
