@@ -16,6 +16,7 @@ from tasks import show
 from tasks.stage import Made, Run
 
 SAMPLES = 5  # prompts whose answers are shown
+WAIT_SECONDS = 14 * 24 * 3600  # Prefect's own hour is over before the person is back from lunch
 PUBLISH = "publish"  # the one thing that can be approved beside the training stages
 
 
@@ -47,7 +48,8 @@ def ask(stage: str, made: Mapping[str, Made], run: Run) -> None:
     shown = "\n\n".join(filter(None, (_figures(made), _samples(made, run))))
     if deployment.id:
         page = f"# Approve {stage}?\n\n{shown}\n\nResume this run and say whether to go on."
-        decision = suspend_flow_run(wait_for_input=Decision.with_initial_data(description=page), key=f"approve-{stage}")
+        form = Decision.with_initial_data(description=page)
+        decision = suspend_flow_run(wait_for_input=form, timeout=WAIT_SECONDS, key=f"approve-{stage}")
     elif sys.stdin.isatty():
         print(f"\n{shown}\n")
         answer = input(f"Start {stage}? [y/N] ").strip().lower()

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ from tests.conftest import ROOT
 
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 REDIS = shutil.which("redis-server")
+
+
+FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
 
 def missing() -> str | None:
@@ -87,6 +91,40 @@ class Stack:
         with urllib.request.urlopen(request, timeout=30) as answer:
             text = answer.read()
         return json.loads(text) if text else None
+
+    def create(self, deployment: str, **parameters: Any) -> str:
+        """A run of the deployment FLOW/NAME, as the UI's form makes it: its id."""
+        found = self.call("GET", f"/deployments/name/{deployment}")
+        return str(self.call("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})["id"])
+
+    def state(self, run: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.call("GET", f"/flow_runs/{run}")["state"]
+        return found
+
+    def reaches(self, run: str, *types: str, seconds: float = 900) -> dict[str, Any]:
+        """The run's state, once it is of one of `types`; an assertion where it ends in another."""
+
+        def there() -> dict[str, Any] | None:
+            state = self.state(run)
+            assert state["type"] in types or state["type"] not in FINAL, state
+            return state if state["type"] in types else None
+
+        found: dict[str, Any] = until(there, f"run {run} never came to {types}: {self.state(run)}", seconds)
+        return found
+
+    def answer(self, run: str, **given: Any) -> None:
+        """What a person says to a suspended run."""
+
+        def said() -> Any:
+            try:
+                return self.call("POST", f"/flow_runs/{run}/resume", {"run_input": given})
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # a busy SQLite; every client of Prefect asks again
+                    raise
+                return None
+
+        answered = until(said, "the server took no answer", 120)
+        assert answered["status"] == "ACCEPT", answered
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=300)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
-from urllib.error import HTTPError
 
 import psutil
 import pytest
@@ -139,11 +138,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def suspended(stack: Stack) -> str:
     """A run that waits before pretraining: its id, once its process has ended."""
     recipe = load("tiny", ["approve_before=[pretrain]", "pretrain.steps=2", "pretrain.eval_steps=2", "pretrain.launch.ranks=1"]).model_dump(mode="json")
-    deployment = stack.call("GET", "/deployments/name/full_pipeline/production")["id"]
-    parameters = {"recipe": recipe, "run": {"store": str(stack.folder / "store")}, "until": "pretrain"}
-    run = str(stack.call("POST", f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
+    run = stack.create("full_pipeline/production", recipe=recipe, run={"store": str(stack.folder / "store")}, until="pretrain")
     until(lambda: engines(stack, run), "no worker took the run", 300)
-    ended(stack, run, "PAUSED")
+    stack.reaches(run, "PAUSED")
     until(lambda: not engines(stack, run), "the suspended run's process lives on", 60)
     return run
 
@@ -158,29 +155,6 @@ def engines(stack: Stack, run: str) -> list[int]:
     return found
 
 
-def ended(stack: Stack, run: str, *types: str) -> dict[str, Any]:
-    def there() -> dict[str, Any] | None:
-        state: dict[str, Any] = stack.call("GET", f"/flow_runs/{run}")["state"]
-        assert state["type"] in types or state["type"] not in ("FAILED", "CRASHED"), state
-        return state if state["type"] in types else None
-
-    found: dict[str, Any] = until(there, f"run {run} never came to {types}: {stack.log('cpu-worker')[-2000:]}", 900)
-    return found
-
-
-def answer(stack: Stack, run: str, **given: Any) -> None:
-    def said() -> Any:
-        try:
-            return stack.call("POST", f"/flow_runs/{run}/resume", {"run_input": given})
-        except HTTPError as error:
-            if error.code != 503:  # a busy SQLite; every client of Prefect asks again
-                raise
-            return None
-
-    answered = until(said, "the server took no answer", 120)
-    assert answered["status"] == "ACCEPT", answered
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_a_run_waits_without_a_process_and_goes_on_when_told(served: Stack) -> None:
@@ -191,8 +165,8 @@ def test_a_run_waits_without_a_process_and_goes_on_when_told(served: Stack) -> N
     refused = served.call("POST", f"/flow_runs/{run}/resume", {"run_input": {"approve": "perhaps"}})
     assert refused["status"] == "REJECT" and "approve" in json.dumps(refused)
     assert served.call("GET", f"/flow_runs/{run}")["state"]["type"] == "PAUSED"
-    answer(served, run, approve=True, note="the numbers are fine")
-    assert ended(served, run, "COMPLETED")
+    served.answer(run, approve=True, note="the numbers are fine")
+    assert served.reaches(run, "COMPLETED")
     assert {path: path.stat().st_mtime_ns for path in made} == made  # all that was there is reused
     assert len(list(store.glob("pretrain/*/manifest.json"))) == 1
     logs = served.call("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200})
@@ -203,6 +177,6 @@ def test_a_run_waits_without_a_process_and_goes_on_when_told(served: Stack) -> N
 @pytest.mark.timeout(2400)
 def test_a_refusal_ends_the_run_with_the_note(served: Stack) -> None:
     run = suspended(served)
-    answer(served, run, approve=False, note="too few documents")
-    state = ended(served, run, "CANCELLED")
+    served.answer(run, approve=False, note="too few documents")
+    state = served.reaches(run, "CANCELLED")
     assert (state["name"], state["message"]) == ("Refused", "pretrain was refused: too few documents")

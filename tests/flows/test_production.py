@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,14 +17,13 @@ import pytest
 from flows.recipe_file import load
 from tests.flows import stack as stacks
 from tests.flows.person import FEW_STEPS, ranks
-from tests.flows.stack import Stack, until
+from tests.flows.stack import FINAL, Stack, until
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3600),
     pytest.mark.skipif(stacks.missing() is not None, reason=f"not installed: {stacks.missing()}"),
 ]
-FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 MINUTES = 60
 
 
@@ -42,24 +42,8 @@ def recipe(*more: str) -> dict[str, Any]:
     return load("tiny", [*FEW_STEPS, *more]).model_dump(mode="json")
 
 
-def create(stack: Stack, deployment: str, **parameters: Any) -> str:
-    flow, name = deployment.split("/")
-    found = stack.call("GET", f"/deployments/name/{flow}/{name}")
-    return str(stack.call("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})["id"])
-
-
-def state(stack: Stack, run: str) -> dict[str, Any]:
-    found: dict[str, Any] = stack.call("GET", f"/flow_runs/{run}")["state"]
-    return found
-
-
 def ended(stack: Stack, run: str, minutes: float = 20) -> dict[str, Any]:
-    def final() -> dict[str, Any] | None:
-        now = state(stack, run)
-        return now if now["type"] in FINAL else None
-
-    found: dict[str, Any] = until(final, f"run {run} never ended: {state(stack, run)}", minutes * MINUTES)
-    return found
+    return stack.reaches(run, *FINAL, seconds=minutes * MINUTES)
 
 
 def child(stack: Stack, run: str, flow: str, minutes: float = 10) -> dict[str, Any]:
@@ -106,16 +90,16 @@ def test_wrong_password_is_refused_and_a_wrong_value_names_its_field(stack: Stac
     assert refusal.value.code == 401
     wrong = recipe() | {"splits": {"eval_share": 2}}
     with pytest.raises(HTTPError) as refusal:
-        create(stack, "full_pipeline/production", recipe=wrong)
+        stack.create("full_pipeline/production", recipe=wrong)
     assert refusal.value.code == 409 and "eval_share" in refusal.value.read().decode()
 
 
 def test_whole_way_through_both_pools_then_reused(stack: Stack) -> None:
-    run = create(stack, "retrain/weekly", recipe=recipe())
+    run = stack.create("retrain/weekly", recipe=recipe())
     assert ended(stack, run)["type"] == "COMPLETED", stack.log("cpu-worker")[-3000:]
-    assert ended(stack, create(stack, "retrain/weekly", recipe=recipe()))["name"] == "NothingNew"
+    assert ended(stack, stack.create("retrain/weekly", recipe=recipe()))["name"] == "NothingNew"
     started = time.monotonic()
-    assert ended(stack, create(stack, "full_pipeline/production", recipe=recipe()))["type"] == "COMPLETED"
+    assert ended(stack, stack.create("full_pipeline/production", recipe=recipe()))["type"] == "COMPLETED"
     print(f"everything reused through a deployment: {time.monotonic() - started:.0f} s")
     jobs = [path.name for path in stack.folder.glob("cache/crawl2chat/*/copies/*")]
     assert {"pretrain", "sft", "reward_model", "splits"} <= set(jobs)  # the gpu worker fetched its inputs from S3
@@ -123,7 +107,7 @@ def test_whole_way_through_both_pools_then_reused(stack: Stack) -> None:
 
 def test_cancel_in_the_middle_of_training_leaves_no_rank(stack: Stack) -> None:
     asked = time.time()
-    run = create(stack, "full_pipeline/production", recipe=recipe("pretrain.seed=2", "pretrain.steps=2000"))
+    run = stack.create("full_pipeline/production", recipe=recipe("pretrain.seed=2", "pretrain.steps=2000"))
     training = child(stack, run, "training")
     until(lambda: step(stack, "pretrain", asked) > 3, "pretraining never began", 5 * MINUTES)
     assert ranks(stack.folder)
@@ -135,41 +119,91 @@ def test_cancel_in_the_middle_of_training_leaves_no_rank(stack: Stack) -> None:
     assert ended(stack, training["id"], 3)["type"] == "CANCELLED"
 
 
-def test_killed_rank_fails_the_run_with_its_reason(stack: Stack) -> None:
+@pytest.mark.parametrize("manner", ["killed rank", "timeout"])
+def test_a_job_that_ends_badly_fails_the_run_with_its_reason(stack: Stack, manner: str) -> None:
     asked = time.time()
-    run = create(stack, "full_pipeline/production", recipe=recipe("pretrain.seed=3", "pretrain.steps=2000"))
+    limit = ["pretrain.launch.timeout_seconds=15"] if manner == "timeout" else []
+    run = stack.create("full_pipeline/production", recipe=recipe("pretrain.seed=3", "pretrain.steps=2000", *limit))
     child(stack, run, "training")
     until(lambda: step(stack, "pretrain", asked) > 3, "pretraining never began", 5 * MINUTES)
-    ranks(stack.folder)[-1].kill()
+    if manner == "killed rank":
+        ranks(stack.folder)[-1].kill()
     failed = ended(stack, run, 5)
-    assert failed["type"] == "FAILED" and "training" in failed["message"] and "the job" in failed["message"]
+    assert failed["type"] == "FAILED" and "training" in failed["message"]
+    assert ("launch.timeout_seconds = 15" if manner == "timeout" else "the job") in failed["message"]
     assert not ranks(stack.folder)
 
 
-def test_killed_worker_is_noticed_and_its_training_goes_on(stack: Stack) -> None:
-    """kill -9 of the gpu worker and all below it: the child is marked Crashed, another worker continues from the checkpoint."""
+@pytest.mark.parametrize("manner", ["kill -9", "stop"])
+def test_lost_worker_is_noticed_and_its_training_goes_on(stack: Stack, manner: str) -> None:
+    """kill -9 of the gpu worker and all below it, or its own stop: the child is marked Crashed, another worker continues its training."""
     asked = time.time()
-    run = create(stack, "full_pipeline/production", recipe=recipe("pretrain.seed=4", "pretrain.steps=150"))
+    run = stack.create("full_pipeline/production", recipe=recipe(f"pretrain.seed={4 if manner == 'stop' else 6}", "pretrain.steps=150"))
     training = child(stack, run, "training")
     until(lambda: step(stack, "pretrain", asked) > 20, "pretraining never began", 5 * MINUTES)
     worker = stack.processes.pop("gpu-worker")
-    for process in [*psutil.Process(worker.pid).children(recursive=True), psutil.Process(worker.pid)]:
-        if process.is_running():
-            os.kill(process.pid, signal.SIGKILL)
-    worker.wait()
-    killed = time.monotonic()
+    if manner == "stop":
+        worker.terminate()
+    else:
+        for process in [*psutil.Process(worker.pid).children(recursive=True), psutil.Process(worker.pid)]:
+            if process.is_running():
+                os.kill(process.pid, signal.SIGKILL)
+    lost = time.monotonic()
+    until(lambda: not ranks(stack.folder), f"ranks outlive the worker ({manner})", 60)
+    print(f"{manner} of the worker to the last rank gone: {time.monotonic() - lost:.1f} s")
+    worker.wait(timeout=60)
     assert ended(stack, training["id"], 4)["type"] == "CRASHED"
-    print(f"kill -9 of the worker to Crashed: {time.monotonic() - killed:.0f} s")
-    assert step(stack, "pretrain", asked) > 20
+    print(f"{manner} of the worker to Crashed: {time.monotonic() - lost:.0f} s")
     stack.worker("gpu")
-    assert ended(stack, run)["type"] == "COMPLETED", state(stack, run)
+    assert ended(stack, run)["type"] == "COMPLETED", stack.state(run)
+
+
+def test_a_person_is_asked_before_ppo_and_before_publishing(stack: Stack) -> None:
+    """Suspended without a process, resumed through the API by another one; a refusal ends the run and publishes nothing."""
+    asking = recipe("approve_before=[ppo, publish]", "publish={name: e2e}")
+    first = stack.create("full_pipeline/production", recipe=asking)
+    stack.reaches(first, "PAUSED")
+    stack.answer(first, approve=True, note="the reward model is right")
+    assert approved(stack, first, "ppo: approved: the reward model is right")
+    stack.reaches(first, "PAUSED")
+    stack.answer(first, approve=False, note="not this week")
+    state = stack.reaches(first, "CANCELLED")
+    assert (state["name"], state["message"]) == ("Refused", "publish was refused: not this week")
+    assert service(stack, "e2e") is None
+
+
+def approved(stack: Stack, run: str, words: str) -> bool:
+    """The flow has said so in its log; lines arrive late."""
+    lines = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200}
+    return bool(until(lambda: any(words in line["message"] for line in stack.call("POST", "/logs/filter", lines)), f"never said: {words}", 5 * MINUTES))
+
+
+def service(stack: Stack, name: str) -> Any:
+    asking = f"import json; from tasks.store.artifacts import Store; print(json.dumps(Store('s3://artifacts/store').read_note('published/{name}')))"
+    done = stack.python("-c", asking)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
 
 
 def test_two_pipelines_at_once_and_a_restarted_server_lose_nothing(stack: Stack) -> None:
     changed = recipe("seed=5", "selection.seed=5")
-    first, second = (create(stack, "full_pipeline/production", recipe=changed) for _ in range(2))
+    first, second = (stack.create("full_pipeline/production", recipe=changed) for _ in range(2))
     child(stack, first, "training")
     stack.stop("server")
     time.sleep(3)
     stacks.start_server(stack)
     assert [ended(stack, run)["type"] for run in (first, second)] == ["COMPLETED", "COMPLETED"]
+    made = stages_made(stack, [first, second])
+    assert {"pretrain", "sft", "reward_model", "ppo", "evaluation", "report"} <= set(made)
+    assert set(made.values()) == {1}, made  # the one makes it, the other waits and reuses it
+
+
+def stages_made(stack: Stack, runs: list[str]) -> Counter[str]:
+    """How often each stage was made (not Reused, not Missing) by the runs and by those that they started."""
+    body = {"flow_runs": {"parent_flow_run_id": {"any_": runs}}}
+    started = [one["id"] for one in stack.call("POST", "/flow_runs/filter", body)]
+    tasks: list[dict[str, Any]] = []
+    while page := stack.call("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [*runs, *started]}}, "limit": 200, "offset": len(tasks)}):
+        tasks += page
+    own = [one for one in tasks if not one["state"]["state_details"]["child_flow_run_id"] and "· group" not in one["name"]]
+    return Counter(one["name"].partition(" · ")[0] for one in own if one["state"]["name"] == "Completed")
