@@ -22,9 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from pydantic import BaseModel, ConfigDict, Field
 
+from data.places import file_system
 from tasks.store import locks
 from tasks.store.fingerprints import fingerprint, hash_files, significant
 
@@ -113,7 +113,7 @@ class Store:
     """Artifacts under one URL: a local folder, or any fsspec URL (then `cache` holds local copies and drafts)."""
 
     def __init__(self, url: str, cache: str | None = None) -> None:
-        self.fs, self.root = fsspec.core.url_to_fs(url)
+        self.fs, self.root = file_system(url)
         self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
         if self.is_local:
             self.root = os.path.abspath(self.root)

@@ -179,12 +179,40 @@ def test_long_texts_are_cut_at_a_sentence_and_personal_data_by_kind(tmp_path: Pa
 
 def test_earlier_copies_go_first(tmp_path: Path) -> None:
     table = pa.table({"id": ["x" * 32, "y" * 32], "source": ["1", "2"], "exact_cluster": ["x" * 32] * 2, "duplicate_cluster": ["x" * 32] * 2, "words": [1, 2]})
-    copies = Copies(SelectionSettings())
+    copies = Copies(SelectionSettings(), tmp_path, 2)
     copies.add(table.append_column("earlier_duplicate", pa.array([None, "e" * 32], pa.string())))
-    assert copies.verdicts(np.array([True, True])) == {1: ("earlier_duplicate", "e" * 32)}
-    assert copies.verdicts(np.array([True, False])) == {}
+    found = copies.find(np.array([True, True]))
+    assert [found.verdict(row) for row in (0, 1, 2)] == [None, ("earlier_duplicate", "e" * 32), None]
+    assert found.counts() == {"earlier_duplicate": 1}
+    assert copies.find(np.array([True, False])).counts() == {}
     with pytest.raises(ValueError, match=r"selection\.prefer: no stage measures the label 'stars'"):
-        Copies(SelectionSettings(prefer="stars")).add(table)
+        Copies(SelectionSettings(prefer="stars"), tmp_path, 2).add(table)
+
+
+@pytest.mark.parametrize("sizes", [False, True])
+def test_copies_in_partitions_are_those_of_one(tmp_path: Path, sizes: bool) -> None:
+    """Against a plain search; a cluster's size may be known, then who is alone is not even written."""
+    random = np.random.default_rng(1)
+    clusters = [f"{random.integers(40):032x}" for _ in range(100)]
+    words = random.integers(0, 3, 100)
+    columns = {"id": [f"{n:032x}" for n in range(100)], "source": ["s"] * 100, "words": words, "exact_cluster": [f"{c[-1]:>032}" for c in clusters], "duplicate_cluster": clusters}
+    table = pa.table(columns | ({"duplicate_size": [clusters.count(cluster) for cluster in clusters]} if sizes else {}))
+    survives = random.random(100) < 0.8
+    expected = {}
+    for row in np.flatnonzero(survives).tolist():
+        keeper = min((other for other in range(100) if survives[other] and clusters[other] == clusters[row]), key=lambda other: (-words[other], other))
+        if keeper != row:
+            same = columns["exact_cluster"][row] == columns["exact_cluster"][keeper]
+            expected[row] = ("exact_duplicate" if same else "near_duplicate", f"{keeper:032x}")
+    for rows in (1000, 7):
+        folder = tmp_path / str(rows)
+        folder.mkdir()
+        copies = Copies(SelectionSettings(), folder, 100, partition_rows=rows)
+        for start in (0, 30, 60):
+            copies.add(table.slice(start, 30 if start < 60 else 40))
+        found = copies.find(survives)
+        assert {row: verdict for row in range(100) if (verdict := found.verdict(row))} == expected
+        assert (len(list(folder.iterdir())) > 5) == (rows == 7)
 
 
 def test_unknown_and_doubled_labels_are_refused(tmp_path: Path) -> None:
