@@ -25,7 +25,6 @@ from tasks.stage import Run
 
 HOME = Path(__file__).resolve().parent.parent
 POOLS = {"cpu": None, "gpu": 1}  # runs at the same time; None = as many as the workers take
-ELSEWHERE = {"training": "training/gpu", "evaluation": "evaluation/gpu"}
 PARTS = ("corpus", "instructions", "training", "evaluation")
 
 
@@ -46,6 +45,15 @@ def deploy(recipe: Recipe, run: Run) -> list[str]:
     return names
 
 
+def elsewhere(recipe: Recipe) -> dict[str, str]:
+    """Part -> its deployment in pool gpu: training, evaluation, and the instructions where a model of this project's own machines answers
+    or judges. What asks a server needs no GPU, and stays."""
+    asks = (recipe.self_instruct, recipe.domain, recipe.sampled, recipe.judged)
+    jobs = (recipe.answer_sampling, recipe.answer_scoring)
+    local = any(one.teacher_local for one in asks) or (recipe.judged_prompts and any(one.model for one in jobs))
+    return {part: f"{part}/gpu" for part in (*(["instructions"] if local else []), "training", "evaluation")}
+
+
 def _pool(client: SyncPrefectClient, name: str, limit: int | None) -> None:
     try:
         client.create_work_pool(WorkPoolCreate(name=name, type="process", concurrency_limit=limit))
@@ -64,7 +72,7 @@ def _fill(client: SyncPrefectClient, recipe: Recipe, run: Run) -> list[str]:
         names.append(name)
         if flow == "housekeeping":
             continue
-        own_run = run.model_copy(update={"deployments": {} if flow in PARTS else ELSEWHERE})
+        own_run = run.model_copy(update={"deployments": {} if flow in PARTS else elsewhere(recipe)})
         parameters: dict[str, Any] = {"recipe": recipe.model_dump(mode="json"), "run": own_run.model_dump(mode="json")}
         if flow in PARTS:
             parameters["made"] = {}

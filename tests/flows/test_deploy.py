@@ -17,6 +17,8 @@ import yaml
 from prefect.utilities.callables import parameter_schema
 
 from flows.automations import SILENT_SECONDS, lost_workers
+from flows.deploy import elsewhere
+from flows.recipe_file import load
 from tests.conftest import ROOT
 from tests.flows import stack
 
@@ -33,6 +35,26 @@ def test_every_deployment_names_a_flow_that_is_there() -> None:
         assert deployment["work_pool"]["name"] in ("cpu", "gpu")
     assert {"retrain/weekly", "full_pipeline/production", "training/gpu", "evaluation/gpu", "housekeeping/daily"} <= named
     assert len(named) == len(deployments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "in_gpu"),
+    [
+        ([], False),
+        (["sampled.teacher_url=http://teacher/v1", "sampled.teacher_model=x", "answer_scoring.model={model}"], True),
+        (["answer_sampling.model={model}", "judged.teacher_url=http://teacher/v1", "judged.teacher_model=x"], True),
+        (["sampled.teacher_url=http://teacher/v1", "sampled.teacher_model=x", "judged.teacher_url=http://teacher/v1", "judged.teacher_model=x"], False),
+    ],
+)
+def test_what_samples_on_this_projects_own_machines_goes_to_the_gpus(tmp_path: Path, settings: list[str], in_gpu: bool) -> None:
+    """And every part that goes somewhere has its deployment there, in pool gpu."""
+    (tmp_path / "prompts.jsonl").write_text("")
+    given = [f"judged_prompts={tmp_path / 'prompts.jsonl'}", *(one.format(model=tmp_path) for one in settings)] if settings else []
+    placed = elsewhere(load("tiny", given))
+    assert placed == {part: f"{part}/gpu" for part in (["instructions"] if in_gpu else []) + ["training", "evaluation"]}
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    pools = {f"{Path(one['entrypoint'].split(':')[0]).stem}/{one['name']}": one["work_pool"]["name"] for one in deployments}
+    assert all(pools[name] == "gpu" for name in placed.values())
 
 
 def test_compose_file_follows_the_schema() -> None:
