@@ -15,6 +15,7 @@ from tasks.judging import overall, summarise, tally
 from tasks.store.artifacts import Store
 from tests.data.instructions.server import Server, answer
 from tests.tasks.evaluated import answers, evaluation, judgement, read
+from tests.tasks.test_teachers import byte_tokenizer, small_llama
 
 
 @pytest.fixture
@@ -121,3 +122,38 @@ def test_missing_answers_are_an_error(store: Store) -> None:
     path.write_text(json.dumps({"id": 1}) + "\n")
     with pytest.raises(ValueError, match="line 1: an answer has id, set"):
         judgement(store, evaluated)
+
+
+def saying_a(folder: Path) -> str:
+    """A real model that says "A" to whatever it is asked: every token but "A" makes it write "A", and "A" makes it end."""
+    import torch
+
+    tokenizer = byte_tokenizer()
+    network, letter = small_llama(tokenizer), tokenizer.convert_tokens_to_ids("A")
+    with torch.no_grad():
+        network.model.layers[0].self_attn.o_proj.weight.zero_()
+        network.model.layers[0].mlp.down_proj.weight.zero_()
+        network.model.embed_tokens.weight.zero_()[:, 0] = 1.0
+        network.model.embed_tokens.weight[letter] = torch.eye(32)[1]
+        network.lm_head.weight.zero_()
+        network.lm_head.weight[letter, 0] = network.lm_head.weight[tokenizer.eos_token_id, 1] = 20.0
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_real_server_judges(store: Store, tmp_path: Path) -> None:
+    """`transformers serve` on loopback as the judge: it goes by position, and that is what the figures say."""
+    pytest.importorskip("openai", reason="the extra `serve` is not installed")
+    evaluated = evaluation(store, 1, answers({"sft": 20, "ppo": 30}, prompts=4))
+    artifact = judgement(store, evaluated, judges=["teacher"], criteria=["tone", "correctness"], teacher_local=saying_a(tmp_path / "judge"), teacher_timeout_seconds=100)
+    found = read(store, artifact, "judgement.json")
+    for criterion in ("tone", "correctness", "overall"):
+        tally = found["judges"]["teacher"]["ppo"][criterion]
+        assert (tally["wins"], tally["ties"], tally["losses"], tally["failures"]) == (0, 4, 0, {})
+    assert (tally["disagreement"], tally["first_preferred"]) == (None, None)  # the mean of the criteria has no orders
+    tone = found["judges"]["teacher"]["ppo"]["tone"]
+    assert (tone["disagreement"], tone["first_preferred"], tone["win_rate"]["value"]) == (1.0, 1.0, 0.5)
+    assert found["teacher_calls"] == 16 and found["teacher_tokens_out"] in (16, 32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -51,24 +52,36 @@ def test_a_server_that_dies_is_quoted(tmp_path: Path, monkeypatch: pytest.Monkey
 # ---- a real server ----
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Llama of one layer that says nonsense."""
-    import torch
+def byte_tokenizer() -> Any:
+    """A token a byte, with a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    folder = str(tmp_path_factory.mktemp("model"))
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     letters = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator(["hello"], trainers.BpeTrainer(vocab_size=300, special_tokens=["<pad>", "<end>"], initial_alphabet=letters, show_progress=False))
+    bpe.train_from_iterator(["hello"], trainers.BpeTrainer(vocab_size=258, special_tokens=["<pad>", "<end>"], initial_alphabet=letters, show_progress=False))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", eos_token="<end>")
     tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
+    return tokenizer
+
+
+def small_llama(tokenizer: Any) -> Any:
+    """One layer of random weights."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=8192, eos_token_id=1, pad_token_id=0, **sizes)
     torch.manual_seed(1)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=8192, eos_token_id=1, pad_token_id=0, **sizes))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Llama of one layer that says nonsense."""
+    folder = str(tmp_path_factory.mktemp("model"))
+    tokenizer = byte_tokenizer()
+    small_llama(tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
