@@ -63,7 +63,7 @@ def worker_processes(count: int) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for process in list((pool._processes or {}).values()):
+        for process in list((pool._processes or {}).values()):  # what Python 3.14 calls terminate_workers
             process.terminate()
         raise
     finally:
