@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
@@ -13,9 +11,9 @@ from prefect.runtime import deployment
 from pydantic import Field
 
 from tasks import show
+from tasks.reporting import excerpt
 from tasks.stage import Made, Run
 
-SAMPLES = 5  # prompts whose answers are shown
 WAIT_SECONDS = 14 * 24 * 3600  # Prefect's own hour is over before the person is back from lunch
 PUBLISH = "publish"  # the one thing that can be approved beside the training stages
 
@@ -45,7 +43,7 @@ def ask(stage: str, made: Mapping[str, Made], run: Run) -> None:
     In a run of a deployment the flow is suspended (its process ends; it starts again, reusing every artifact, when someone
     resumes it in the UI). On a terminal the question is asked there.
     """
-    shown = "\n\n".join(filter(None, (_figures(made), _samples(made, run))))
+    shown = "\n\n".join(filter(None, (excerpt.figures(made), excerpt.samples(made, run))))
     if deployment.id:
         page = f"# Approve {stage}?\n\n{shown}\n\nResume this run and say whether to go on."
         form = Decision.with_initial_data(description=page)
@@ -59,39 +57,3 @@ def ask(stage: str, made: Mapping[str, Made], run: Run) -> None:
     if not decision.approve:
         raise Refused(f"{stage} was refused{': ' + decision.note if decision.note else ''}")
     show.say(f"{stage}: approved{': ' + decision.note if decision.note else ''}")
-
-
-def _figures(made: Mapping[str, Made]) -> str:
-    """The stages' figures so far, as a Markdown table."""
-    rows = ["| stage | figure | value |", "|---|---|---:|"]
-    for name, stage in made.items():
-        numbers = {key: value for key, value in stage.metrics.items() if isinstance(value, int | float)}
-        rows += [f"| {name} | {key} | {value:.4g} |" for key, value in numbers.items()]
-    return "\n".join(rows)
-
-
-def _samples(made: Mapping[str, Made], run: Run) -> str:
-    """Some answers of the last stage that has left any, as a Markdown table: the evaluation's of every model, or an alignment
-    stage's with their rewards. Empty where no model has answered yet."""
-    store = run.open_store()
-    for name in reversed(list(made)):
-        try:
-            lines = [json.loads(line) for line in store.read(made[name].artifact, "samples.jsonl").decode().splitlines()]
-        except FileNotFoundError:
-            continue
-        answers = [(line["prompt"], by, text) for line in lines[-SAMPLES:] for by, text in _answers(name, line)]
-        if answers:
-            rows = ["| prompt | answered by | answer |", "|---|---|---|"]
-            return "\n".join([*rows, *("| " + " | ".join(map(_cell, row)) + " |" for row in answers)])
-    return ""
-
-
-def _answers(stage: str, line: Mapping[str, Any]) -> list[tuple[str, str]]:
-    if isinstance(line.get("answers"), dict):
-        return list(line["answers"].items())
-    return [(f"{stage} (reward {line['reward']})", line["response"])] if "response" in line else []
-
-
-def _cell(text: str) -> str:
-    short = " ".join(text.split()).replace("|", "\\|")
-    return short if len(short) <= 200 else short[:199] + "…"

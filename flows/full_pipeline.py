@@ -21,6 +21,7 @@ from prefect.states import Cancelled
 from flows import approval, command_line, corpus, evaluation, instructions, local, place, publish, training
 from flows.recipe import Recipe, differences
 from tasks.jobs import JobFailed
+from tasks.reporting.excerpt import show_samples
 from tasks.reporting.page import closing_table, report_paths, show_stages, write_run_report
 from tasks.stage import Made, Run
 
@@ -47,6 +48,7 @@ def crawl_to_model(recipe: Recipe, run: Run, until: str | None) -> dict[str, Mad
     """The parts in order, then what a finished run leaves beside its artifacts: report, model card, the model in service."""
     made = _walk_parts(recipe, run, until)
     show_stages(made)
+    show_samples(made, run)
     if until in made:
         return made
     write_run_report(recipe.name, run, made, differences(recipe))

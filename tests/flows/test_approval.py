@@ -17,6 +17,7 @@ from flows import approval, full_pipeline
 from flows.approval import Decision
 from flows.recipe_errors import RecipeError
 from flows.recipe_file import load
+from tasks.reporting import excerpt
 from tasks.stage import Made, Run
 from tasks.store.artifacts import Draft, Result
 from tests.flows import stack as stacks
@@ -72,6 +73,13 @@ def test_the_numbers_and_the_last_answers_are_shown(monkeypatch: pytest.MonkeyPa
     said = capsys.readouterr().out
     assert f"| Which bridge? | sft | {'x' * 199}… |" in said and "| Which bridge? | ppo | The old one. |" in said and "river" not in said
 
+    page = Mock()
+    monkeypatch.setattr(excerpt, "create_markdown_artifact", page)
+    excerpt.show_samples({"sft": found["sft"]}, run)
+    assert not page.called  # nobody has answered
+    excerpt.show_samples(found, run)
+    assert "| Which bridge? | ppo | The old one. |" in page.call_args.args[0]
+
 
 @pytest.mark.parametrize(("answer", "goes_on"), [("y", True), ("no", False), ("", False)])
 def test_a_person_on_a_terminal_decides(monkeypatch: pytest.MonkeyPatch, answer: str, goes_on: bool, tmp_path: Path) -> None:
@@ -116,7 +124,7 @@ def test_nothing_behind_an_approval_starts_before_it(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(full_pipeline.place, "run_part", run_part)
     monkeypatch.setattr(full_pipeline.approval, "ask", lambda stage, made, run: happened.append(f"ask {stage}"))
-    for after_the_end in ("show_stages", "write_run_report", "publish"):
+    for after_the_end in ("show_stages", "show_samples", "write_run_report", "publish"):
         monkeypatch.setattr(full_pipeline, after_the_end, Mock())
     full_pipeline.crawl_to_model(load("tiny", ["approve_before=[pretrain, ppo]"]), Run(store="nowhere"), until)
     assert happened[-1] == (until or "report") and ("ppo" in happened) == (until is None)
