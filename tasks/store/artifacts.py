@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -286,7 +287,7 @@ class Store:
         with contextlib.ExitStack() as both:
             both.enter_context(locks.held(self.workroot / "locks" / name, holder, waiting))
             if not self.is_local:
-                both.enter_context(locks.leased(self.fs, f"{self.root}/.locks/{name}.json", holder, waiting))
+                both.enter_context(locks.leased(self.fs, f"{self.root}/.locks/{name}.json", holder, waiting, f"{socket.gethostname()}:{self.workroot}"))
             yield
 
 

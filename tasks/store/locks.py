@@ -58,9 +58,12 @@ def _locked(descriptor: int) -> bool:
 
 
 @contextlib.contextmanager
-def leased(fs: fsspec.AbstractFileSystem, path: str, holder: str, waiting: Waiting) -> Iterator[None]:
-    """Hold the lease at `path` of a shared store."""
-    lease = _Lease(fs, path, holder)
+def leased(fs: fsspec.AbstractFileSystem, path: str, holder: str, waiting: Waiting, machine: str) -> Iterator[None]:
+    """Hold the lease at `path` of a shared store.
+
+    `machine` names those who share a file lock, and the caller holds it: a lease that one of them has left is nobody's.
+    """
+    lease = _Lease(fs, path, holder, machine)
     lease.acquire(waiting)
     ended = threading.Event()
     renewing = threading.Thread(target=lease.renew, args=(ended,), daemon=True, name=f"lease of {path}")
@@ -74,8 +77,8 @@ def leased(fs: fsspec.AbstractFileSystem, path: str, holder: str, waiting: Waiti
 
 
 class _Lease:
-    def __init__(self, fs: fsspec.AbstractFileSystem, path: str, holder: str) -> None:
-        self.fs, self.path, self.holder = fs, path, holder
+    def __init__(self, fs: fsspec.AbstractFileSystem, path: str, holder: str, machine: str) -> None:
+        self.fs, self.path, self.holder, self.machine = fs, path, holder, machine
         self.token, self.renewals = uuid.uuid4().hex, 0
 
     def acquire(self, waiting: Waiting) -> None:
@@ -86,6 +89,9 @@ class _Lease:
             found = self._read()
             if found is None:
                 continue  # let go this moment
+            if found["machine"] == self.machine:
+                self._remove()
+                continue
             if not told:
                 waiting(found["holder"])
                 told = True
@@ -135,4 +141,4 @@ class _Lease:
             self.fs.rm_file(self.path)
 
     def _content(self) -> bytes:
-        return json.dumps({"holder": self.holder, "token": self.token, "renewals": self.renewals}).encode()
+        return json.dumps({"holder": self.holder, "machine": self.machine, "token": self.token, "renewals": self.renewals}).encode()

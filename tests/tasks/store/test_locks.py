@@ -83,18 +83,26 @@ def test_a_lost_lease_is_taken_over_and_a_renewed_one_is_not(tmp_path: Path, mon
     for name, seconds in {"LEASE_POLL_SECONDS": 0.02, "LOST_SECONDS": 0.4, "RENEW_SECONDS": 0.05}.items():
         monkeypatch.setattr(locks, name, seconds)
     fs, path, heard = fsspec.filesystem("memory"), f"/{tmp_path.name}/lease.json", []
-    dead = locks._Lease(fs, path, "a machine that is gone")
+    dead = locks._Lease(fs, path, "a machine that is gone", "one")
     dead.acquire(heard.append)
     begun = time.monotonic()
-    with locks.leased(fs, path, "the next", heard.append):
+    with locks.leased(fs, path, "the next", heard.append, "two"):
         assert time.monotonic() - begun >= 0.4 and heard == ["a machine that is gone"]
         dead.release()  # it wakes up: the lease is no longer its own
-        waiting = threading.Thread(target=lambda: locks._Lease(fs, path, "third").acquire(heard.append))
+        waiting = threading.Thread(target=lambda: locks._Lease(fs, path, "third", "three").acquire(heard.append))
         waiting.start()
         time.sleep(1.0)  # longer than a lease lives that nobody renews
         assert waiting.is_alive() and heard[-1] == "the next"
     waiting.join(5)
-    assert not waiting.is_alive() and locks._Lease(fs, path, "x")._read() is not None
+    assert not waiting.is_alive() and locks._Lease(fs, path, "x", "four")._read() is not None
+
+
+def test_what_died_on_the_same_machine_is_not_waited_for(tmp_path: Path) -> None:
+    """Its file lock is free, or nobody would ask for the lease."""
+    fs, path, heard = fsspec.filesystem("memory"), f"/{tmp_path.name}/lease.json", []
+    locks._Lease(fs, path, "a process that is gone", "here").acquire(heard.append)
+    with locks.leased(fs, path, "the next", heard.append, "here"):
+        assert not heard
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
@@ -104,7 +112,7 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         def pipe_file(self, *given: object, **more: object) -> None:
             raise PermissionError("no writing here")
 
-    with pytest.raises(PermissionError, match="no writing here"), locks.leased(Broken(), f"/{tmp_path.name}/lease.json", "one", print):
+    with pytest.raises(PermissionError, match="no writing here"), locks.leased(Broken(), f"/{tmp_path.name}/lease.json", "one", print, "here"):
         pass
 
 
