@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
+from itertools import islice
 
 from lxml import etree
 from lxml.html import HtmlComment, HtmlElement, HtmlEntity, HtmlProcessingInstruction
@@ -23,7 +24,9 @@ _TOKEN = re.compile(
 _NAMED_FIRST = re.compile(r"\.//\*\[(\s*self::[\w-]+(?:\s+or\s+self::[\w-]+)*\s*)\]")
 _COSTLY = "re:test("  # expressions without it are quick as they are
 _OTHER = "other"  # stands for every name that no test asks for
-_REMEMBERED = 1 << 13  # combinations, of some 400 bytes; then all are forgotten
+_MOST_ELEMENTS = 1 << 14  # of a page; those of a larger one are not held in memory all at once
+_MOST_REMEMBERED = 1 << 20  # characters of attributes, and _EACH for every combination; then all are forgotten
+_EACH = 50
 
 Signature = tuple[str, tuple[tuple[str, str], ...]]  # name, attributes in their order: of `@id|@class` the first is taken
 
@@ -47,30 +50,34 @@ class AttributeTest:
         named = _NAMED_FIRST.match(own) if own.count(".//") == 1 else None
         self._tags = re.findall(r"self::([\w-]+)", named[1]) if named else ["*"]  # of elements that can be found at all
         self._remembered: dict[Signature, bool] = {}
+        self._size = 0
 
     def __call__(self, tree: etree._Element) -> list[etree._Element]:
         found: list[etree._Element]
+        elements = list(islice(tree.iterdescendants(*self._tags), _MOST_ELEMENTS + 1))
         try:
-            found = self._found(tree)
+            found = self._found(elements) if len(elements) <= _MOST_ELEMENTS else self._test(tree)
         except ValueError:  # a name or an attribute that no element may be made of
-            found = (self._expression or self._test)(tree)
+            found = self._test(tree)
         return self._expression(tree) if found and self._expression else found
 
-    def _found(self, tree: etree._Element) -> list[etree._Element]:
+    def _found(self, elements: list[etree._Element]) -> list[etree._Element]:
         attributes, names = self._attributes, self._names
-        elements = list(tree.iterdescendants(*self._tags))
         signatures = [
             (tag if (tag := element.tag) in names else _OTHER, tuple([item for item in element.items() if item[0] in attributes]))
             for element in elements
         ]
-        if len(self._remembered) > _REMEMBERED:
-            self._remembered.clear()
-        if new := set(signatures).difference(self._remembered):
-            self._remember(new)
         remembered = self._remembered
-        return [element for element, signature in zip(elements, signatures, strict=True) if remembered[signature]]
+        if new := set(signatures).difference(remembered):
+            self._remember(new)
+        found = [element for element, signature in zip(elements, signatures, strict=True) if remembered[signature]]
+        if self._size > _MOST_REMEMBERED:
+            remembered.clear()
+            self._size = 0
+        return found
 
-    def _remember(self, signatures: Iterable[Signature]) -> None:
+    def _remember(self, signatures: Collection[Signature]) -> None:
+        self._size += sum(_EACH + sum(len(value) for _, value in attributes) for _, attributes in signatures)
         alone = etree.Element(_OTHER)
         asked = {etree.SubElement(alone, tag, dict(attributes)): (tag, attributes) for tag, attributes in signatures}
         found = set(self._test(alone))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import random
-from itertools import pairwise
 
 import pytest
 from lxml import etree, html
@@ -66,12 +65,21 @@ def test_names_and_values_of_which_no_element_can_be_made() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.corpus.attribute_tests._REMEMBERED", 3)
+    monkeypatch.setattr("data.corpus.attribute_tests._MOST_REMEMBERED", 300)
     test = AttributeTest(etree.XPath(".//*[@id='n7']"))
-    for start, end in pairwise(range(0, 40, 4)):
-        page = html.document_fromstring("".join(f"<p id=n{number}></p>" for number in range(start, end)))
-        assert [element.get("id") for element in test(page)] == ["n7"] * (start <= 7 < end)
-        assert len(test._remembered) <= 3 + len(list(page.iter()))
+    for start in range(0, 40, 4):
+        page = html.document_fromstring("".join(f"<p id=n{number}></p>" for number in range(start, start + 4)))
+        assert [element.get("id") for element in test(page)] == ["n7"] * (start == 4)
+        assert len(test._remembered) <= 6
+
+
+def test_a_large_page_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.corpus.attribute_tests._MOST_ELEMENTS", 10)
+    page = html.document_fromstring("<p class=share>1</p>" + "<p>2</p>" * 20 + "<div class=share>3</div>")
+    for path in (".//*[re:test(@class, 'share')]", "(.//*[re:test(@class, 'share')])[1]"):
+        test, expression = AttributeTest(etree.XPath(path, namespaces=NAMESPACES)), etree.XPath(path, namespaces=NAMESPACES)
+        assert test(page) == expression(page) != []
+        assert not test._remembered
 
 
 @pytest.mark.parametrize("path", ["//div[@class='x']", ".//div/p[@class]", "string(@class)", ".//div[@a]|//p"])
