@@ -31,6 +31,7 @@ from rlhf_core.settings import (
     PpoStage,
     PretrainStage,
     RewardStage,
+    SftStage,
     TokenizerSettings,
     TrainingStage,
 )
@@ -40,6 +41,8 @@ BYTES = {"fp32": 4, "bf16": 2}
 BUCKET = 5e8  # numbers; DeepSpeed's reduce_bucket_size and allgather_bucket_size
 LIVE = 1e9  # numbers; DeepSpeed's stage3_max_live_parameters
 FREE_SHARE = 0.9  # of a card; the rest is the CUDA context and fragmentation
+CPU_RUNTIME = 0.44e9  # bytes of a process that has imported torch 2.13, transformers 5 and DeepSpeed, and holds no tensor yet
+CPU_HEAP = 1.5  # what glibc's heap grows to, over what tensors hold in it: 1.4 to 2.0 (tests/rlhf_core/test_plan.py)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,21 @@ class Need:
     def total(self) -> float:
         parts = sum(getattr(self, field.name) for field in fields(self) if field.name != "loading")
         return float(max(parts, self.loading))
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where a rank's tensors lie: a card, or its share of a machine's memory, which its process takes more of."""
+
+    bytes: float
+    is_card: bool = True
+
+    def taken(self, need: Need) -> float:
+        """Bytes that the need takes here: of a card what tensors hold, of a machine all that the process holds."""
+        return need.total if self.is_card else CPU_RUNTIME + CPU_HEAP * need.total
+
+    def holds(self, need: Need) -> bool:
+        return self.taken(need) <= FREE_SHARE * self.bytes
 
 
 def need(stage: TrainingStage, shape: Shape, others: Mapping[str, Shape], ranks: int) -> Need:
@@ -87,8 +105,15 @@ def need(stage: TrainingStage, shape: Shape, others: Mapping[str, Shape], ranks:
         cache=cache,
         other_models=frozen,
         buffers=max(engine.buffers for engine in engines),
-        loading=shape.parameters * size + frozen,
+        loading=0.0 if _is_split_on_loading(stage) else shape.parameters * size + frozen,
     )
+
+
+def _is_split_on_loading(stage: TrainingStage) -> bool:
+    """Whether no rank ever holds the whole model (rlhf_core.engine.split_on_loading). Fresh models are made whole, and on-policy
+    stages and DPO keep a whole reference."""
+    supervised = isinstance(stage, (PretrainStage, SftStage, RewardStage))
+    return supervised and stage.launch.zero_stage == 3 and stage.init is not None
 
 
 def _engine(stage: TrainingStage, shape: Shape, ranks: int) -> Need:
@@ -146,14 +171,15 @@ def _rollout(stage: OnPolicyStage, shape: Shape, ranks: int) -> float:
 
 
 def host(stage: TrainingStage, shape: Shape, ranks_here: int, ranks: int) -> float:
-    """Bytes in a node's own memory: every rank reads the model there; what is offloaded stays."""
+    """Bytes in a node's own memory: every rank reads the model there (split on loading: one does); what is offloaded stays."""
     launch, trained = stage.launch, shape.trained(stage.optimizer.lora)
     kept = 0.0
     if launch.offload != "none":
         kept += trained * (8 if stage.precision == "fp32" else 16) / ranks * ranks_here
     if launch.offload == "all":
         kept += shape.parameters * BYTES[stage.precision] / ranks * ranks_here
-    return max(kept, shape.parameters * BYTES[stage.precision] * ranks_here)
+    readers = 1 if _is_split_on_loading(stage) else ranks_here
+    return max(kept, shape.parameters * BYTES[stage.precision] * readers)
 
 
 # The recipe
@@ -209,26 +235,25 @@ def _ranks(launch: Launch, folder: Path, given: int | None) -> tuple[int, int]:
     return sum(slots), max(slots)
 
 
-def largest(planned: Planned, card: float) -> str | None:
+def largest(planned: Planned, room: Room) -> str | None:
     """The largest of the known models that would fit a stage (all its models of that size)."""
     fitting = [
         name
         for name, shape in shapes.KNOWN.items()
-        if need(planned.stage, shape, dict.fromkeys(planned.others, shape), planned.ranks).total
-        <= FREE_SHARE * card
+        if room.holds(need(planned.stage, shape, dict.fromkeys(planned.others, shape), planned.ranks))
     ]
     return fitting[-1] if fitting else None
 
 
-def card_bytes(ranks: int) -> float:
+def room_here(ranks: int) -> Room:
     """The memory of the first GPU, or a rank's share of this machine's."""
     tool = shutil.which("nvidia-smi")
     if tool:
         asked = [tool, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         found = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.split()
         if found:
-            return float(found[0]) * 2**20
-    return psutil.virtual_memory().total / ranks
+            return Room(float(found[0]) * 2**20)
+    return Room(psutil.virtual_memory().total / ranks, is_card=False)
 
 
 def main() -> int:
@@ -247,17 +272,14 @@ def main() -> int:
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(table(planned, options.card_gb and options.card_gb * GIGA))
-    return 0 if all(_fits(plan, options.card_gb and options.card_gb * GIGA) for plan in planned) else 1
+    card = Room(options.card_gb * GIGA) if options.card_gb else None
+    rooms = [card or room_here(plan.ranks_here) for plan in planned]
+    print(table(planned, rooms))
+    fits = (room.holds(need(plan.stage, plan.shape, plan.others, plan.ranks)) for plan, room in zip(planned, rooms, strict=True))
+    return 0 if all(fits) else 1
 
 
-def _fits(plan: Planned, card: float | None) -> bool:
-    return need(plan.stage, plan.shape, plan.others, plan.ranks).total <= FREE_SHARE * (
-        card or card_bytes(plan.ranks_here)
-    )
-
-
-def table(planned: list[Planned], card: float | None) -> str:
+def table(planned: list[Planned], rooms: list[Room]) -> str:
     """GB a card for every stage, whether it fits, and the largest known model that would."""
     names = [field.name for field in fields(Need)]
     head = [
@@ -265,20 +287,20 @@ def table(planned: list[Planned], card: float | None) -> str:
         "model",
         "ranks",
         *names,
-        "total",
+        "tensors",
+        "taken",
         "of",
         "fits",
         "host while loading",
         "largest that fits",
     ]
     rows = [head]
-    for plan in planned:
+    for plan, room in zip(planned, rooms, strict=True):
         found = need(plan.stage, plan.shape, plan.others, plan.ranks)
-        room = card or card_bytes(plan.ranks_here)
         numbers = [f"{getattr(found, name) / GIGA:.2f}" for name in names]
         rows.append([
             plan.stage.name, in_words(plan.shape.parameters), str(plan.ranks), *numbers, f"{found.total / GIGA:.2f}",
-            f"{room / GIGA:.0f}", "yes" if found.total <= FREE_SHARE * room else "NO",
+            f"{room.taken(found) / GIGA:.2f}", f"{room.bytes / GIGA:.0f}", "yes" if room.holds(found) else "NO",
             f"{host(plan.stage, plan.shape, plan.ranks_here, plan.ranks) / GIGA:.1f}",
             (largest(plan, room) or "none of the known").removeprefix("Qwen/"),
         ])  # fmt: skip
