@@ -134,7 +134,7 @@ def durations(seconds: Mapping[str, float]) -> str:
 
 def differences(rows: Sequence[Mapping[str, Any]]) -> str:
     """Differences with their intervals, one row each: `label`, `value`, `low`, `high`, `text`, `verdict`. Every row has a scale of its
-    own, the zero is common: what matters is whether the interval crosses it. Shape and colour both say the verdict."""
+    own, the zero is common. Shape and colour both say the verdict."""
     marks = {"better": ("^", GREEN), "worse": ("v", VERMILION), "changed": ("D", BLUE)}
     with rc_context(STYLE):
         figure, axes = plot(8.0, 0.32 * len(rows) + 0.8, labels=[row["label"] for row in rows])
@@ -146,5 +146,7 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> str:
             axes.plot([row["value"] / scale], [place], mark, color=colour, markersize=6)
             axes.annotate(row["text"], (1.12, place), va="center", annotation_clip=False)
         axes.set(yticks=range(len(rows)), yticklabels=[row["label"] for row in rows], xlim=(-1.1, 3.6), xticks=[0], xticklabels=["no difference"])
+        # a bar beside the zero may still be "no difference shown": of many figures some lie there by chance
+        axes.set_xlabel("bars: 95% intervals, each figure by itself; words: corrected for testing all of them (Holm)", fontsize=8)
         axes.invert_yaxis()
         return svg(figure)
