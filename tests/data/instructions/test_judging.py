@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from data.instructions.formats import read_preferences
+from data.instructions.formats import read_conversations, read_preferences
 from data.instructions.judging import by_scores, judge, judge_by_scores
 from data.instructions.records import Conversation, Turn
-from data.instructions.sampling import read_samples, sample
+from data.instructions.sampling import read_samples, sample, shown, write_prompts
 from data.instructions.settings import JudgeSettings, SampleSettings
 from data.instructions.teacher import Completion, Exhausted, Prompt, TeacherError, Usage
 from tests.data.instructions.test_formats import written
@@ -90,6 +90,18 @@ def test_copies_and_silence_are_no_responses(tmp_path: Path) -> None:
     assert [(line["reason"], line["text"]) for line in lines(tmp_path / "sampled" / "rejected.jsonl") if line["source"] == "sampling"] == [("too_few_responses", "c")]
     with pytest.raises(ValueError, match=r"no two responses came of any of the 3 prompts .*'too_few_responses': 3"):
         sampled(tmp_path / "mute", Policy([""]))
+
+
+def test_a_job_is_given_the_prompts_in_the_order_in_which_they_are_asked(tmp_path: Path) -> None:
+    policy = Policy(["a", "bb", "ccc"])
+    sampled(tmp_path, policy)
+    for most, expected in ((None, 3), (2, 2)):
+        assert write_prompts(tmp_path / "prompts", SampleSettings(max_prompts=most), tmp_path / "asked.jsonl") == expected
+        given = [shown(record) for record in read_conversations(tmp_path / "asked.jsonl").records]
+        assert given == [prompt.text for prompt in policy.prompts[::3]][:expected]
+    (tmp_path / "none").write_text("{broken\n")
+    with pytest.raises(ValueError, match=r"none holds no prompt .*broken_json"):
+        write_prompts(tmp_path / "none", SampleSettings(), tmp_path / "asked.jsonl")
 
 
 def test_a_killed_sampling_and_a_killed_judging_go_on(tmp_path: Path) -> None:
