@@ -56,14 +56,14 @@ def main(arguments_given: list[str]) -> None:
         options.repeats,
     )
     wall = {name: median(runs, "wall") for name, runs in timings.items()}
-    processor = {name: median(runs, "processor") for name, runs in timings.items()}
+    # datatrove's workers are children of a server of forks that nobody waits for, so their processor seconds are not known.
+    processor: dict[str, float | str] = {name: "-" if name == "datatrove" else median(runs, "processor") for name, runs in timings.items()}
     rows = [
-        {"": name, "wall s": wall[name], "pages/s": pages / wall[name], "processor s": processor[name], "processor ms/page": 1000 * processor[name] / pages}
+        {"": name, "wall s": wall[name], "pages/s": pages / wall[name], "processor s": processor[name]}
         for name in timings
     ]  # fmt: skip
     figures = {
         "times datatrove, wall": wall["datatrove"] / wall["crawl2chat"],
-        "times datatrove, processor seconds": processor["datatrove"] / processor["crawl2chat"],
         "Prefect's share of wall time": 1 - wall["crawl2chat without Prefect"] / wall["crawl2chat"],
         "Prefect's seconds": wall["crawl2chat"] - wall["crawl2chat without Prefect"],
     }
