@@ -21,7 +21,7 @@ from datatrove.pipeline.writers import JsonlWriter
 def main(archives: Path, out: Path, workers: int) -> None:
     pipeline = [
         WarcReader(str(archives), glob_pattern="*.warc.gz"),
-        Trafilatura(favour_precision=True),
+        Trafilatura(favour_precision=True, timeout=30),  # by default a second, which a busy machine takes from every page
         GopherRepetitionFilter(),
         GopherQualityFilter(),
         C4QualityFilter(filter_no_terminal_punct=False),
