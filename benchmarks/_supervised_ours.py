@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 
+from benchmarks.measuring import own_peak
 from rlhf_core.job.recorder import Recorder
 from rlhf_core.settings import Job
 from rlhf_core.train import train
@@ -31,8 +31,7 @@ def main() -> None:
     train(job)
     # the last step is followed by the held-out examples: it is left out
     seconds, cpu = ([b - a for a, b in itertools.pairwise(times[:-1])] for times in (ends, busy))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print("\n" + json.dumps({"seconds": seconds, "cpu_seconds": cpu, "loss": losses[-1], "peak_mb": peak}))
+    print("\n" + json.dumps({"seconds": seconds, "cpu_seconds": cpu, "loss": losses[-1], "peak_mb": own_peak()}))
 
 
 if __name__ == "__main__":

@@ -49,11 +49,12 @@ def main(kind: str, description: str | None) -> None:
             )
         found = {way: {key: peers.median(of, key) for key in ("seconds", "cpu_seconds", "peak_mb", "loss")} for way, of in runs.items()}
         ratio, cpu_ratio = (found["trl"][key] / found["crawl2chat"][key] for key in ("seconds", "cpu_seconds"))
-        results[size] = {"ways": found, "ratio": ratio, "cpu_ratio": cpu_ratio}
+        peak_ratio = found["crawl2chat"]["peak_mb"] / found["trl"]["peak_mb"]
+        results[size] = {"ways": found, "ratio": ratio, "cpu_ratio": cpu_ratio, "peak_ratio": peak_ratio}
         rows += [[size, way, *values.values()] for way, values in found.items()]
     print(peers.table(["model", "by", "s a step", "CPU s a step", "peak MB", "last loss"], rows))
     for size, found in results.items():
-        print(f"{size}: {found['ratio']:.2f} times TRL, {found['cpu_ratio']:.2f} in CPU time (wanted: {WANTED})")
+        print(f"{size}: {found['ratio']:.2f} times TRL, {found['cpu_ratio']:.2f} in CPU time (wanted: {WANTED}); peak memory {found['peak_ratio']:.2f} of TRL's")
     print(peers.save(kind, results))
 
 
