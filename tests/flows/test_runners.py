@@ -6,6 +6,8 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -57,21 +59,40 @@ def _hashes(store: Path) -> dict[str, str]:
     return {str(path.relative_to(store)): hashlib.md5(path.read_bytes()).hexdigest() for path in sorted(store.rglob("*.parquet"))}
 
 
+def _corpus_by(home: Path, kind: str, store: Path, address: str | None = None) -> dict[str, str]:
+    """The corpus of the samples; the shards are small, so that every stage has several groups."""
+    settings = [f"runner.kind={kind}", "runner.workers=2", "ingest.shard_documents=40", *([f"runner.address={address}"] if address else [])]
+    overrides = [part for setting in settings for part in ("--set", setting)]
+    command = [sys.executable, "-m", "flows.full_pipeline", "--store", str(store), "--until", "corpus", *overrides]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run(command, cwd=ROOT, env=kept | {"PREFECT_HOME": str(home)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return _hashes(store)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the worker processes of one machine make."""
+    folder = tmp_path_factory.mktemp("processes")
+    found = _corpus_by(folder / "home", "processes", folder / "store")
+    assert len(found) > 100
+    return found
+
+
+@contextmanager
+def _dask() -> Iterator[str]:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_dask_and_ray_give_the_bytes_of_the_process_pool(tmp_path: Path) -> None:
-    """A local cluster of two workers each; the shards are small, so that every stage has several groups."""
-    pytest.importorskip("prefect_dask")
-    pytest.importorskip("prefect_ray")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    found = {}
-    for kind in ("processes", "dask", "ray"):
-        settings = [f"runner.kind={kind}", "runner.workers=2", "ingest.shard_documents=40"]
-        overrides = [part for setting in settings for part in ("--set", setting)]
-        command = [sys.executable, "-m", "flows.full_pipeline", "--store", str(tmp_path / kind), "--until", "corpus", *overrides]
-        done = subprocess.run(command, cwd=ROOT, env=kept | {"PREFECT_HOME": str(tmp_path / "home")}, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        found[kind] = _hashes(tmp_path / kind)
-    assert len(found["processes"]) > 100
-    assert found["dask"] == found["processes"]
-    assert found["ray"] == found["processes"]
+@pytest.mark.parametrize(("kind", "running"), [("dask", None), ("ray", None), ("dask", _dask)], ids=["dask", "ray", "dask by address"])
+def test_a_cluster_gives_the_bytes_of_the_worker_processes(
+    kind: str, running: Callable[[], AbstractContextManager[str]] | None, expected: dict[str, str], tmp_path: Path
+) -> None:
+    """Two workers each: of a cluster that the run starts for itself, and of one that runs already."""
+    pytest.importorskip(f"prefect_{kind}")
+    with running() if running else nullcontext() as address:
+        assert _corpus_by(tmp_path / "home", kind, tmp_path / "store", address) == expected
