@@ -124,8 +124,13 @@ def curves(stage: str, lines: Sequence[Mapping[str, Any]], names: Sequence[str])
         return
     from matplotlib.figure import Figure  # late: a reused stage draws nothing
 
-    figure = Figure(figsize=(3.2 * len(drawn), 2.6), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+    columns = min(3, len(drawn))  # the UI shows the picture as wide as its column: more in a row could not be read
+    rows = -(-len(drawn) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.4 * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).flatten()
+    for empty in places[len(drawn) :]:
+        empty.remove()
+    for axes, name in zip(places, drawn, strict=False):
         points = [(line["step"], line[name]) for line in lines if name in line]
         axes.plot(*zip(*points, strict=True), linewidth=1.5)
         axes.set(title=name, xlabel="step")
