@@ -67,6 +67,14 @@ class Scoring:
                 return role
         return None
 
+    def as_reward(self, role: str) -> tuple[float, float]:
+        """(scale, offset) that make of what the model behind a reward says what training is given: normalised by the
+        starting answers' scores, weighted."""
+        scorer, known = self.scorers[role], self.start[role]
+        scale = self.sources[role].weight / known.std
+        shift = scorer.shift if isinstance(scorer, RewardModel) else 0.0
+        return scale, -(shift + known.mean) * scale
+
     def raw(self, rollout: Rollout, prompts: list[Record]) -> Tensor:
         """Scores of every reward: (B, rewards) float32."""
         return torch.stack([s.score_rollout(rollout, prompts) for s in self.scorers.values()], dim=1)

@@ -46,11 +46,16 @@ class Actor:
 
 
 class SeparateCritic(Actor):
-    """A value model with weights and an optimizer of its own."""
+    """A value model with weights and an optimizer of its own.
+
+    Its values are scale * (what the model says) + offset: a reward model makes a good start only in the unit of the rewards
+    that training is given.
+    """
 
     def __init__(self, policy: Engine, value: Engine, value_rate: float) -> None:
         super().__init__(policy)
         self.value, self.value_rate = value, value_rate
+        self.scale, self.offset = 1.0, 0.0
 
     @property
     def engines(self) -> dict[str, Engine]:
@@ -60,8 +65,8 @@ class SeparateCritic(Actor):
         return self.policy(batch.input_ids, _select(batch)), self.values(batch)
 
     def values(self, batch: TokenBatch) -> Tensor | None:
-        values: Tensor = self.value(batch.input_ids, _select(batch))
-        return values
+        said: Tensor = self.value(batch.input_ids, _select(batch))
+        return said * self.scale + self.offset
 
     def backward(self, policy_loss: Tensor, value_loss: Tensor | None) -> None:
         assert value_loss is not None

@@ -42,6 +42,7 @@ class Ppo(PolicyGradient):
             return SharedCritic(self.policy)
         # A value model reads the policy's tokens: a reward model with another vocabulary cannot be its start.
         role = "value_init" if inputs.has("value_init") else self.scoring.critic_source or "init"
+        self._critic_role = role
         with split_on_loading(settings.launch, settings.precision):
             value = load_scalar(
                 inputs.model(role), self.chat, settings.precision, settings.seed, settings.launch.attention
@@ -51,6 +52,11 @@ class Ppo(PolicyGradient):
             value, optimizer, settings.launch, settings.precision, self.accumulation, self.ranks
         )
         return SeparateCritic(self.policy, engine, settings.value_learning_rate)
+
+    def begin(self, state: dict[str, Any]) -> None:
+        super().begin(state)
+        if isinstance(self.actor, SeparateCritic) and self._critic_role in self.scoring.sources:
+            self.actor.scale, self.actor.offset = self.scoring.as_reward(self._critic_role)
 
     def experience(self, answers: Answers, live: Pass | None) -> tuple[Experience, torch.Tensor]:
         settings, mask = self.settings, answers.rollout.response_mask

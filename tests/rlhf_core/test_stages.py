@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,23 @@ def test_the_ratio_of_the_first_minibatch_of_the_first_epoch_is_exactly_1(
         assert bool((first == 1).all())
     if updates > 1:
         assert not bool((ratios[1] == 1).all())
+
+
+def test_a_critic_starts_in_the_unit_of_the_rewards_whatever_the_reward_models_was(chain: Chain, tmp_path: Path) -> None:
+    """Rewards are normalised, so a reward model that says everything fifty times as loud, from elsewhere, changes nothing;
+    its critic, which starts from it, must not be fifty times off."""
+    loud = tmp_path / "loud"
+    shutil.copytree(chain.world / "reward" / "model", loud)
+    model = AutoModelForSequenceClassification.from_pretrained(loud)
+    model.score.weight.data *= 50
+    model.config.score_shift = 50 * getattr(model.config, "score_shift", 0.0) + 300
+    model.save_pretrained(loud)
+    first = [
+        read_metrics(chain.run(name, "ppo", inputs, steps=1))[0]
+        for name, inputs in (("quiet", {}), ("loud", {"reward_model": str(loud)}))
+    ]
+    for name in ("reward", "value_error", "return"):
+        assert first[0][name] == pytest.approx(first[1][name], rel=1e-3, abs=1e-4), name
 
 
 def test_ppo_climbs_a_reward_that_can_be_hacked(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
