@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from io import IOBase
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, Protocol, cast
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, cast
 
 import pyarrow as pa
 
@@ -68,14 +68,19 @@ class Chunks(Protocol):
 
 
 class PlainChunks:
+    """The bytes as they stand, in `file` or in what looks like one; places count them from `start`."""
+
     def __init__(self, file: BinaryIO, start: int = 0) -> None:
         file.seek(start)
-        self._file = file
+        self._begin(file, start)
+
+    def _begin(self, stream: Any, start: int) -> None:
+        self._stream = stream
         self._next = start
         self.place = Place(None, start)
 
     def next(self) -> bytes:
-        chunk = self._file.read(_CHUNK)
+        chunk: bytes = self._stream.read(_CHUNK)
         self.place = Place(None, self._next)
         self._next += len(chunk)
         return chunk
@@ -113,33 +118,21 @@ class _XzFile:
             raise OSError(str(error)) from None
 
 
-class CompressedChunks:
-    """Zstandard, bzip2 and LZ4 frames by Arrow's codecs, xz by Python's own."""
+class CompressedChunks(PlainChunks):
+    """Zstandard, bzip2 and LZ4 frames by Arrow's codecs, xz by Python's own. Places count the decompressed bytes."""
 
     def __init__(self, file: BinaryIO, compression: Codec | Literal["xz"]) -> None:
         file.seek(0)
-        self._stream: pa.CompressedInputStream | _XzFile
         if compression == "xz":
-            self._stream = _XzFile(file)
+            self._begin(_XzFile(file), 0)
         else:
-            self._stream = pa.CompressedInputStream(pa.PythonFile(cast(IOBase, file)), compression)
-        self._next = 0
-        self.place = Place(None, 0)
+            self._begin(pa.CompressedInputStream(pa.PythonFile(cast(IOBase, file)), compression), 0)
 
     def next(self) -> bytes:
         try:
-            chunk = self._stream.read(_CHUNK)
+            return super().next()
         except OSError as error:
             raise BrokenStream(str(error)) from None
-        self.place = Place(None, self._next)
-        self._next += len(chunk)
-        return chunk
-
-    def damage(self) -> Place:
-        return Place(None, self._next)
-
-    def resync(self) -> bool:
-        return False
 
 
 class GzipChunks:
