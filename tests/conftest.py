@@ -17,6 +17,13 @@ os.environ.update(
 )
 
 import pytest
+from hypothesis import settings
+
+# The plain suite tries the same examples every time: a run that fails is about the commit it ran on. New ones are looked for by
+# `pytest --hypothesis-profile=wide`, and what it finds becomes a line in a test.
+settings.register_profile("plain", derandomize=True, deadline=None)
+settings.register_profile("wide", max_examples=5000, deadline=None)
+settings.load_profile("plain")
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "real"

@@ -54,7 +54,8 @@ def ascii_host(host: str) -> str:
     """Lower case, IDN in punycode (IDNA 2003, as browsers' addresses have long been written). Raises ValueError."""
     host = host.rstrip(".").lower()
     if not host.isascii():
-        host = host.encode("idna").decode("ascii")
+        # The codec writes other scripts' full stops as ".", lower case again where it maps a sign to a capital.
+        host = host.encode("idna").decode("ascii").rstrip(".").lower()
     if not _HOST.fullmatch(host):
         raise ValueError(f"no host name: {host!r}")
     return f"[{host}]" if ":" in host else host
@@ -80,7 +81,8 @@ def _escapes(text: str) -> str:
 
     if "%" in text:
         text = _ESCAPE.sub(replace, text)
-    return quote(text, safe="!#$%&'()*+,/:;=?@[]~") if not text.isascii() or " " in text else text
+    as_it_is = text.isascii() and text.isprintable() and " " not in text
+    return text if as_it_is else quote(text, safe="!#$%&'()*+,/:;=?@[]~")
 
 
 def _query(query: str) -> str:

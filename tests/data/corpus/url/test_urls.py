@@ -29,6 +29,7 @@ from data.shards import read_shard, write_shard
         ("http://bücher.example/", "http://xn--bcher-kva.example/"),
         ("http://example.com/a;jsessionid=12?x", "http://example.com/a?x"),
         ("http://[2001:db8::1]:80/x", "http://[2001:db8::1]/x"),
+        ("http://\u2024/", None), ("http://a.example\u2024/x", "http://a.example/x"),
         ("http://hard::name.com/", None), ("ftp://example.com/", None), ("mailto:a@b.c", None), ("http://", None),
     ],
 )  # fmt: skip
