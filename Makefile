@@ -28,8 +28,11 @@ lint: $(VENV)/.test
 
 install: $(VENV)/.run
 
+# The kernels are compiled by the install, so it is repeated where they changed.
+KERNELS := $(wildcard data/kernels/*.c data/kernels/*.h)
+
 # torch is held below 2.14 (pyproject.toml); --prefer-binary keeps pip from building what has a wheel.
-$(VENV)/.run: pyproject.toml
+$(VENV)/.run: pyproject.toml $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24" "setuptools>=77" wheel
 	$(BIN)/python -m pip install --quiet --prefer-binary "torch>=2.6,<2.14"
@@ -41,4 +44,4 @@ $(VENV)/.test: pyproject.toml $(VENV)/.run
 	touch $@
 
 clean:
-	rm -rf $(VENV) artifacts
+	rm -rf $(VENV) artifacts build data/kernels/*.so

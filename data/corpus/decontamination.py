@@ -18,7 +18,6 @@ from data.corpus.learned.examples import read_examples, texts_of
 from data.document import label_schema, values
 from data.settings import DecontaminationSettings
 from data.text import Hashes, Words, ngram_hashes, normalise, scan_words
-from data.text_batch import TextBatch, batches
 
 _SCRIPTS = ("spaced", "unspaced")
 
@@ -67,7 +66,7 @@ def _name(unspaced: bool, length: int) -> str:
 
 def _scan(text: str) -> tuple[Words, bool]:
     found = scan_words(normalise(text))
-    return found, int(found.unspaced.sum()) * 2 > len(found)
+    return found, found.mostly_unspaced
 
 
 @lru_cache(maxsize=2)
@@ -80,21 +79,16 @@ def contamination_labels(documents: pa.Table, settings: DecontaminationSettings,
     """`contaminated_ngrams` of each document by the index that `write_index` left."""
     arrays = _load(index)
     counts: list[int] = []
-    for texts in batches([text or "" for text in values(documents, "text")]):
-        batch = TextBatch([normalise(text) for text in texts])
-        hashes, of_text = batch.word_hashes, batch.words.text
-        near = set(of_text[np.concatenate([_prefixed(hashes, script, arrays) for script in _SCRIPTS])].tolist())
-        borders = np.searchsorted(of_text, np.arange(len(batch) + 1))
-        counts += [
-            count_overlaps(hashes[borders[text] : borders[text + 1]], arrays) if text in near else 0 for text in range(len(batch))
-        ]
+    for text in values(documents, "text"):
+        hashes = scan_words(normalise(text or "")).hashes
+        counts.append(count_overlaps(hashes, arrays) if any(_has_prefix(hashes, script, arrays) for script in _SCRIPTS) else 0)
     return pa.table([documents["id"].combine_chunks(), pa.array(counts, pa.int64())], schema=CONTAMINATION_LABELS)
 
 
-def _prefixed(hashes: Hashes, script: str, arrays: dict[str, Hashes]) -> NDArray[np.int64]:
-    """Where in a row of words a prefix of the index begins; it may reach into the next text, which costs a look and no more."""
-    found = [_places(ngram_hashes(hashes, _length(name)), known) for name, known in arrays.items() if name.startswith(f"{script}_prefix_")]
-    return np.concatenate([np.zeros(0, np.int64), *found])
+def _has_prefix(hashes: Hashes, script: str, arrays: dict[str, Hashes]) -> bool:
+    """Whether a prefix of the index stands among these words."""
+    prefixes = ((known, _length(name)) for name, known in arrays.items() if name.startswith(f"{script}_prefix_"))
+    return any(len(_places(ngram_hashes(hashes, length), known)) for known, length in prefixes)
 
 
 def count_overlaps(hashes: Hashes, arrays: dict[str, Hashes]) -> int:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
+from data import kernels
 from data.corpus.language_codes import language_code
 from data.corpus.reading.charset import decode
 from data.document import Decided, Verdict, decide, label_schema
 from data.settings import LanguageSettings
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _SAMPLE_CHARACTERS = 500  # of text; a model takes a microsecond for two of them
 # Of the sample are asked first; the rest only where the answer is less sure. On 506 real pages it was then never another
@@ -24,7 +27,6 @@ _ROUGH_CHARACTERS = 300  # of a page's text, where only what is clearly another 
 _SCAN_BYTES = (1 << 16, 1 << 18)  # of a page, looked through for text; more where the first gives too little
 _MIN_CHARACTERS = 40  # less text than this says nothing about a page's language
 _TOP = 8  # languages asked for: more than one page mixes
-_TEXT_RUN = re.compile(rb">([^<>{}=;\\]{24,}+)<")  # text between two tags that is no script or style
 
 
 class _Model(Protocol):
@@ -66,23 +68,10 @@ def identify(text: str, model: Path | None = None) -> dict[str, float]:
     return found
 
 
-def strip_quickly(html: bytes, charset: str | None) -> str:
+def strip_quickly(html: ReadableBuffer, charset: str | None) -> str:
     """The longest pieces of text between the tags of `html`, about 300 characters: enough to name the language."""
-    runs: list[bytes] = []
-    for scanned in _SCAN_BYTES:
-        runs = _TEXT_RUN.findall(html[:scanned])
-        if sum(map(len, runs)) >= 4 * _ROUGH_CHARACTERS:
-            break
-    lengths = list(map(len, runs))
-    longest = sorted(range(len(runs)), key=lengths.__getitem__, reverse=True)  # of equal ones the first
-    chosen: list[int] = []
-    size = 0
-    for at in longest:
-        if size > _ROUGH_CHARACTERS:
-            break
-        chosen.append(at)
-        size += min(len(runs[at]), _ROUGH_CHARACTERS // 2)
-    return " ".join(decode(runs[at][: _ROUGH_CHARACTERS // 2], charset) for at in sorted(chosen))
+    pieces = kernels.longest_texts(html, *_SCAN_BYTES, _ROUGH_CHARACTERS, _ROUGH_CHARACTERS // 2)
+    return " ".join(decode(piece, charset) for piece in pieces)
 
 
 def rough_gate(pages: pa.Table, settings: LanguageSettings, *, model: Path | None = None) -> Decided:
@@ -97,8 +86,8 @@ def rough_gate(pages: pa.Table, settings: LanguageSettings, *, model: Path | Non
     for html, text, charset in zip(pages["html"], pages["text"].to_pylist(), pages["charset"].to_pylist(), strict=True):
         if text is not None:
             sample = text[:_ROUGH_CHARACTERS]
-        else:  # of a page of megabytes no more is copied than is looked at
-            sample = strip_quickly(bytes(memoryview(html.as_buffer())[: _SCAN_BYTES[-1]]) if html.is_valid else b"", charset)
+        else:
+            sample = strip_quickly(html.as_buffer() if html.is_valid else b"", charset)
         verdicts.append(_clearly_other(sample, settings, path))
     return decide(pages, verdicts)
 

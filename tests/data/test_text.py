@@ -6,10 +6,8 @@ from hypothesis import strategies as st
 
 from data.text import (
     clean_text,
-    code_points,
     count_sentences,
     count_words,
-    hash_spans,
     ngram_hashes,
     normalise,
     scan_words,
@@ -94,6 +92,5 @@ def test_chinese_is_cut_into_characters() -> None:
     assert unspaced_share("天气很好 ok") == 0.8
 
 
-def test_spans_of_nothing() -> None:
-    assert len(hash_spans(code_points(""), np.zeros(0, np.int64), np.zeros(0, np.int64))) == 0
+def test_words_of_nothing() -> None:
     assert len(scan_words("")) == 0

@@ -25,17 +25,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data import kernels
+from data.character_tables import character_classes
 from data.corpus.duplicates.components import Rows, join, links_of_equal
-from data.corpus.duplicates.shingling import ShingleSets, shingle_sets, short, write_sets
+from data.corpus.duplicates.shingling import ShingleSets, write_sets
 from data.corpus.duplicates.verification import candidates, verified_links
 from data.document import Counts, label_schema
 from data.settings import DedupSettings
 from data.shards import read_shard, shard_name, write_shard
-from data.text import MULTIPLIER, Hashes, hash_between, mix, normalise, prefix_sums
-from data.text_batch import TextBatch, batches
+from data.text import MULTIPLIER, Hashes, mix, normalise
 
 OverShards = Callable[[Callable[[Path, Path, int], Counts], Sequence[Path], Path], Any]  # (work, shards, out): work(shard, out, index) on each
-_BLOCK = 1 << 14  # shingles hashed at once: they and their hashes stay in the processor's cache
+_AT_ONCE = 256  # documents whose shingles are in memory
 DUPLICATE_LABELS = label_schema(
     {
         "exact_cluster": pa.string(),  # smallest id of the documents with the same normalised text
@@ -60,26 +61,11 @@ def permutations(settings: DedupSettings) -> tuple[NDArray[np.uint32], NDArray[n
     return a, b
 
 
-def minhash(shingle_hashes: list[Hashes], settings: DedupSettings) -> NDArray[np.uint32]:
+def minhash(shingle_hashes: Sequence[Hashes], settings: DedupSettings) -> NDArray[np.uint32]:
     """MinHash signatures, shape (documents, bands * rows). Every document needs at least one shingle."""
     a, b = permutations(settings)
-    out = np.empty((len(shingle_hashes), len(a)), dtype=np.uint32)
-    at = 0
-    while at < len(shingle_hashes):
-        stop, total = at, 0
-        while stop < len(shingle_hashes) and (stop == at or total + len(shingle_hashes[stop]) <= _BLOCK):
-            total += len(shingle_hashes[stop])
-            stop += 1
-        group = shingle_hashes[at:stop]
-        offsets = np.cumsum([0, *map(len, group[:-1])])
-        values = short(np.concatenate(group))
-        hashed = np.empty_like(values)
-        for k in range(len(a)):
-            np.multiply(values, a[k], out=hashed)
-            np.add(hashed, b[k], out=hashed)
-            out[at:stop, k] = np.minimum.reduceat(hashed, offsets)
-        at = stop
-    return out
+    minima = b"".join(kernels.minhash(hashes, a, b) for hashes in shingle_hashes)
+    return np.frombuffer(minima, np.uint32).reshape(len(shingle_hashes), len(a))
 
 
 def band_keys(minima: NDArray[np.uint32], settings: DedupSettings) -> Hashes:
@@ -93,30 +79,24 @@ def band_keys(minima: NDArray[np.uint32], settings: DedupSettings) -> Hashes:
 
 def signatures(documents: pa.Table, settings: DedupSettings) -> pa.Table:
     """Label: `text_hash` and one key per band (`signature_schema`)."""
-    hashes: list[Hashes] = []
-    keys: list[Hashes] = []
-    for texts in batches([text or "" for text in documents["text"].to_pylist()]):
-        normal = [normalise(text) for text in texts]
-        batch = TextBatch(normal)
-        hashes.append(_text_hashes(batch))
-        sets = shingle_sets(batch, normal, settings)
-        keys.append(band_keys(minhash(sets, settings), settings))
-    keys.append(np.zeros((0, settings.bands), np.uint64))
+    hashes: list[int] = []
+    sets: list[Hashes] = []
+    keys: list[Hashes] = [np.zeros((0, settings.bands), np.uint64)]
+    for text in documents["text"].to_pylist():
+        normal = normalise(text or "")
+        hashes.append(kernels.text_hash(normal, character_classes()))
+        sets.append(np.frombuffer(kernels.shingles(normal, character_classes(), settings.shingle_words, settings.shingle_characters), np.uint64))
+        if len(sets) == _AT_ONCE:
+            keys.append(band_keys(minhash(sets, settings), settings))
+            sets.clear()
+    keys.append(band_keys(minhash(sets, settings), settings))
     bands = np.concatenate(keys)
     columns = [
         documents["id"].combine_chunks(),
-        pa.array(np.concatenate([*hashes, np.zeros(0, np.uint64)])),
+        pa.array(hashes, pa.uint64()),
         *(pa.array(np.ascontiguousarray(bands[:, band])) for band in range(settings.bands)),
     ]
     return pa.table(columns, schema=signature_schema(settings.bands))
-
-
-def _text_hashes(batch: TextBatch) -> Hashes:
-    """64-bit hash of each text as its pieces between white space: equal for exact copies, shape (texts,)."""
-    pieces = batch.pieces
-    sums = prefix_sums(batch.hash(pieces))
-    numbers = np.arange(len(batch))
-    return hash_between(sums, np.searchsorted(pieces.text, numbers), np.searchsorted(pieces.text, numbers, side="right"))
 
 
 def find_duplicates(

@@ -16,29 +16,11 @@ from numpy.typing import NDArray
 
 from data.settings import DedupSettings
 from data.shards import read_shard
-from data.text import Hashes, ngram_hashes, normalise, shingles
-from data.text_batch import TextBatch, batches
+from data.text import Hashes, shingles
 
 _AT_ONCE = 1 << 21  # shingles of the pairs that are compared together: 16 bytes each, and as much again while they are sorted
 
 Rows = NDArray[np.int64]
-
-
-def shingle_sets(batch: TextBatch, texts: Sequence[str], settings: DedupSettings) -> list[Hashes]:
-    """`data.text.shingles` of each text of a batch of normalised texts."""
-    numbers = np.arange(len(batch))
-    first = np.searchsorted(batch.words.text, numbers)
-    count = np.searchsorted(batch.words.text, numbers, side="right") - first
-    unspaced = batch.count(batch.unspaced) * 2 > count
-    sizes = np.where(unspaced, settings.shingle_characters, settings.shingle_words)
-    grams = {size: ngram_hashes(batch.word_hashes, size) for size in np.unique(sizes).tolist()}
-    rows = zip(texts, first.tolist(), count.tolist(), sizes.tolist(), strict=True)
-    return [
-        grams[size][start : start + words - size + 1]
-        if words >= size
-        else shingles(text, settings.shingle_words, settings.shingle_characters)
-        for text, start, words, size in rows
-    ]
 
 
 def short(hashes: Hashes) -> NDArray[np.uint32]:
@@ -51,9 +33,8 @@ def write_sets(documents: Path, wanted: NDArray[np.bool_], out: Path, settings: 
     texts = read_shard(documents, ["text"])["text"].filter(wanted).to_pylist()
     lengths = np.zeros(len(wanted), dtype=np.int64)
     sets: list[NDArray[np.uint32]] = []
-    for group in batches([text or "" for text in texts]):
-        normal = [normalise(text) for text in group]
-        sets += [np.unique(short(hashes)) for hashes in shingle_sets(TextBatch(normal), normal, settings)]
+    for text in texts:
+        sets.append(np.unique(short(shingles(text or "", settings.shingle_words, settings.shingle_characters))))
     lengths[wanted] = [len(one) for one in sets]
     out.parent.mkdir(parents=True, exist_ok=True)
     arriving = out.with_name(f".{out.name}.{uuid.uuid4().hex}")

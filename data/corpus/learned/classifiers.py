@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from data.corpus.learned.linear_model import Features, LinearModel, hashed, train
 from data.document import label_schema, values
 from data.settings import ClassifierSettings
-from data.text import mix, ngram_hashes, normalise
-from data.text_batch import TextBatch, batches
+from data.text import mix, ngram_hashes, normalise, scan_words
 
 BITS = 18  # of a feature's number: a quarter of a million weights a class
 TRUSTED, RAW = "trusted", "raw"  # the classes of a quality model
@@ -31,15 +30,11 @@ _MOST_CHARACTERS = 1 << 15  # of a text that a model reads, from its beginning
 def text_features(texts: Sequence[str], bits: int = BITS) -> list[Features]:
     """Words and pairs of words of each text (normalised); of unspaced text characters, pairs and triples."""
     found: list[Features] = []
-    for part in batches([normalise(text[:_MOST_CHARACTERS]) for text in texts]):
-        batch = TextBatch(part)
+    for text in texts:
+        words = scan_words(normalise(text[:_MOST_CHARACTERS]))
+        sizes = (1, 2, 3) if words.mostly_unspaced else (1, 2)
         # Each size hashed apart: a word must not meet the pair that happens to have its hash.
-        grams = {size: mix(ngram_hashes(batch.word_hashes, size) + np.uint64(size)) for size in (1, 2, 3)}
-        borders = np.searchsorted(batch.words.text, np.arange(len(batch) + 1)).tolist()
-        unspaced = batch.count(batch.unspaced).tolist()
-        for number, (first, last) in enumerate(pairwise(borders)):
-            sizes = (1, 2, 3) if unspaced[number] * 2 > last - first else (1, 2)
-            found.append(hashed((grams[size][first : max(last - size + 1, first)] for size in sizes), bits))
+        found.append(hashed((mix(ngram_hashes(words.hashes, size) + np.uint64(size)) for size in sizes), bits))
     return found
 
 

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.corpus.quality import QUALITY_LABELS, measure, measures, quality_labels
-from data.corpus.repetition import ngram_shares
 from data.settings import QualitySettings
-from data.text import count_sentences, scan_words, sentences, words
+from data.text import count_sentences, sentences, words
 from tests.data.corpus.helpers import documents
 
 
@@ -32,10 +31,7 @@ def datatrove_duplicates(tokens: Sequence[str], size: int) -> int:
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.sampled_from(["a", "bb", "ccc"]), min_size=1, max_size=60))
 def test_repetition_is_the_slow_way_made_fast(tokens: list[str]) -> None:
-    text = " ".join(tokens)
-    found = scan_words(text)
-    columns = ngram_shares(np.zeros(len(found), np.int64), found.hashes, found.ends - found.starts, np.ones(1, np.int64))
-    measured = {name: column[0] for name, column in columns.items()}
+    measured = measure(" ".join(tokens))
     total = sum(map(len, tokens))
     for size in (5, 6, 7, 8, 9, 10):
         assert measured[f"duplicate_{size}gram_characters_share"] == pytest.approx(datatrove_duplicates(tokens, size) / total)

@@ -1,0 +1,83 @@
+/* The module data.kernels._compiled, and what its functions share. */
+#include "text.h"
+
+int take_array(Array *array, PyObject *object, size_t size, Py_ssize_t least, int writable)
+{
+    if (PyObject_GetBuffer(object, &array->view, writable ? PyBUF_CONTIG : PyBUF_CONTIG_RO))
+        return -1;
+    if (array->view.itemsize != (Py_ssize_t)size && array->view.itemsize != 1) {
+        PyErr_Format(PyExc_ValueError, "items of %zu bytes are wanted, not of %zd", size, array->view.itemsize);
+        return -1;
+    }
+    if ((uintptr_t)array->view.buf % size || array->view.len % (Py_ssize_t)size || array->view.len / (Py_ssize_t)size < least) {
+        PyErr_Format(PyExc_ValueError, "%zd or more aligned items of %zu bytes are wanted, not %zd bytes", least, size, array->view.len);
+        return -1;
+    }
+    array->items = array->view.buf;
+    array->count = array->view.len / (Py_ssize_t)size;
+    return 0;
+}
+
+void give_back(Array *array)
+{
+    if (array->view.obj)
+        PyBuffer_Release(&array->view);
+}
+
+int take_classes(Array *array, Classes *classes, PyObject *object)
+{
+    if (take_array(array, object, 1, 1, 0))
+        return -1;
+    classes->table = array->items;
+    classes->last = (size_t)array->count - 1;
+    return 0;
+}
+
+Py_UCS4 *take_codes(PyObject *text, Py_ssize_t *length)
+{
+    *length = PyUnicode_GetLength(text);
+    return *length < 0 ? NULL : PyUnicode_AsUCS4Copy(text);
+}
+
+int counter_reset(Counter *counter, size_t keys)
+{
+    size_t size = 16;
+    while (size < 2 * keys)
+        size *= 2;
+    if (size > counter->allocated) {
+        PyMem_Free(counter->slots);
+        counter->slots = size > SIZE_MAX / sizeof(Slot) ? NULL : PyMem_Malloc(size * sizeof(Slot));
+        counter->allocated = counter->slots ? size : 0;
+        if (!counter->slots) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    memset(counter->slots, 0, size * sizeof(Slot));
+    counter->mask = size - 1;
+    return 0;
+}
+
+/* What each takes and gives is said in __init__.py. */
+static PyMethodDef functions[] = {
+    {"fold", fold, METH_VARARGS, NULL},
+    {"scan_words", scan_words, METH_VARARGS, NULL},
+    {"shingles", shingles, METH_VARARGS, NULL},
+    {"text_hash", text_hash, METH_VARARGS, NULL},
+    {"quality_counts", quality_counts, METH_VARARGS, NULL},
+    {"minhash", minhash, METH_VARARGS, NULL},
+    {"longest_texts", longest_texts, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "data.kernels._compiled", .m_methods = functions};
+
+PyMODINIT_FUNC PyInit__compiled(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    PyObject *names = module ? quality_names() : NULL;
+    if (!names || PyModule_AddObjectRef(module, "QUALITY_COUNTS", names))
+        Py_CLEAR(module);
+    Py_XDECREF(names);
+    return module;
+}

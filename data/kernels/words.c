@@ -1,0 +1,183 @@
+/* Words of a text and their hashes, shingles, the hash of a whole text: as data/text.py describes them. */
+#include "text.h"
+
+int new_words(Words *words, Py_ssize_t length)
+{
+    size_t count = (size_t)length + 1;
+    *words = (Words){PyMem_Malloc(count * 8), PyMem_Malloc(count * 8), PyMem_Malloc(count * 8), PyMem_Malloc(count), 0, 0};
+    if (words->starts && words->ends && words->hashes && words->unspaced)
+        return 0;
+    end_words(words);
+    PyErr_NoMemory();
+    return -1;
+}
+
+void end_words(Words *words)
+{
+    PyMem_Free(words->starts);
+    PyMem_Free(words->ends);
+    PyMem_Free(words->hashes);
+    PyMem_Free(words->unspaced);
+    *words = (Words){0};
+}
+
+void find_words(Words *words, const Py_UCS4 *codes, Py_ssize_t length, Classes classes)
+{
+    Py_ssize_t at = 0;
+    while (at < length) {
+        uint8_t class = class_of(classes, codes[at]);
+        if (class != LETTER && class != UNSPACED) {
+            at++;
+            continue;
+        }
+        Py_ssize_t start = at;
+        uint64_t sum = 0, power = 1;
+        do {
+            sum += ((uint64_t)codes[at] + 1) * power;
+            power *= MULTIPLIER;
+            at++;
+        } while (class == LETTER && at < length && class_of(classes, codes[at]) == LETTER);
+        if (words->starts) {
+            words->starts[words->count] = start;
+            words->ends[words->count] = at;
+            words->unspaced[words->count] = class == UNSPACED;
+        }
+        words->hashes[words->count++] = mix(sum);
+        words->singles += class == UNSPACED;
+    }
+}
+
+/* bytes with room for `count` items, to be filled; NULL with MemoryError set. */
+static PyObject *new_bytes(Py_ssize_t count, size_t size)
+{
+    if (count > PY_SSIZE_T_MAX / (Py_ssize_t)size)
+        return PyErr_NoMemory();
+    return PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)size);
+}
+
+PyObject *scan_words(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    PyObject *text, *classes_object;
+    PyObject *parts[4] = {NULL, NULL, NULL, NULL};
+    static const size_t sizes[4] = {8, 8, 8, 1};
+    if (!PyArg_ParseTuple(arguments, "UO", &text, &classes_object))
+        return NULL;
+    Array table = {0};
+    Classes classes;
+    Py_ssize_t length;
+    Py_UCS4 *codes = NULL;
+    PyObject *found = NULL;
+    if (take_classes(&table, &classes, classes_object) || !(codes = take_codes(text, &length)))
+        goto end;
+    for (int i = 0; i < 4; i++)
+        if (!(parts[i] = new_bytes(length, sizes[i])))
+            goto end;
+    Words words = {(int64_t *)PyBytes_AS_STRING(parts[0]), (int64_t *)PyBytes_AS_STRING(parts[1]),
+                   (uint64_t *)PyBytes_AS_STRING(parts[2]), (uint8_t *)PyBytes_AS_STRING(parts[3]), 0, 0};
+    find_words(&words, codes, length, classes);
+    for (int i = 0; i < 4; i++)
+        if (_PyBytes_Resize(&parts[i], words.count * (Py_ssize_t)sizes[i]))
+            goto end;
+    found = PyTuple_Pack(4, parts[0], parts[1], parts[2], parts[3]);
+end:
+    for (int i = 0; i < 4; i++)
+        Py_XDECREF(parts[i]);
+    PyMem_Free(codes);
+    give_back(&table);
+    return found;
+}
+
+/* Hashes of all runs of `size` words, in place; `size` is 1 to `count`. Their number is returned. */
+static Py_ssize_t hash_runs(uint64_t *hashes, Py_ssize_t count, Py_ssize_t size)
+{
+    uint64_t sum = 0, oldest = 1; /* oldest: what the first word of a run is multiplied by */
+    for (Py_ssize_t i = 0; i < size; i++) {
+        sum = sum * MULTIPLIER + hashes[i];
+        oldest *= i ? MULTIPLIER : 1;
+    }
+    for (Py_ssize_t at = 0;; at++) {
+        uint64_t first = hashes[at];
+        hashes[at] = mix(sum);
+        if (at + size == count)
+            return at + 1;
+        sum = (sum - first * oldest) * MULTIPLIER + hashes[at + size];
+    }
+}
+
+uint64_t hash_codes(const Py_UCS4 *codes, Py_ssize_t length)
+{
+    uint64_t sum = 0, power = 1;
+    for (Py_ssize_t at = 0; at < length; at++) {
+        sum += ((uint64_t)codes[at] + 1) * power;
+        power *= MULTIPLIER;
+    }
+    return mix(sum);
+}
+
+PyObject *shingles(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    PyObject *text, *classes_object, *found = NULL;
+    Py_ssize_t of_words, of_characters, length;
+    if (!PyArg_ParseTuple(arguments, "UOnn", &text, &classes_object, &of_words, &of_characters))
+        return NULL;
+    if (of_words < 1 || of_characters < 1)
+        return PyErr_Format(PyExc_ValueError, "a shingle has one word or more, not %zd or %zd", of_words, of_characters);
+    Array table = {0};
+    Classes classes;
+    Py_UCS4 *codes = NULL;
+    if (take_classes(&table, &classes, classes_object) || !(codes = take_codes(text, &length)) || !(found = new_bytes(length + 1, 8)))
+        goto end;
+    Words words = {.hashes = (uint64_t *)PyBytes_AS_STRING(found)};
+    find_words(&words, codes, length, classes);
+    Py_ssize_t size = words.singles * 2 > words.count ? of_characters : of_words;
+    Py_ssize_t count = 1;
+    if (words.count >= size) {
+        count = hash_runs(words.hashes, words.count, size);
+    } else if (words.count) { /* all words of a short text, told from a run in a longer one by their number */
+        hash_runs(words.hashes, words.count, words.count);
+        words.hashes[0] += (uint64_t)words.count;
+    } else { /* a text without words is itself */
+        Py_ssize_t start = 0;
+        while (start < length && is_space(codes[start]))
+            start++;
+        while (length > start && is_space(codes[length - 1]))
+            length--;
+        static const Py_UCS4 nothing = 0;
+        words.hashes[0] = length > start ? hash_codes(codes + start, length - start) : hash_codes(&nothing, 1);
+    }
+    _PyBytes_Resize(&found, count * 8);
+end:
+    PyMem_Free(codes);
+    give_back(&table);
+    return found;
+}
+
+PyObject *text_hash(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    PyObject *text, *classes_object, *found = NULL;
+    if (!PyArg_ParseTuple(arguments, "UO", &text, &classes_object))
+        return NULL;
+    Array table = {0};
+    Classes classes;
+    Py_ssize_t length;
+    Py_UCS4 *codes = NULL;
+    if (!take_classes(&table, &classes, classes_object) && (codes = take_codes(text, &length))) {
+        uint64_t sum = 0, power = 1;
+        for (Py_ssize_t at = 0; at < length; at++) {
+            Py_ssize_t start = at;
+            while (at < length && class_of(classes, codes[at]) != SPACE)
+                at++;
+            if (at > start) {
+                sum += (hash_codes(codes + start, at - start) + 1) * power;
+                power *= MULTIPLIER;
+            }
+        }
+        found = PyLong_FromUnsignedLongLong(mix(sum));
+    }
+    PyMem_Free(codes);
+    give_back(&table);
+    return found;
+}
