@@ -87,10 +87,20 @@ def mean_figures(name: str, values: Sequence[float]) -> dict[str, Any]:
     return {name: estimate.value} | ({f"{name}_interval": [estimate.low, estimate.high]} if len(values) > 1 else {})
 
 
+def grouped_mean_figures(name: str, groups: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """The same of values that hang together, as several answers to one prompt do: the mean is that of all values, its interval
+    that of as many items as there are groups (ratio estimator; Cochran 1977, section 6.3, with each group an item of its sum)."""
+    filled = [list(group) for group in groups if group]
+    size = sum(map(len, filled)) / max(1, len(filled))
+    mean = sum(map(sum, filled)) / max(1, sum(map(len, filled)))
+    return mean_figures(name, [mean + sum(value - mean for value in group) / size for group in filled])
+
+
 def side_by_side(
     answers: Mapping[str, Answers], records: Sequence[Record], set_name: str, wanted: int, rewards: Mapping[str, Sequence[float | None]]
 ) -> list[dict[str, Any]]:
-    """`wanted` lines spread over the records: {"id", "set", "lang", "prompt", "reference", "answers", "rewards"}, the last two by model."""
+    """`wanted` lines spread over the records: {"id", "set", "lang", "prompt", "reference", "answers", "rewards"}, the last two by model;
+    an answer is None where the prompt did not fit the model."""
     step = max(1, len(records) // max(1, wanted))
     return [
         {
@@ -99,7 +109,7 @@ def side_by_side(
             "lang": records[i].lang,
             "prompt": records[i].turns[-1].text,
             "reference": records[i].reference,
-            "answers": {name: (own[i].text if own[i] is not None else "") for name, own in answers.items()},  # type: ignore[union-attr]
+            "answers": {name: None if (answer := own[i]) is None else answer.text for name, own in answers.items()},
             "rewards": {name: own[i] for name, own in rewards.items() if own[i] is not None},
         }
         for i in list(range(0, len(records), step))[:wanted]

@@ -6,7 +6,8 @@ Leaves in the job's output
     evaluation.json   figures by model and measure; `problems`: what could not be measured, with counts; `warnings`: hacking watch
     answers.jsonl     {"id", "set", "lang", "prompt", "reference", "model", "text", "finished", "length", "repeating",
                       "reward", "sampled"}; text is null where the prompt did not fit the model
-    knowledge.jsonl   one line a model and question; pairs.jsonl, one line a held-out pair; samples.jsonl, some prompts side by side
+    knowledge.jsonl   one line a model and question; language_model.jsonl, one a model and held-out document
+    pairs.jsonl       one line a held-out pair; samples.jsonl, some prompts side by side
     metrics.jsonl     how far the job is
 """
 
@@ -30,12 +31,14 @@ from rlhf_core.evaluation.answers import (
     describe,
     describe_sampled,
     exact_matches,
+    grouped_mean_figures,
     is_right,
     mean_figures,
     side_by_side,
 )
 from rlhf_core.evaluation.candidate import Candidate, load_candidate
 from rlhf_core.evaluation.material import Material, Problems
+from rlhf_core.evaluation.scoring import score_answers
 from rlhf_core.job.errors import BadInput
 from rlhf_core.job.inputs import Inputs
 from rlhf_core.measures.text_measures import repeats_itself
@@ -59,6 +62,7 @@ class Measured:
     rewards: dict[str, list[float | None]] = field(default_factory=dict)  # of the greedy answers, by set
     sampled_rewards: list[list[float]] = field(default_factory=list)
     knowledge: list[dict[str, Any]] = field(default_factory=list)  # lines of knowledge.jsonl
+    texts: list[language_model.Scored] = field(default_factory=list)
 
 
 class Evaluation:
@@ -105,7 +109,8 @@ class Evaluation:
         if candidate.plain and candidate.kind != "pretrain":
             self.problems.add("answers", candidate.name, "the model has no chat template: it was given the bare prompts to go on from")
         if self.material.texts:
-            found.figures["language_model"] = self._language_model(candidate)
+            found.texts = self._language_model(candidate)
+            found.figures["language_model"] = language_model.summarise(found.texts)
         for one, subjects in self.material.knowledge.items():
             self._ask(candidate, one, subjects, found)
         for name in SETS:
@@ -117,10 +122,10 @@ class Evaluation:
         self._sample(candidate, reference, found)
         return found
 
-    def _language_model(self, candidate: Candidate) -> dict[str, Any]:
+    def _language_model(self, candidate: Candidate) -> list[language_model.Scored]:
         settings = self.settings
         window = min(settings.window, candidate.context)
-        return language_model.measure(
+        return language_model.score(
             candidate.policy, candidate.chat.tokenizer, candidate.chat.end_id, self.material.texts, window,
             min(settings.stride or max(1, window // 2), window - 1), settings.batch_tokens, self.device,
         )  # fmt: skip
@@ -148,7 +153,7 @@ class Evaluation:
         found.figures["sampled"] = describe_sampled(found.sampled, prompts, settings.preferred_pattern)
         if reference is not None and candidate.kind not in ("pretrain", "sft", "other"):
             nats = drift.kl_to(reference, candidate, rollouts)
-            found.figures |= mean_figures("kl", nats)
+            found.figures |= grouped_mean_figures("kl", [nats[i : i + copies] for i in range(0, len(nats), copies)])
             if not nats:
                 self.problems.add("kl", candidate.name, f"its vocabulary is not that of {reference.name}")
 
@@ -161,21 +166,28 @@ class Evaluation:
         scorer = RewardModel(load_scalar(source, chat, "fp32", 0), chat, measured[-1].chat, self.device)
         for one in measured:
             for name in SETS:
-                one.rewards[name] = _scores(scorer, self.material.sets[name], one.greedy[name])
+                one.rewards[name] = self._rewards(one, scorer, self.material.sets[name], one.greedy[name])
             one.figures |= mean_figures("reward", [value for value in one.rewards["prompts"] if value is not None])
             flat = [(prompt, answer) for prompt, own in zip(self.material.sets["prompts"], one.sampled, strict=False) for answer in own]
             if flat:
-                scores = _scores(scorer, [prompt for prompt, _ in flat], [answer for _, answer in flat])
+                scores = self._rewards(one, scorer, [prompt for prompt, _ in flat], [answer for _, answer in flat])
                 copies = self.settings.samples_a_prompt
                 parts = [scores[i : i + copies] for i in range(0, len(scores), copies)]
                 one.sampled_rewards = [[value for value in part if value is not None] for part in parts]
-                one.figures["sampled"] |= mean_figures("reward", [value for part in one.sampled_rewards for value in part])
-        pairs = preferences.score_pairs(scorer, self.material.rankings)
+                one.figures["sampled"] |= grouped_mean_figures("reward", one.sampled_rewards)
+        pairs, left_out = preferences.score_pairs(scorer, self.material.rankings)
         report["reward_model"] = {"model": self.reward_role.partition(":")[2], **preferences.summarise(pairs)}
+        self.problems.count("reward model", report["reward_model"]["model"], "held-out pairs too long for its context, left out", left_out)
         if not pairs:
             self.problems.add("reward model", report["reward_model"]["model"], "no held-out pair: its accuracy was not measured")
         self._progress(len(self.roles) + 1)
         return pairs
+
+    def _rewards(self, one: Measured, scorer: RewardModel, prompts: list[Record], answers: Answers) -> list[float | None]:
+        scores = score_answers(scorer, prompts, answers)
+        unscored = sum(score is None and answer is not None for score, answer in zip(scores, answers, strict=True))
+        self.problems.count("reward", one.name, "answers too long for the reward model's context, not scored", unscored)
+        return scores
 
     def curves(self, measured: list[Measured]) -> dict[str, Any]:
         """Reward against KL: of best-of-N by the SFT model, and over each stage's iterations."""
@@ -226,6 +238,8 @@ class Evaluation:
     def write(self, measured: list[Measured], pairs: list[preferences.Pair], report: dict[str, Any]) -> None:
         _write_lines(self.output / "answers.jsonl", (line for one in measured for line in self._answer_lines(one)))
         _write_lines(self.output / "knowledge.jsonl", (line for one in measured for line in one.knowledge))
+        documents = ({"model": one.name, **text.line()} for one in measured for text in one.texts)
+        _write_lines(self.output / "language_model.jsonl", documents)
         _write_lines(self.output / "pairs.jsonl", ({**asdict(pair), "right": pair.right} for pair in pairs))
         samples = []
         for name, count in zip(SETS, (self.settings.samples - self.settings.samples // 2, self.settings.samples // 2), strict=True):
@@ -261,16 +275,6 @@ class Evaluation:
     def _progress(self, step: int) -> None:
         with (self.output / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "steps": len(self.roles) + 1, "time": round(time.time(), 1)}) + "\n")
-
-
-def _scores(scorer: RewardModel, prompts: list[Record], answers: Answers) -> list[float | None]:
-    """Of each answer, None where there is none."""
-    given = [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if answer is not None]
-    if not given:
-        return [None] * len(answers)
-    texts, finished = [answer.text for _, answer in given], [answer.finished for _, answer in given]
-    scores = iter(scorer.score_texts([prompt for prompt, _ in given], texts, finished).tolist())
-    return [None if answer is None else next(scores) for answer in answers]
 
 
 def _write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from rlhf_core.dataset.batches import pad_right
 from rlhf_core.dataset.chat_template import Tokens
 from rlhf_core.evaluation.multiple_choice import LETTERS, Question, Subject
 from rlhf_core.measures.likelihood import batches
-from rlhf_core.measures.statistics import wilson
+from rlhf_core.measures.statistics import Estimate, mean_of_shares, wilson
 from rlhf_core.models.networks import PolicyModel
 
 _ROOM = 4  # a shared beginning shorter than this is not worth a cache
@@ -190,6 +190,7 @@ def summarise(replies: Sequence[Reply], shots: int) -> dict[str, Any]:
         subjects[reply.subject.name].append(reply)
         categories[reply.subject.category].append(reply)
     answered = [reply.logprobs for reply in replies if reply.logprobs is not None]
+    average = mean_of_shares([_share(own) for own in subjects.values()]) if subjects else None
     by_subject = {
         name: {"title": own[0].subject.title, "category": own[0].subject.category, **_accuracy(own)} for name, own in subjects.items()
     }
@@ -197,7 +198,8 @@ def summarise(replies: Sequence[Reply], shots: int) -> dict[str, Any]:
     return {
         **_accuracy(replies),
         "right": sum(reply.right for reply in replies),
-        "mean_of_subjects": sum(own["accuracy"] for own in by_subject.values()) / max(len(by_subject), 1),
+        "mean_of_subjects": average and average.value,
+        "mean_of_subjects_interval": average and [average.low, average.high],
         "letter_probability": sum(math.exp(p) for four in answered for p in four) / max(len(answered), 1),
         "too_long": counts["too_long"],
         "letters_alike": counts["letters_alike"],
@@ -210,5 +212,9 @@ def summarise(replies: Sequence[Reply], shots: int) -> dict[str, Any]:
 def _accuracy(replies: Sequence[Reply]) -> dict[str, Any]:
     if not replies:
         return {"accuracy": None, "interval": None, "questions": 0}
-    estimate = wilson(sum(reply.right for reply in replies), len(replies))
+    estimate = _share(replies)
     return {"accuracy": estimate.value, "interval": [estimate.low, estimate.high], "questions": estimate.count}
+
+
+def _share(replies: Sequence[Reply]) -> Estimate:
+    return wilson(sum(reply.right for reply in replies), len(replies))

@@ -49,7 +49,24 @@ def read_texts(corpus: Path, share: float, most: int) -> list[Text]:
     return [text for lang in sorted(by_lang) for _, text in sorted(by_lang[lang], key=lambda item: item[0])[:most]]
 
 
-def measure(
+@dataclass(frozen=True)
+class Scored:
+    """What a text cost a model. `nats` are -ln p of all its `tokens`; `lossy`: the tokenizer does not give the text back as it is,
+    so they are of less than the whole text."""
+
+    text: Text
+    tokens: int
+    nats: float
+    lossy: bool
+
+    def line(self) -> dict[str, Any]:
+        """A line of language_model.jsonl, without the model."""
+        text = self.text.text
+        sizes = {"tokens": self.tokens, "characters": len(text), "bytes": len(text.encode())}
+        return {"id": self.text.id, "lang": self.text.lang, "nats": self.nats, **sizes, "lossy": self.lossy}
+
+
+def score(
     model: PolicyModel,
     tokenizer: Any,
     start: int,
@@ -59,13 +76,11 @@ def measure(
     batch_tokens: int,
     device: torch.device,
     done: Callable[[int], None] = lambda rows: None,
-) -> dict[str, dict[str, Any]]:
-    """Figures by language, and `all` over all texts where there are several languages.
+) -> list[Scored]:
+    """Every text, in order.
 
     start   the token that stands before a text, from which its first one is predicted
     window  tokens read at once, at most; stride  tokens by which a window moves on
-
-    `lossy` counts texts that the tokenizer does not give back as they are: their bits are of less than the whole text.
     """
     encoded: list[list[int]] = tokenizer([text.text for text in texts], add_special_tokens=False, verbose=False)["input_ids"]
     rows, owner = [], []
@@ -77,17 +92,19 @@ def measure(
     for place, total in zip(owner, nats(model, rows, batch_tokens, device, done), strict=True):
         totals[place] += total
     decoded = tokenizer.batch_decode(encoded, clean_up_tokenization_spaces=False)
-    lossy = [text.text.strip() != back.strip() for text, back in zip(texts, decoded, strict=True)]
-    langs = sorted({text.lang for text in texts})
-    groups = {lang: [place for place, text in enumerate(texts) if text.lang == lang] for lang in langs}
+    return [
+        Scored(text, len(ids), total, text.text.strip() != back.strip())
+        for text, ids, total, back in zip(texts, encoded, totals, decoded, strict=True)
+    ]
+
+
+def summarise(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
+    """Figures by language, and `all` over all texts where there are several languages."""
+    langs = sorted({one.text.lang for one in scored})
+    groups = {lang: [one for one in scored if one.text.lang == lang] for lang in langs}
     if len(langs) > 1:
-        groups["all"] = list(range(len(texts)))
-    return {
-        name: _figures(
-            [texts[i].text for i in places], sum(len(encoded[i]) for i in places), sum(totals[i] for i in places)
-        ) | {"lossy": sum(lossy[i] for i in places)}
-        for name, places in groups.items()
-    }  # fmt: skip
+        groups["all"] = list(scored)
+    return {name: _figures(own) for name, own in groups.items()}
 
 
 def windows(stream: list[int], window: int, stride: int) -> Iterator[Tokens]:
@@ -99,12 +116,15 @@ def windows(stream: list[int], window: int, stride: int) -> Iterator[Tokens]:
         scored, begin = end, max(begin, min(end + stride, len(stream)) - window)
 
 
-def _figures(texts: Sequence[str], tokens: int, total: float) -> dict[str, Any]:
-    bits = total / math.log(2)
+def _figures(scored: Sequence[Scored]) -> dict[str, Any]:
+    lines = [one.line() for one in scored]
+    nats, tokens, characters, size = (sum(line[key] for line in lines) for key in ("nats", "tokens", "characters", "bytes"))
+    bits = nats / math.log(2)
     return {
-        "perplexity": math.exp(min(total / max(tokens, 1), 50.0)),
-        "bits_per_character": bits / max(sum(map(len, texts)), 1),
-        "bits_per_byte": bits / max(sum(len(text.encode()) for text in texts), 1),
-        "documents": len(texts),
+        "perplexity": math.exp(min(nats / max(tokens, 1), 50.0)),
+        "bits_per_character": bits / max(characters, 1),
+        "bits_per_byte": bits / max(size, 1),
+        "documents": len(scored),
         "tokens": tokens,
+        "lossy": sum(one.lossy for one in scored),
     }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_core.dataset.records import Record
+from rlhf_core.evaluation.scoring import score_texts
 from rlhf_core.measures.statistics import wilson
 from rlhf_core.rewards.sources import Scorer
 
@@ -40,13 +41,12 @@ class Pair:
         return 0.5 if self.chosen_score == self.rejected_score else float(self.chosen_score > self.rejected_score)
 
 
-def score_pairs(scorer: Scorer, rankings: Sequence[Record]) -> list[Pair]:
-    """Every pair of every ranking, scored; equally rated responses are no pair."""
+def score_pairs(scorer: Scorer, rankings: Sequence[Record]) -> tuple[list[Pair], int]:
+    """Every pair of every ranking, scored, and how many are left out because a response is too long for the reward model;
+    equally rated responses are no pair."""
     flat = [(record.prompt(), text) for record in rankings for text in record.responses]
-    if not flat:
-        return []
-    scores = iter(scorer.score_texts([p for p, _ in flat], [t for _, t in flat], [True] * len(flat)).tolist())
-    pairs = []
+    scores = iter(score_texts(scorer, [prompt for prompt, _ in flat], [text for _, text in flat], [True] * len(flat)))
+    pairs, left_out = [], 0
     for record in rankings:
         own = [next(scores) for _ in record.responses]
         ratings = record.labels.get("ratings")
@@ -54,10 +54,15 @@ def score_pairs(scorer: Scorer, rankings: Sequence[Record]) -> list[Pair]:
         for i in range(len(own)):
             for j in range(i + 1, len(own)):
                 margin = float(ratings[i]) - float(ratings[j]) if known else float(j - i)  # type: ignore[index]
-                if margin > 0:
-                    lengths = len(record.responses[i]), len(record.responses[j])
-                    pairs.append(Pair(record.id, record.source, record.lang, margin, own[i], own[j], *lengths))
-    return pairs
+                chosen, rejected = own[i], own[j]
+                if margin <= 0:
+                    continue
+                if chosen is None or rejected is None:
+                    left_out += 1
+                    continue
+                lengths = len(record.responses[i]), len(record.responses[j])
+                pairs.append(Pair(record.id, record.source, record.lang, margin, chosen, rejected, *lengths))
+    return pairs, left_out
 
 
 def summarise(pairs: Sequence[Pair]) -> dict[str, Any]:

@@ -80,6 +80,23 @@ def mean_interval(values: Sequence[float] | NDArray[np.float64], confidence: flo
     return Estimate(mean, mean - half, mean + half, count)
 
 
+def mean_of_shares(shares: Sequence[Estimate]) -> Estimate:
+    """Mean of the shares of several groups, each weighing the same whatever its size, as benchmarks average their subjects.
+
+    The bounds put the groups' own together: the mean's distance to a bound is the root of the groups' squared ones over their
+    number (MOVER: Zou and Donner 2008, of sums of parameters). `count` is that of all items.
+
+    Raises:
+        ValueError: no groups.
+    """
+    if not shares:
+        raise ValueError("a mean of shares needs one share at least")
+    mean, count = math.fsum(one.value for one in shares) / len(shares), sum(one.count for one in shares)
+    below = math.sqrt(math.fsum((one.value - one.low) ** 2 for one in shares)) / len(shares)
+    above = math.sqrt(math.fsum((one.high - one.value) ** 2 for one in shares)) / len(shares)
+    return Estimate(mean, mean - below, mean + above, count)
+
+
 def paired_difference(
     new: Sequence[float] | NDArray[np.float64], old: Sequence[float] | NDArray[np.float64], seed: int = 1
 ) -> Difference:

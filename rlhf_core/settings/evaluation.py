@@ -48,7 +48,7 @@ class EvaluationSettings(Settings):
         "was extended."
     )
     samples: int = Field(8, ge=0, description="Side-by-side samples in the report.")
-    seed: int = Field(1, ge=0, description="Of the answers that are sampled, and of bootstrap intervals.")
+    seed: int = Field(1, ge=0, description="Of the answers that are sampled.")
     batch_tokens: int = Field(
         8192, ge=64, description="Tokens scored at once, padding included.", json_schema_extra=WHERE
     )

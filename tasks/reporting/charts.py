@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+WIDTH = 3.7  # inches: a phone shows it whole and in full size, so that its letters stay legible
 # Text stays text (small, searchable); element ids do not depend on the run, so the same figures give the same bytes.
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "crawl2chat", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
@@ -20,7 +22,7 @@ def waterfall(documents_in: int, dropped: Mapping[str, int], kept: int) -> str:
     """Documents in, each drop reason as a step down, documents kept."""
     names = ["in", *dropped, "kept"]
     with rc_context(STYLE):
-        figure, axes = plot(4.8, 0.26 * len(names) + 0.8, labels=names)  # a phone shows it whole, and legible
+        figure, axes = plot(WIDTH, 0.26 * len(names) + 0.8, labels=names)
         left = documents_in
         for row, name in enumerate(names):
             if name in dropped and row not in (0, len(names) - 1):
@@ -31,9 +33,10 @@ def waterfall(documents_in: int, dropped: Mapping[str, int], kept: int) -> str:
                 count = documents_in if row == 0 else kept
                 axes.barh(row, count, color=BLUE if row == 0 else GREEN)
                 axes.annotate(f"{count:,}", (count, row), xytext=(3, 0), textcoords="offset points", va="center")
-        axes.set(yticks=range(len(names)), yticklabels=names, xlabel="documents", xlim=(0, documents_in * 1.08 or 1))
+        axes.set(yticks=range(len(names)), yticklabels=names, xlabel="documents", xlim=(0, documents_in * 1.15 or 1))
         axes.invert_yaxis()
-        return svg(figure)
+        steps = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+        return svg(figure, f"Documents: {documents_in:,} in; dropped: {steps or 'none'}; {kept:,} kept.")
 
 
 def curves(lines: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[str]]) -> str:
@@ -51,7 +54,13 @@ def _curve(lines: Sequence[Mapping[str, Any]], group: Sequence[str]) -> str:
         axes.set(xlabel="step", title=group[0] if len(group) == 1 else None)
         if len(group) > 1:
             axes.legend(frameon=False)
-        return svg(figure)
+        return svg(figure, "Curves over the steps of training. " + " ".join(_told(name, lines) for name in group))
+
+
+def _told(name: str, lines: Sequence[Mapping[str, Any]]) -> str:
+    """A curve in words."""
+    values = [line[name] for line in lines if name in line]
+    return f"{name}: from {values[0]:.3g} to {values[-1]:.3g}, lowest {min(values):.3g}, highest {max(values):.3g}."
 
 
 def trials_png(trials: Sequence[Mapping[str, Any]], objective: str) -> bytes:
@@ -92,7 +101,7 @@ def _histogram(name: str, label: Mapping[str, Any], legend: bool) -> str:
         axes.set_title(name, fontsize=8)
         if legend:
             axes.legend(frameon=False, fontsize=7)
-        return svg(figure)
+        return svg(figure, f"Histogram of {name} from {edges[0]:.3g} to {edges[-1]:.3g}: {sum(label['kept']):,} kept, {sum(label['dropped']):,} dropped.")
 
 
 def mixture(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -110,7 +119,8 @@ def mixture(rows: Sequence[Mapping[str, Any]]) -> str:
         most = max((row["planned"] for row in rows), default=1)
         axes.set(yticks=range(len(rows)), yticklabels=names, xlabel="tokens", xlim=(0, most * 1.35 or 1))
         axes.invert_yaxis()
-        return svg(figure)
+        told = (f"{name}: {row['planned']:,} planned, {row['read']:,} read" for name, row in zip(names, rows, strict=True))
+        return svg(figure, "Tokens by phase and source. " + "; ".join(told) + ".")
 
 
 def plot(width: float, height: float, labels: Sequence[str] = (), below: float = 0.45) -> tuple[Figure, Axes]:
@@ -118,13 +128,13 @@ def plot(width: float, height: float, labels: Sequence[str] = (), below: float =
     are fixed cost less than half of the time that a layout takes, and a report has some thirty pictures."""
     figure = Figure(figsize=(width, height))
     left = 0.075 * max(map(len, labels)) + 0.2 if labels else 0.7
-    axes = figure.add_axes((left / width, below / height, (width - left - 0.12) / width, (height - below - 0.28) / height))
+    axes = figure.add_axes((left / width, below / height, (width - left - 0.22) / width, (height - below - 0.28) / height))
     return figure, axes
 
 
-def svg(figure: Figure) -> str:
-    """The figure as an SVG element that may stand in a page."""
+def svg(figure: Figure, words: str) -> str:
+    """The figure as an SVG element that may stand in a page; `words` say to who does not see it what it shows."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
-    return text[text.index("<svg") :]
+    return f'<svg role="img" aria-label="{html.escape(words)}"' + text[text.index("<svg") + len("<svg") :]

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tasks.reporting.charts import BLUE, GREEN, ORANGE, STYLE, VERMILION, plot, svg
+from tasks.reporting.charts import BLUE, GREEN, ORANGE, STYLE, VERMILION, WIDTH, plot, svg
 
 GREY = "#555555"
 COLOURS, MARKS = (BLUE, ORANGE, GREEN, VERMILION, GREY), ("o", "s", "^", "D", "v")  # told apart by shape as well
+HATCHES = ("", "///", "...", "xxx", "---")  # and bars by their filling
 _BOX = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": BLUE}
 
 
 def way(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> str:
-    """The graph of tasks/reporting/way.py: two columns from top to bottom, counts on the arrows. Narrow, so that a phone shows it whole."""
-    places = {node["name"]: (0.34 + 0.44 * node["column"], -float(node["row"])) for node in nodes}
+    """The graph of tasks/reporting/way.py: two columns from top to bottom, counts on the arrows."""
+    places = {node["name"]: (0.41 + 0.42 * node["column"], -float(node["row"])) for node in nodes}
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 0.52 * (max(node["row"] for node in nodes) + 1)))
+        figure = Figure(figsize=(WIDTH, 0.52 * (max(node["row"] for node in nodes) + 1)))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, 1), ylim=(min(y for _, y in places.values()) - 0.6, 0.5))
         axes.set_axis_off()
@@ -30,31 +32,34 @@ def way(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) 
             axes.text(x, y, node["name"], ha="center", va="center", bbox=_BOX, zorder=3)
             if node["note"]:
                 colour = VERMILION if "dropped" in node["note"] else GREY
-                place = {"x": x, "y": y - 0.38, "ha": "center"} if node["column"] else {"x": x - 0.17, "y": y, "ha": "right"}
+                place = {"x": x, "y": y - 0.38, "ha": "center"} if node["column"] else {"x": x - 0.2, "y": y, "ha": "right"}
                 axes.text(s=node["note"], va="center", fontsize=8, color=colour, **place)
-        return svg(figure)
+        told = (f"{edge['from']} to {edge['to']}" + (f", {edge['text']}" if edge["text"] else "") for edge in edges)
+        return svg(figure, "The way from crawl to model: " + "; ".join(told) + ".")
 
 
 def _end(name: str, own: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
     """Where an arrow touches a box: above or below it, or at the side that faces the other column."""
     if own[0] == other[0]:
         return own[0], own[1] + (0.25 if other[1] > own[1] else -0.25)
-    half = 0.0085 * len(name) + 0.008  # of the box, in parts of the picture's width
+    half = 0.0106 * len(name) + 0.01  # of the box, in parts of the picture's width
     return own[0] + (half if other[0] > own[0] else -half), own[1]
 
 
 def _arrow(axes: Any, text: str, start: tuple[float, float], end: tuple[float, float]) -> None:
-    far = start[0] == end[0] and start[1] - end[1] > 1  # past other boxes: around them
-    style = {"arrowstyle": "-|>", "color": GREY, "shrinkA": 0, "shrinkB": 0, "connectionstyle": f"arc3,rad={0.25 if far else 0.0}"}
+    right = start[0] == end[0] and start[0] > 0.5
+    far = start[0] == end[0] and start[1] - end[1] > 1  # past other boxes: around them, on the outer side
+    bend = 0.0 if not far else -0.25 if right else 0.25
+    style = {"arrowstyle": "-|>", "color": GREY, "shrinkA": 0, "shrinkB": 0, "connectionstyle": f"arc3,rad={bend}"}
     axes.annotate("", end, start, arrowprops=style)
     if text:
         level = start[0] == end[0]
         share = 0.5 if level else 0.7  # of the arrow, nearer to where what is counted goes
         middle = start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
-        right = level and start[0] > 0.5
+        beside = level and not right  # the right column has no room beside its arrows
         axes.annotate(
-            text, middle, xytext=(0 if not level else -5 if right else 5, 0), textcoords="offset points", va="center",
-            ha="right" if right else "left" if level else "center", fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8}, zorder=5,
+            text, middle, xytext=(5 if beside else 0, 0), textcoords="offset points", va="center", ha="left" if beside else "center", fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8}, zorder=5,
         )  # fmt: skip
 
 
@@ -62,16 +67,18 @@ def intervals(rows: Sequence[Mapping[str, Any]], axis: str, reference: float | N
     """Figures with their intervals, one row each: `label`, `value`, `low`, `high`, `group`; one colour and shape a group."""
     groups = list(dict.fromkeys(row["group"] for row in rows))
     with rc_context(STYLE):
-        figure, axes = plot(4.8, 0.3 * len(rows) + 0.9, labels=[row["label"] for row in rows])
+        figure, axes = plot(WIDTH, 0.3 * len(rows) + 0.9, labels=[row["label"] for row in rows])
         if reference is not None:
             axes.axvline(reference, color=GREY, linewidth=1, linestyle=":")
         for place, row in enumerate(rows):
             kind = groups.index(row["group"]) % len(COLOURS)
             axes.plot([row["low"], row["high"]], [place, place], color=COLOURS[kind], linewidth=2)
             axes.plot([row["value"]], [place], MARKS[kind], color=COLOURS[kind], markersize=6)
-        axes.set(yticks=range(len(rows)), yticklabels=[row["label"] for row in rows], xlabel=axis, xlim=(-0.02, 1.02))
+        axes.set(yticks=range(len(rows)), yticklabels=[row["label"] for row in rows], xlim=(-0.02, 1.02))
+        axes.set_xlabel(axis, loc="right")  # it may be longer than the axis: then it reaches under the labels
         axes.invert_yaxis()
-        return svg(figure)
+        told = (f"{row['label']}: {row['value']:.3g}, from {row['low']:.3g} to {row['high']:.3g}" for row in rows)
+        return svg(figure, f"{axis}, with 95% intervals. " + "; ".join(told) + ".")
 
 
 def grouped_bars(values: Mapping[str, Mapping[str, float]], axis: str) -> str:
@@ -79,14 +86,16 @@ def grouped_bars(values: Mapping[str, Mapping[str, float]], axis: str) -> str:
     inner = list(dict.fromkeys(name for own in values.values() for name in own))
     width = 0.8 / max(1, len(inner))
     with rc_context(STYLE):
-        figure, axes = plot(4.8, 2.6, below=0.65)
+        figure, axes = plot(WIDTH, 2.6, below=0.45 + 0.2 * math.ceil(len(inner) / 3))
         for place, name in enumerate(inner):
             at = [number + (place - (len(inner) - 1) / 2) * width for number in range(len(values))]
-            bars = axes.bar(at, [own.get(name, 0.0) for own in values.values()], width, color=COLOURS[place % len(COLOURS)], label=name, edgecolor="white")
-            axes.bar_label(bars, fmt="%.3g", fontsize=7)
+            look: Any = {"color": COLOURS[place % len(COLOURS)], "hatch": HATCHES[place % len(HATCHES)], "edgecolor": "white", "linewidth": 0}
+            bars = axes.bar(at, [own.get(name, 0.0) for own in values.values()], width, label=name, **look)
+            axes.bar_label(bars, fmt="%.2f", fontsize=7)
         axes.set(xticks=range(len(values)), xticklabels=list(values), ylabel=axis)
-        axes.legend(frameon=False, ncols=max(1, len(inner)), loc="upper center", bbox_to_anchor=(0.5, -0.1))
-        return svg(figure)
+        axes.legend(frameon=False, ncols=max(1, min(3, len(inner))), loc="upper center", bbox_to_anchor=(0.5, -0.1))
+        told = (f"{outer}: " + ", ".join(f"{name} {value:.3g}" for name, value in own.items()) for outer, own in values.items())
+        return svg(figure, f"{axis}. " + "; ".join(told) + ".")
 
 
 def reward_against_kl(pictures: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]) -> str:
@@ -95,41 +104,52 @@ def reward_against_kl(pictures: Mapping[str, Mapping[str, Sequence[Mapping[str, 
 
 
 def _rewards(title: str, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """The points of a long run stand alone: they go to and fro."""
+    """The points of a long run stand alone: they go to and fro. Few points say which step, or the best of how many, they are."""
     with rc_context(STYLE):
-        figure, axes = plot(3.4 if len(curves) > 1 else 2.9, 2.6)
+        figure, axes = plot(WIDTH if len(curves) > 1 else 2.9, 2.6)
         for place, (name, points) in enumerate(curves.items()):
             axes.plot(
                 [point["kl"] for point in points], [point["reward"] for point in points], marker=MARKS[place % len(MARKS)], markersize=4,
                 color=COLOURS[place % len(COLOURS)], linewidth=1, linestyle="-" if len(points) < 10 else "none", label=name,
             )  # fmt: skip
-        axes.set(xlabel="KL to SFT, nats", ylabel="reward", title=title)
+            for point in points if len(points) < 10 else ():
+                mark = f"N={point['n']}" if "n" in point else f"step {point['step']}"
+                below: Any = {"xytext": (5, -9)} if place == 0 else {"xytext": (-5, 4), "ha": "right"}  # of the first curve; of others above
+                axes.annotate(mark, (point["kl"], point["reward"]), textcoords="offset points", fontsize=7, **below)
+        axes.set(xlabel="KL to the model it began from, nats", ylabel="reward", title=title)
+        axes.margins(0.25, 0.12)  # room for the words
         if len(curves) > 1:
             axes.legend(frameon=False, fontsize=8)
-        return svg(figure)
+        told = (f"{name} from {points[0]['reward']:.3g} at {points[0]['kl']:.3g} nats to {points[-1]['reward']:.3g} at {points[-1]['kl']:.3g}" for name, points in curves.items())
+        return svg(figure, f"Reward against KL, {title}: " + "; ".join(told) + ".")
 
 
 def reliability(bins: Sequence[Mapping[str, float]]) -> str:
-    """How often the reward model is right against how sure it is; on the dotted line its confidence is the truth."""
+    """How often the reward model is right against how sure it is; on the dotted line its confidence is the truth. Each point says of
+    how many pairs it is: a few prove little."""
     with rc_context(STYLE):
-        figure, axes = plot(3.4, 2.7)
+        figure, axes = plot(WIDTH, 2.7)
         axes.plot([0.5, 1], [0.5, 1], color=GREY, linestyle=":", linewidth=1)
         most = max((row["pairs"] for row in bins), default=1)
         axes.scatter([row["confidence"] for row in bins], [row["accuracy"] for row in bins], s=[12 + 120 * row["pairs"] / most for row in bins], color=BLUE, alpha=0.8)
-        axes.set(xlabel="confidence in its own order", ylabel="right", xlim=(0.48, 1.02), ylim=(-0.03, 1.03))
-        return svg(figure)
+        for row in bins:
+            axes.annotate(f"{row['pairs']:,}", (row["confidence"], row["accuracy"]), xytext=(-6, 5), textcoords="offset points", ha="right", fontsize=7, color=GREY)
+        axes.set(xlabel="how sure the reward model is of its order", ylabel="share right", xlim=(0.48, 1.02), ylim=(-0.03, 1.1))
+        told = (f"{row['confidence']:.0%} sure, {row['accuracy']:.0%} right of {row['pairs']:,}" for row in bins)
+        return svg(figure, "Calibration of the reward model: " + "; ".join(told) + ".")
 
 
 def durations(seconds: Mapping[str, float]) -> str:
     """Time of each stage, the longest first."""
     rows = sorted(seconds.items(), key=lambda row: -row[1])
     with rc_context(STYLE):
-        figure, axes = plot(4.8, 0.24 * len(rows) + 0.7, labels=[name for name, _ in rows])
+        figure, axes = plot(WIDTH, 0.24 * len(rows) + 0.7, labels=[name for name, _ in rows])
         bars = axes.barh([name for name, _ in rows], [value for _, value in rows], color=BLUE)
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
         axes.set(xlabel="seconds")
+        axes.margins(x=0.2)  # room for the longest bar's own number
         axes.invert_yaxis()
-        return svg(figure)
+        return svg(figure, "Seconds of each stage: " + ", ".join(f"{name} {value:.1f}" for name, value in rows) + ".")
 
 
 def differences(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -149,4 +169,4 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> str:
         # a bar beside the zero may still be "no difference shown": of many figures some lie there by chance
         axes.set_xlabel("bars: 95% intervals, each figure by itself; words: corrected for testing all of them (Holm)", fontsize=8)
         axes.invert_yaxis()
-        return svg(figure)
+        return svg(figure, "Differences: " + "; ".join(f"{row['label']} {row['text']}" for row in rows) + ".")

@@ -11,6 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 from tasks.stage import Made, Run
 
 SAMPLES = 5  # prompts whose answers are shown
+UNANSWERED = "(no answer: the prompt does not fit the model)"
 
 
 def show_samples(made: Mapping[str, Made], run: Run) -> None:
@@ -46,7 +47,7 @@ def samples(made: Mapping[str, Made], run: Run) -> str:
 
 def _answers(stage: str, line: Mapping[str, Any]) -> list[tuple[str, str]]:
     if isinstance(line.get("answers"), dict):
-        return list(line["answers"].items())
+        return [(model, UNANSWERED if answer is None else answer) for model, answer in line["answers"].items()]
     return [(f"{stage} (reward {line['reward']})", line["response"])] if "response" in line else []
 
 

@@ -102,11 +102,20 @@ def items(evaluation: Path, judgement: Path | None, kinds: Mapping[str, str]) ->
     for line in json_lines(evaluation / "knowledge.jsonl"):
         put(f"{line['model']}.knowledge.{line['set']}.accuracy", f"{line['subject']}/{line['id']}", line["right"])
     reward_model = next((model for model, kind in reversed(list(kinds.items())) if kind == "reward"), None)
-    rankings: dict[str, list[float]] = {}  # the pairs of one ranking hang together: the ranking is the item
+    sized: dict[str, dict[str, tuple[float, float]]] = {}  # figure -> item -> (what is counted, of how much)
     for line in json_lines(evaluation / "pairs.jsonl") if reward_model else []:
-        rankings.setdefault(str(line["id"]), []).append(float(line["right"]))
-    for ranking, own in rankings.items():
-        put(f"{reward_model}.accuracy", ranking, sum(own) / len(own))
+        rankings = sized.setdefault(f"{reward_model}.accuracy", {})  # the pairs of one ranking hang together: it is the item
+        won, count = rankings.get(str(line["id"]), (0.0, 0.0))
+        rankings[str(line["id"])] = won + line["right"], count + 1
+    for line in json_lines(evaluation / "language_model.jsonl"):
+        for lang in (line["lang"], "all"):
+            for figure, size in (("bits_per_byte", "bytes"), ("bits_per_character", "characters")):
+                documents = sized.setdefault(f"{line['model']}.language_model.{lang}.{figure}", {})
+                documents[str(line["id"])] = line["nats"] / math.log(2), line[size]
+    for figure, own in sized.items():
+        mean = sum(size for _, size in own.values()) / len(own)  # so that the items' mean is the figure, a sum over a sum
+        for item, (part, _) in own.items():
+            put(figure, item, part / mean)
     return found
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import jinja2
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.reporting import evaluation_charts, tables
+from tasks.reporting import evaluation_charts, tables, words
+from tasks.reporting.excerpt import UNANSWERED
 from tasks.reporting.figures import TEACHER_FIGURES
 from tasks.stage import Made, Run
 from tasks.store.artifacts import Store
@@ -72,6 +73,7 @@ def render(figures: Mapping[str, Any], pictures: Mapping[str, str], samples: lis
     return environment.get_template("report.html.j2").render(
         report=figures, pictures=pictures, samples=samples, headline=tables.headline(figures), models=tables.models(figures),
         stages=tables.training(figures), verdicts=tables.verdicts(figures["judgement"]), groups=tables.reward_groups(figures),
+        subjects=tables.subjects(figures), kinds=words.KINDS, words=words.WORDS, unanswered=UNANSWERED,
         seconds=sum(stage["seconds"] for stage in figures["stages"]),
     )  # fmt: skip
 

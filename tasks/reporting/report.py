@@ -23,7 +23,8 @@ from tasks.reporting.way import way
 from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Draft, Result
 
-REPORT_VERSION = 4
+REPORT_VERSION = 5
+
 
 class ReportSettings(BaseModel):
     """The report has no knobs; what it shows follows from its inputs."""

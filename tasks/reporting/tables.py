@@ -10,7 +10,7 @@ Row = dict[str, Any]  # "label", "cells"
 
 # What a reader asks of a training stage first; every other figure is one click away.
 FIRST = ("loss", "perplexity", "bits_per_byte", "eval_loss", "accuracy", "pairs", "reward_before", "reward_after", "kl", "train_loss", "steps", "seconds")
-SHARES = ("exact_match", "accuracy", "win_rate", "share", "precision", "recall")  # how the names of figures between 0 and 1 begin or end
+SHARES = ("exact_match", "accuracy", "mean_of_subjects", "win_rate", "share", "precision", "recall")  # how the names of figures between 0 and 1 begin or end
 _OF_MODELS = (
     ("exact_match", "right answers"), ("exact_match_en", "right answers, English"), ("exact_match_zh", "right answers, Chinese"),
     ("reward", "reward"), ("kl", "KL to SFT, nats"), ("finished_share", "finished"), ("repeating_share", "repeating themselves"),
@@ -32,7 +32,7 @@ def headline(figures: Mapping[str, Any]) -> list[tuple[str, Cell]]:
         if "win_rate" in own and name != figures["judgement"].get("baseline") and own.get("kind") != "pretrain":
             rate = _tally(figures, "rule", name)
             found.append((f"{name}: win rate by rule", _rate(rate["win_rate"]) if rate else cell(own, "win_rate")))
-            found += [(f"{name}: {words}", cell(own, key)) for key, words in (("exact_match", "right answers"), ("kl", "KL, nats")) if key in own]
+            found += [(f"{name}: {words}", cell(own, key)) for key, words in (("exact_match", "right answers"), ("kl", "distance from SFT (KL, nats)")) if key in own]
     return found
 
 
@@ -42,13 +42,30 @@ def models(figures: Mapping[str, Any]) -> tuple[list[str], list[Row]]:
     rows = [_row(words, [cell(own, key) for own in answering.values()]) for key, words in _OF_MODELS[:3]]
     for name in dict.fromkeys(key for own in answering.values() for key in own.get("knowledge", {})):
         known = [own.get("knowledge", {}).get(name, {}) for own in answering.values()]
-        rows.append(_row(f"knowledge, {name}", [cell(one | {"accuracy_interval": one.get("interval")}, "accuracy") for one in known]))
+        rows.append(_row(f"knowledge, {name}", [_accuracy(one) for one in known]))
     for lang in dict.fromkeys(key for own in answering.values() for key in own.get("language_model", {})):
         text = [own.get("language_model", {}).get(lang, {}) for own in answering.values()]
         rows += [_row(f"{words}, {lang}", [cell(one, key) for one in text]) for key, words in (("perplexity", "perplexity"), ("bits_per_byte", "bits per byte"))]
     rows += [_row(words, [cell(own, key) for own in answering.values()]) for key, words in _OF_MODELS[3:]]
     rows += [_row(words, [cell(own.get("sampled", {}), key) for own in answering.values()]) for key, words in _OF_SAMPLED]
     return list(answering), [row for row in rows if any(one["text"] for one in row["cells"])]
+
+
+def subjects(figures: Mapping[str, Any]) -> list[tuple[str, list[Row]]]:
+    """Of each multiple-choice set of several subjects: the averages, then its categories and subjects, model by model."""
+    answering = [own.get("knowledge", {}) for _, own in _stages(figures) if "kind" in own and own["kind"] != "reward"]
+    found = []
+    for name in dict.fromkeys(key for own in answering for key in own):
+        sets = [own.get(name, {}) for own in answering]
+        titles = {key: one["title"] for own in sets for key, one in own.get("subjects", {}).items()}
+        if len(titles) < 2:
+            continue
+        rows = [_row("all questions", [_accuracy(own) for own in sets]), _row("mean of the subjects", [cell(own, "mean_of_subjects") for own in sets])]
+        categories = dict.fromkeys(key for own in sets for key in own.get("categories", {}))
+        rows += [_row(f"category {key}", [_accuracy(own.get("categories", {}).get(key, {})) for own in sets]) for key in categories]
+        rows += [_row(title, [_accuracy(own.get("subjects", {}).get(key, {})) for own in sets]) for key, title in titles.items()]
+        found.append((name, rows))
+    return found
 
 
 def training(figures: Mapping[str, Any]) -> list[tuple[str, dict[str, str], dict[str, str]]]:
@@ -103,6 +120,11 @@ def _tally(figures: Mapping[str, Any], judge: str, model: str) -> Mapping[str, A
 
 def _rate(rate: Mapping[str, float]) -> Cell:
     return {"text": share(rate["value"]), "range": f"{share(rate['low'])} to {share(rate['high'])}"}
+
+
+def _accuracy(own: Mapping[str, Any]) -> Cell:
+    """Of multiple choice, where the interval is called so."""
+    return cell({"accuracy": own.get("accuracy"), "accuracy_interval": own.get("interval")}, "accuracy")
 
 
 def _row(label: str, cells: Sequence[Cell]) -> Row:

@@ -24,9 +24,10 @@ class Page:
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket, self._number = socket, 0
+        self.events: list[dict[str, Any]] = []
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """One command of the protocol and its result; events that arrive before it are of no interest here."""
+        """One command of the protocol and its result; events that arrive before it are kept in `events`."""
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
         while True:
@@ -35,6 +36,7 @@ class Page:
                 assert "error" not in answer, (method, answer["error"])
                 result: dict[str, Any] = answer["result"]
                 return result
+            self.events.append(answer)
 
     def open(self, address: str) -> None:
         self.send("Page.navigate", url=address)

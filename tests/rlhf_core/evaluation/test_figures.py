@@ -11,9 +11,18 @@ import pytest
 
 from rlhf_core.dataset.records import Record, Turn
 from rlhf_core.evaluation import drift
-from rlhf_core.evaluation.answers import Answer, describe_sampled, exact_matches
-from rlhf_core.evaluation.language_model import windows
-from rlhf_core.evaluation.preferences import Pair, calibration, length_correlation, score_pairs, summarise
+from rlhf_core.evaluation.answers import (
+    Answer,
+    describe_sampled,
+    exact_matches,
+    grouped_mean_figures,
+    side_by_side,
+)
+from rlhf_core.evaluation.language_model import Scored, Text, summarise, windows
+from rlhf_core.evaluation.preferences import Pair, calibration, length_correlation, score_pairs
+from rlhf_core.evaluation.preferences import summarise as summarise_pairs
+from rlhf_core.evaluation.scoring import score_answers
+from rlhf_core.measures.statistics import mean_interval
 
 
 def pair(gap: float, ranking: str = "1", margin: float = 1, lengths: tuple[int, int] = (2, 1)) -> Pair:
@@ -22,16 +31,16 @@ def pair(gap: float, ranking: str = "1", margin: float = 1, lengths: tuple[int, 
 
 def test_reward_model_figures_by_hand() -> None:
     pairs = [pair(2.0), pair(-1.0), pair(0.0, "2", margin=2), pair(3.0, "2", margin=2, lengths=(1, 5))]
-    figures = summarise(pairs)
+    figures = summarise_pairs(pairs)
     assert figures["accuracy"] == (1 + 0 + 0.5 + 1) / 4
     assert figures["rankings"] == 2
     assert {name: own["accuracy"] for name, own in figures["by_margin"].items()} == {"1": 0.5, "2": 0.75}
     assert figures["longer_is_better"] == 0.75
-    assert summarise([]) == {"accuracy": None, "pairs": 0}
+    assert summarise_pairs([]) == {"accuracy": None, "pairs": 0}
 
 
 def test_many_margins_are_put_into_quarters() -> None:
-    figures = summarise([pair(1.0, margin=0.1 * number) for number in range(1, 41)])
+    figures = summarise_pairs([pair(1.0, margin=0.1 * number) for number in range(1, 41)])
     assert [own["pairs"] for own in figures["by_margin"].values()] == [10, 10, 10, 10]
 
 
@@ -60,17 +69,65 @@ def test_correlation_with_length() -> None:
 
 
 class _Scorer:
+    """Scores by length; answers of nine letters and more are too long for it."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def fits(self, prompts: list[Record], texts: list[str]) -> list[bool]:
+        return [len(text) < 9 for text in texts]
+
     def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Any:
+        self.asked += [(prompt.turns[-1].text, text) for prompt, text in zip(prompts, texts, strict=True)]
         return np.array([float(len(text)) for text in texts])
 
 
 def test_pairs_come_from_rankings_and_ratings() -> None:
     ranked = Record("a", None, (Turn("user", "?"),), responses=("aaa", "bb", "c"))
     rated = Record("b", None, (Turn("user", "?"),), labels={"ratings": [5, 5, 1.5]}, responses=("x", "yy", "zzz"))
-    pairs = score_pairs(_Scorer(), [ranked, rated])  # type: ignore[arg-type]
+    long = Record("c", None, (Turn("user", "?"),), responses=("a", "too long for it", "bb"))
+    pairs, left_out = score_pairs(_Scorer(), [ranked, rated, long])  # type: ignore[arg-type]
+    assert left_out == 2
     assert [(p.id, p.margin, p.chosen_score, p.rejected_score) for p in pairs] == [
         ("a", 1.0, 3.0, 2.0), ("a", 2.0, 3.0, 1.0), ("a", 1.0, 2.0, 1.0), ("b", 3.5, 1.0, 3.0), ("b", 3.5, 2.0, 3.0),
+        ("c", 2.0, 1.0, 2.0),
     ]  # fmt: skip
+
+
+def test_each_different_answer_is_scored_once_and_none_is_a_zero() -> None:
+    one, two = (Record(name, None, (Turn("user", name),)) for name in ("one?", "two?"))
+    said = [Answer("a", [1], True), Answer("a", [1], True), None, Answer("far too long", [2], True), Answer("a", [1], False), Answer("a", [1], True)]
+    scorer = _Scorer()
+    assert score_answers(scorer, [one] * 5 + [two], said) == [1.0, 1.0, None, None, 1.0, 1.0]  # type: ignore[arg-type]
+    assert scorer.asked == [("one?", "a"), ("one?", "a"), ("two?", "a")]  # finished and not finished are two answers
+    assert score_answers(scorer, [one], [None]) == [None] and score_answers(scorer, [], []) == []  # type: ignore[arg-type]
+
+
+def test_answers_to_one_prompt_are_one_item() -> None:
+    """Eight drawn answers to a prompt say little more than one where all are alike: the interval is that of the prompts."""
+    alike = grouped_mean_figures("kl", [[1.0] * 8, [3.0] * 8, [2.0] * 8])
+    by_prompt = mean_interval([1.0, 3.0, 2.0])
+    assert alike == {"kl": 2.0, "kl_interval": pytest.approx([by_prompt.low, by_prompt.high])}
+    # 1 and 2, 3, 4: mean 2.5 of four; the groups' sums differ by -1.5 and 1.5 from their share, of 2 answers on average
+    uneven = grouped_mean_figures("kl", [[1.0], [], [2.0, 3.0, 4.0]])
+    expected = mean_interval([2.5 - 0.75, 2.5 + 0.75])
+    assert uneven == {"kl": 2.5, "kl_interval": pytest.approx([expected.low, expected.high])}
+    assert grouped_mean_figures("kl", []) == grouped_mean_figures("kl", [[]]) == {}
+
+
+def test_bits_by_hand() -> None:
+    """12 bits over 银河 (2 characters, 6 bytes, 3 tokens) and 4 over "ab" (2, 2, 2): by language, and in all."""
+    scored = [Scored(Text("1", "zh", "银河"), 3, 12 * math.log(2), False), Scored(Text("2", "en", "ab"), 2, 4 * math.log(2), True)]
+    found = summarise(scored)
+    assert (found["zh"]["bits_per_byte"], found["zh"]["bits_per_character"], found["zh"]["perplexity"]) == pytest.approx((2.0, 6.0, 2**4))
+    assert (found["all"]["bits_per_byte"], found["all"]["bits_per_character"], found["all"]["perplexity"]) == pytest.approx((2.0, 4.0, 2**3.2))
+    assert [found[lang]["lossy"] for lang in ("zh", "en", "all")] == [0, 1, 1] and list(summarise(scored[:1])) == ["zh"]
+
+
+def test_a_prompt_that_was_not_answered_is_no_empty_answer() -> None:
+    record = Record("1", None, (Turn("user", "?"),))
+    [line] = side_by_side({"sft": [None], "ppo": [Answer("", [1], True)]}, [record], "prompts", 1, {})
+    assert line["answers"] == {"sft": None, "ppo": ""}
 
 
 def test_best_of_n_is_the_mean_over_all_choices() -> None:

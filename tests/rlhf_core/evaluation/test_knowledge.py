@@ -295,6 +295,9 @@ def test_accuracy_by_hand() -> None:
     figures = knowledge.summarise(replies, 0)
     assert figures["accuracy"] == 0.75 and figures["right"] == 3
     assert figures["mean_of_subjects"] == pytest.approx((2 / 3 + 1) / 2)
+    both = figures["mean_of_subjects_interval"]
+    assert both[0] < 5 / 6 < both[1] and both != figures["interval"]  # by hand in the tests of rlhf_core.measures.statistics
+    assert knowledge.summarise([], 0)["mean_of_subjects"] is None
     assert figures["letter_probability"] == pytest.approx(0.7)
     assert figures["categories"]["b"]["accuracy"] == 1.0
     low, high = figures["interval"]

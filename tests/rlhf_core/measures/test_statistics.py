@@ -12,6 +12,7 @@ from rlhf_core.measures.statistics import (
     cohens_kappa,
     holm,
     mean_interval,
+    mean_of_shares,
     paired_difference,
     sign_test,
     t_quantile,
@@ -47,6 +48,20 @@ def test_mean_interval_by_hand() -> None:
     for bad in ([], [math.nan]):
         with pytest.raises(ValueError, match="finite"):
             mean_interval(bad)
+
+
+def test_a_mean_of_shares_by_hand() -> None:
+    """1 of 4 and 9 of 10: mean .575; Wilson's bounds are .0456 and .6994, .5958 and .9821."""
+    small, large = wilson(1, 4), wilson(9, 10)
+    found = mean_of_shares([small, large])
+    assert (found.value, found.count) == (pytest.approx(0.575), 14)
+    assert found.low == pytest.approx(0.575 - math.hypot(0.25 - 0.0456, 0.9 - 0.5958) / 2, abs=1e-4)
+    assert found.high == pytest.approx(0.575 + math.hypot(0.6994 - 0.25, 0.9821 - 0.9) / 2, abs=1e-4)
+    alone = mean_of_shares([large])
+    assert (alone.low, alone.high) == pytest.approx((large.low, large.high))
+    assert mean_of_shares([wilson(0, 5), wilson(0, 5)]).high > 0.0  # none right of a few is no certainty
+    with pytest.raises(ValueError, match="one share at least"):
+        mean_of_shares([])
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(0, 0), (1, 0), (8, 2), (5, 5), (40, 61), (1500, 1400)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from flows import evaluation as command
 from rlhf_core.measures.statistics import sign_test
 from tasks.reporting.comparing import NOT_SHOWN, compare, difference, direction
-from tasks.reporting.measured import Measured, resolve
+from tasks.reporting.measured import Measured, items, resolve
 from tasks.store.artifacts import Draft, Result, Store
 from tests.tasks.evaluated import Numbered, answers, evaluation, judgement
 
@@ -27,6 +28,20 @@ def test_figures_are_the_means_of_their_items(store: Store) -> None:
     assert len(shared) == 12  # four figures of three models
     for figure in shared:
         assert sum(found.items[figure].values()) / len(found.items[figure]) == pytest.approx(found.figures[figure])
+
+
+def test_items_of_unequal_size_have_the_figure_as_their_mean(tmp_path: Path) -> None:
+    """Rankings of one and three pairs, texts of two and six bytes: the sum over the sum, by hand."""
+    pairs = [{"id": "one", "right": 1.0}, *({"id": "three", "right": right} for right in (0.0, 0.0, 0.5))]
+    texts = [("short", "en", 4, 2), ("long", "zh", 6, 6)]
+    documents = [{"model": "sft", "id": name, "lang": lang, "nats": bits * math.log(2), "bytes": size, "characters": 2} for name, lang, bits, size in texts]
+    for name, lines in (("pairs", pairs), ("language_model", documents)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = items(tmp_path, None, {"sft": "sft", "rm": "reward"})
+    assert found["rm.accuracy"] == {"one": 0.5, "three": 0.25}  # mean 1.5 / 4
+    assert found["sft.language_model.all.bits_per_byte"] == pytest.approx({"short": 1.0, "long": 1.5})  # mean 10 / 8
+    assert found["sft.language_model.zh.bits_per_character"] == pytest.approx({"long": 3.0})
+    assert direction("sft.language_model.all.bits_per_byte") == "lower"
 
 
 def test_two_models_of_one_run_by_hand(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

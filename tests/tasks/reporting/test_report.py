@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +68,13 @@ def test_pictures_are_svg_and_the_same_twice() -> None:
     assert "blocked_host" in charts.waterfall(10, {"blocked_host": 4}, 6)
 
 
+ACCURACY = {"accuracy": 0.3, "interval": [0.2, 0.4]}
+KNOWN = ACCURACY | {
+    "mean_of_subjects": 0.25, "mean_of_subjects_interval": [0.1, 0.4], "categories": {"social": ACCURACY},
+    "subjects": {"law": {"title": "法学"} | ACCURACY, "marxism": {"title": "马克思主义"} | ACCURACY},
+}  # fmt: skip
+
+
 def filled(made: dict[str, Made], **judgement: object) -> dict[str, Any]:
     """Figures of a small run as write_run_report completes them."""
     stages = [PretrainStage(name="pretrain"), RewardStage(name="reward_model"), PpoStage(name="ppo", reward_model="reward_model")]
@@ -80,7 +85,7 @@ def filled(made: dict[str, Made], **judgement: object) -> dict[str, Any]:
         "models": {
             name: {
                 "kind": name, "exact_match": 0.5, "exact_match_interval": [0.2, 0.8],
-                "language_model": {"zh": {"perplexity": 9.0, "bits_per_byte": bits}}, "knowledge": {"c": {"accuracy": 0.3, "interval": [0.2, 0.4]}},
+                "language_model": {"zh": {"perplexity": 9.0, "bits_per_byte": bits}}, "knowledge": {"c": KNOWN},
             }
             for name, bits in (("pretrain", 1.0), ("ppo", 1.2))
         },
@@ -126,7 +131,7 @@ def page(made: dict[str, Made], folder: Path) -> str:
     for words in ("held-out prompts", "best of N by sft", "ppo, training", "raft, training"):
         assert words in pictures["drift"]
     hostile = "<script>alert(1)</script><img src=https://example.com/x.png>"
-    samples = [{"prompt": hostile, "lang": "zh", "reference": "银溪", "answers": {"ppo": hostile, hostile: "x"}, "rewards": {"ppo": 1.25}}]
+    samples = [{"prompt": hostile, "lang": "zh", "reference": "银溪", "answers": {"ppo": hostile, hostile: "x", "a": None, "b": ""}, "rewards": {"ppo": 1.25}}]
     return render(figures, pictures, samples)
 
 
@@ -135,26 +140,9 @@ def test_page_is_self_contained_and_escapes_texts(made: dict[str, Made], tmp_pat
     assert "<script" not in text and "<img" not in text and "&lt;script&gt;alert(1)" in text
     addresses = re.findall(r"(?:src|href)\s*=\s*[\"']([^\"']*)|url\(([^)]*)\)|@import ([^;]*)", text)
     assert all(address.startswith(("#", "data:")) for found in addresses for address in found if address)
-    for expected in ("50.0%", "20.0% to 80.0%", "银溪", "4,000 + 5 tokens", "12 conversations", "What to look at first", "reward 1.25"):
+    for expected in (
+        "50.0%", "20.0% to 80.0%", "银溪", "4,000 + 5 tokens", "12 conversations", "What to look at first", "reward 1.25", "aligned by rewards",
+        "no answer: the prompt does not fit the model", "(an empty answer)", "法学", "mean of the subjects", "What the words mean",
+    ):  # fmt: skip
         assert expected in text
-
-
-@pytest.mark.slow
-def test_browser_opens_it_without_an_error_and_without_a_request(made: dict[str, Made], tmp_path: Path) -> None:
-    """The page's own policy forbids every request, so that one would be an error on the console."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no Chromium on this machine")
-
-    def console(text: str) -> list[str]:
-        (tmp_path / "page.html").write_text(text, encoding="utf-8")
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=390,900", "--enable-logging=stderr"]
-        shot = ["--virtual-time-budget=3000", f"--screenshot={tmp_path / 'page.png'}", f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "page.html").as_uri()]
-        done = subprocess.run([browser, *options, *shot], capture_output=True, text=True, timeout=120, check=True)
-        assert (tmp_path / "page.png").stat().st_size > 10_000
-        return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-    text = page(made, tmp_path)
-    assert len(text) < 3_000_000
-    assert console(text) == []
-    assert console(text.replace("</html>", "<img src='http://example.com/x.png'></html>"))  # the check can fail
+    assert text.index("What to look at first") < text.index("<svg") and text.count("<svg") == text.count('<svg role="img" aria-label="') > 9
