@@ -1,21 +1,10 @@
 """The inner loops of the corpus half, compiled: one pass over a text's characters where numpy would need dozens.
 
 They measure and decide nothing; what a number means is said where it is asked for. Texts come as str and are read in place,
-tables (data/text.py) and arrays come as buffers, arrays go back as bytes.
+tables (data/character_tables.py) and arrays come as buffers, arrays go back as bytes. _compiled.pyi says what there is.
 """
 
 try:
-    from data.kernels._compiled import (
-        QUALITY_COUNTS,
-        fold,
-        longest_texts,
-        minhash,
-        quality_counts,
-        scan_words,
-        shingles,
-        text_hash,
-    )
+    from data.kernels._compiled import *  # noqa: F403
 except ImportError as error:
     raise ImportError(f"data.kernels is not built ({error}): run `pip install -e .` in the repository, which needs a C compiler") from None
-
-__all__ = ["QUALITY_COUNTS", "fold", "longest_texts", "minhash", "quality_counts", "scan_words", "shingles", "text_hash"]

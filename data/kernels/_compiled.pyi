@@ -1,27 +1,32 @@
 """What data/kernels/*.c hold. `classes` is data.character_tables.character_classes(), `forms` and `longer` a data.character_tables.Forms."""
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
+import numpy as np
 from _typeshed import ReadableBuffer
+from numpy.typing import NDArray
+
+Array: TypeAlias = ReadableBuffer | NDArray[Any]
 
 QUALITY_COUNTS: tuple[str, ...]  # the names of what quality_counts counts, in its order
 
-def fold(text: str, forms: ReadableBuffer, longer: ReadableBuffer, single_spaces: bool, /) -> str | None:
+def fold(text: str, forms: Array, longer: Array, single_spaces: bool, /) -> str | None:
     """`text` with every character in its form; None where the form of some depends on its neighbours. `single_spaces`:
     as `" ".join(text.split())` leaves it.
     """
 
-def scan_words(text: str, classes: ReadableBuffer, /) -> tuple[bytes, bytes, bytes, bytes]:
+def scan_words(text: str, classes: Array, /) -> tuple[bytes, bytes, bytes, bytes]:
     """The arrays of data.text.Words: starts and ends (int64), hashes (uint64), unspaced (bool)."""
 
-def shingles(text: str, classes: ReadableBuffer, words: int, characters: int, /) -> bytes:
+def shingles(text: str, classes: Array, words: int, characters: int, /) -> bytes:
     """data.text.shingles of a text that is normalised, uint64."""
 
-def text_hash(text: str, classes: ReadableBuffer, /) -> int:
+def text_hash(text: str, classes: Array, /) -> int:
     """64-bit hash of `text` as its pieces between white space: equal for texts that differ in white space alone."""
 
 def quality_counts(
-    texts: Sequence[str], most: int, classes: ReadableBuffer, flags: ReadableBuffer, stop_hashes: ReadableBuffer, stop_numbers: ReadableBuffer, /
+    texts: Sequence[str], most: int, classes: Array, flags: Array, stop_hashes: Array, stop_numbers: Array, /
 ) -> bytes:
     """int64, shape (texts, counts), of the first `most` characters of each text.
 
@@ -30,11 +35,21 @@ def quality_counts(
     text, from 8 those of unspaced text, 63 at most.
     """
 
-def minhash(hashes: ReadableBuffer, a: ReadableBuffer, b: ReadableBuffer, /) -> bytes:
+def minhash(hashes: Array, a: Array, b: Array, /) -> bytes:
     """Minima of a[k] * x + b[k] mod 2^32 over the upper halves x of `hashes` (uint64, at least one), uint32, one for each k."""
 
-def longest_texts(html: ReadableBuffer, scanned: int, more: int, wanted: int, piece: int, /) -> list[bytes]:
+def longest_texts(html: Array, scanned: int, more: int, wanted: int, piece: int, /) -> list[bytes]:
     """The longest stretches of text between two tags of `html` that are no script or style, in their order: until they have
     more than `wanted` bytes, of each `piece` bytes at most. The first `scanned` bytes are looked through, and the first
     `more` where those have less than four times `wanted` of text.
+    """
+
+def symbols(text: str, unspaced: bool, /) -> bytes:
+    """data.corpus.learned.char_model.characters of a text that is normalised, uint64."""
+
+def char_model_bits(text: str, unspaced: bool, unseen: float, tables: Sequence[NDArray[np.void]], /) -> tuple[float, int]:
+    """-log2 of the probability of a text that is normalised, and how many characters the model read of it.
+
+    `tables` holds the n-grams of each size, hash tables of data.corpus.learned.char_model; `unseen` is the probability of a
+    character that is in none.
     """

@@ -9,7 +9,8 @@ int take_array(Array *array, PyObject *object, size_t size, Py_ssize_t least, in
         PyErr_Format(PyExc_ValueError, "items of %zu bytes are wanted, not of %zd", size, array->view.itemsize);
         return -1;
     }
-    if ((uintptr_t)array->view.buf % size || array->view.len % (Py_ssize_t)size || array->view.len / (Py_ssize_t)size < least) {
+    size_t alignment = size < sizeof(uint64_t) ? size : sizeof(uint64_t);
+    if ((uintptr_t)array->view.buf % alignment || array->view.len % (Py_ssize_t)size || array->view.len / (Py_ssize_t)size < least) {
         PyErr_Format(PyExc_ValueError, "%zd or more aligned items of %zu bytes are wanted, not %zd bytes", least, size, array->view.len);
         return -1;
     }
@@ -66,6 +67,8 @@ static PyMethodDef functions[] = {
     {"text_hash", text_hash, METH_VARARGS, NULL},
     {"quality_counts", quality_counts, METH_VARARGS, NULL},
     {"minhash", minhash, METH_VARARGS, NULL},
+    {"symbols", symbols, METH_VARARGS, NULL},
+    {"char_model_bits", char_model_bits, METH_VARARGS, NULL},
     {"longest_texts", longest_texts, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

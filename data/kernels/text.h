@@ -105,6 +105,8 @@ PyObject *text_hash(PyObject *module, PyObject *arguments);      /* words.c */
 PyObject *quality_counts(PyObject *module, PyObject *arguments); /* quality.c */
 PyObject *quality_names(void);                                   /* the names of its counts */
 PyObject *minhash(PyObject *module, PyObject *arguments);        /* minhash.c */
+PyObject *symbols(PyObject *module, PyObject *arguments);         /* char_model.c */
+PyObject *char_model_bits(PyObject *module, PyObject *arguments); /* char_model.c */
 PyObject *longest_texts(PyObject *module, PyObject *arguments);  /* markup.c */
 
 #endif

@@ -1,0 +1,223 @@
+/* A character n-gram model asked: what it reads of a text, and how probable that is. data/corpus/learned/char_model.py says how. */
+#include "text.h"
+
+#include <math.h>
+
+#define PROBES 4      /* slots that are looked at for an n-gram, as char_model.py places them */
+#define MOST_ORDERS 64
+#define SMALL 1e-200  /* a product of probabilities is taken the logarithm of before it is smaller than numbers can be */
+
+static int is_address(Py_UCS4 code)
+{
+    return (code - 'a' <= 'z' - 'a') || (code - '0' <= 9) || (code && code < 128 && strchr("._%+/:?=&#~-", (int)code));
+}
+
+static int in_number(Py_UCS4 code)
+{
+    return code < 128 ? code - '0' <= 9 || (code && strchr(".,:/-", (int)code)) : Py_UNICODE_ISDECIMAL(code);
+}
+
+static int in_latin_word(Py_UCS4 code)
+{
+    return code - 'a' <= 'z' - 'a' || code - '0' <= 9 || (code && code < 128 && strchr("._'-", (int)code));
+}
+
+/* "://" or "www." at `at`, of `end` characters. */
+static int is_sign(const Py_UCS4 *codes, Py_ssize_t at, Py_ssize_t end)
+{
+    const Py_UCS4 *here = codes + at;
+    return (end - at >= 3 && here[0] == ':' && here[1] == '/' && here[2] == '/') ||
+           (end - at >= 4 && here[0] == 'w' && here[1] == 'w' && here[2] == 'w' && here[3] == '.');
+}
+
+/* White space as single blanks between the rest, in place; the new length. */
+static Py_ssize_t with_single_spaces(Py_UCS4 *codes, Py_ssize_t length)
+{
+    Py_ssize_t written = 0;
+    int pending = 0;
+    for (Py_ssize_t at = 0; at < length; at++) {
+        if (is_space(codes[at])) {
+            pending = written > 0;
+            continue;
+        }
+        if (pending)
+            codes[written++] = ' ';
+        pending = 0;
+        codes[written++] = codes[at];
+    }
+    return written;
+}
+
+/* An "@" for each address, in place; the new length. An address: a run of its characters with a sign in it, or an @ behind it and
+   the run that follows. */
+static Py_ssize_t with_folded_addresses(Py_UCS4 *codes, Py_ssize_t length)
+{
+    Py_ssize_t written = 0, at = 0;
+    while (at < length) {
+        Py_ssize_t start = at;
+        int has_sign = 0;
+        for (; at < length && is_address(codes[at]); at++)
+            has_sign |= is_sign(codes, at, length);
+        if (at < length && codes[at] == '@') {
+            for (at++; at < length && is_address(codes[at]);)
+                at++;
+            codes[written++] = '@';
+            continue;
+        }
+        if (has_sign)
+            codes[written++] = '@';
+        else
+            for (; start < at; start++)
+                codes[written++] = codes[start];
+        if (at < length)
+            codes[written++] = codes[at++];
+    }
+    return written;
+}
+
+/* A hash of each character that the model reads, `folded` as above; their number. A number is one, a foreign word in unspaced text too. */
+static Py_ssize_t hash_characters(const Py_UCS4 *codes, Py_ssize_t length, int unspaced, uint64_t *symbols)
+{
+    Py_ssize_t count = 0;
+    int number = 0, word = 0;
+    for (Py_ssize_t at = 0; at < length; at++) {
+        Py_UCS4 code = codes[at];
+        if (number && in_number(code))
+            continue;
+        number = code < 128 ? code - '0' <= 9 : Py_UNICODE_ISDECIMAL(code);
+        if (number)
+            code = '0';
+        if (unspaced) {
+            if (word && in_latin_word(code))
+                continue;
+            word = code - 'a' <= 'z' - 'a';
+            if (word)
+                code = 'a';
+        }
+        symbols[count++] = mix((uint64_t)code + 1);
+    }
+    return count;
+}
+
+/* What the model reads of a str that is normalised: hashes and their number; NULL with an exception set. Ends with PyMem_Free. */
+static uint64_t *read_symbols(PyObject *text, int unspaced, Py_ssize_t *count)
+{
+    Py_ssize_t length;
+    Py_UCS4 *codes = take_codes(text, &length);
+    if (!codes)
+        return NULL;
+    uint64_t *symbols = PyMem_Malloc(((size_t)length + 1) * sizeof *symbols);
+    if (symbols) {
+        length = with_single_spaces(codes, length);
+        length = with_folded_addresses(codes, length);
+        *count = hash_characters(codes, length, unspaced, symbols);
+    } else {
+        PyErr_NoMemory();
+    }
+    PyMem_Free(codes);
+    return symbols;
+}
+
+PyObject *symbols(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    PyObject *text;
+    int unspaced;
+    Py_ssize_t count;
+    if (!PyArg_ParseTuple(arguments, "Up", &text, &unspaced))
+        return NULL;
+    uint64_t *found = read_symbols(text, unspaced, &count);
+    PyObject *given = found ? PyBytes_FromStringAndSize((const char *)found, count * 8) : NULL;
+    PyMem_Free(found);
+    return given;
+}
+
+/* One n-gram in the hash table of its size. */
+typedef struct {
+    uint64_t key; /* 0: the slot is free */
+    float probability, weight;
+} Gram;
+
+/* The n-gram of one size that ends at a character. */
+typedef struct {
+    uint64_t sum;
+    const Gram *gram; /* NULL: not in the model */
+} Ending;
+
+static const Gram *find_gram(const Array *table, uint64_t sum)
+{
+    const Gram *grams = table->items;
+    uint64_t mask = (uint64_t)table->count - 1, key = mix(sum);
+    key = key ? key : 1;
+    for (uint64_t probe = 0; probe < PROBES; probe++) {
+        const Gram *gram = &grams[(key + probe) & mask];
+        if (gram->key == key)
+            return gram;
+        if (!gram->key)
+            break;
+    }
+    return NULL;
+}
+
+/* -log2 of the probability of all `symbols`; an unknown character has the probability `unseen`. */
+static double total_bits(const uint64_t *symbols, Py_ssize_t count, const Array *tables, Py_ssize_t orders, double unseen)
+{
+    Ending before[MOST_ORDERS] = {{0, NULL}}, here[MOST_ORDERS];
+    double bits = 0, product = 1;
+    for (Py_ssize_t at = 0; at < count; at++) {
+        here[0] = (Ending){symbols[at], find_gram(&tables[0], symbols[at])};
+        double probability = here[0].gram ? here[0].gram->probability : unseen;
+        Py_ssize_t size = 1;
+        /* Training kept every n-gram: where a context is unknown so are all that are longer. */
+        for (; size < orders && before[size - 1].gram; size++) {
+            probability *= before[size - 1].gram->weight;
+            here[size].sum = before[size - 1].sum * MULTIPLIER + symbols[at];
+            here[size].gram = here[size - 1].gram ? find_gram(&tables[size], here[size].sum) : NULL;
+            if (here[size].gram)
+                probability = here[size].gram->probability;
+        }
+        if (size < orders)
+            here[size].gram = NULL;
+        memcpy(before, here, (size_t)(size < orders ? size + 1 : size) * sizeof *here);
+        product *= probability;
+        if (product < SMALL) {
+            bits -= log2(product);
+            product = 1;
+        }
+    }
+    return bits - log2(product);
+}
+
+PyObject *char_model_bits(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    PyObject *text, *given, *sequence = NULL, *found = NULL;
+    int unspaced;
+    double unseen;
+    if (!PyArg_ParseTuple(arguments, "UpdO", &text, &unspaced, &unseen, &given) || !(sequence = PySequence_Fast(given, "tables are a sequence")))
+        return NULL;
+    Array tables[MOST_ORDERS];
+    memset(tables, 0, sizeof tables);
+    Py_ssize_t orders = PySequence_Fast_GET_SIZE(sequence), count;
+    uint64_t *symbols = NULL;
+    if (orders < 1 || orders > MOST_ORDERS) {
+        PyErr_Format(PyExc_ValueError, "a model has 1 to %d orders, not %zd", MOST_ORDERS, orders);
+        goto end;
+    }
+    for (Py_ssize_t i = 0; i < orders; i++) {
+        if (take_array(&tables[i], PySequence_Fast_GET_ITEM(sequence, i), sizeof(Gram), 1, 0))
+            goto end;
+        if (tables[i].count & (tables[i].count - 1)) {
+            PyErr_Format(PyExc_ValueError, "a table has a power of two of slots, not %zd", tables[i].count);
+            goto end;
+        }
+    }
+    if ((symbols = read_symbols(text, unspaced, &count)))
+        found = Py_BuildValue("dn", total_bits(symbols, count, tables, orders, unseen), count);
+end:
+    PyMem_Free(symbols);
+    for (int i = 0; i < MOST_ORDERS; i++)
+        give_back(&tables[i]);
+    Py_DECREF(sequence);
+    return found;
+}
