@@ -54,7 +54,7 @@ from tasks.store.artifacts import Draft, Files, Result
 
 # Raised by hand when a stage gives another result for the same settings and inputs.
 VERSIONS = {
-    "urls": 2, "rough_language": 3, "extraction": 1, "language": 3, "quality": 1, "lines": 1,
+    "urls": 2, "rough_language": 3, "extraction": 2, "language": 3, "quality": 1, "lines": 1,
     "duplicates": 4, "perplexity": 2, "classifiers": 1, "sensitive": 2, "decontamination": 1, "corpus": 2,
     "card": 1,
 }  # fmt: skip

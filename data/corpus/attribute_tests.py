@@ -1,128 +1,156 @@
-"""XPath expressions that look at nothing but elements' names and attributes, answered from memory.
+"""Lists of XPath expressions that look at nothing but elements' names and attributes, answered in one pass and from memory.
 
-Half of trafilatura's time goes into expressions like `.//*[self::div or self::p][re:test(@class, 'footer|share|...')]`: libxml2
-crosses into Python for every test of every element. A page has a thousand elements but far fewer different names and attributes,
-and a site's next page has the same again, so each combination is tested once and remembered. The test stays the expression's own:
-it is asked of copies of the elements, each by itself.
+Much of trafilatura's time goes into expressions like `.//*[self::div or self::p][re:test(@class, 'footer|share|...')]`. A page has a
+thousand elements but far fewer different names and attributes, and a site's next page has the same again, so each combination is
+tested once and remembered, and expressions that are asked one after the other look at each element together.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Sequence
 from itertools import islice
 
 from lxml import etree
 from lxml.html import HtmlComment, HtmlElement, HtmlEntity, HtmlProcessingInstruction
 
-_NAMESPACES = {"re": "http://exslt.org/regular-expressions"}
-_TOKEN = re.compile(
-    r"\s+|'[^']*'|\"[^\"]*\"|@(?P<attribute>[\w-]+)|self::(?P<name>[\w-]+)|\.//(?P<step>\*|[\w-]+)(?=[|\[\s]|$)"
-    r"|(?:re:test|contains|starts-with|translate|not)(?=\()|(?:and|or)\b|[()\[\],=|]"
-)
-_NAMED_FIRST = re.compile(r"\.//\*\[(\s*self::[\w-]+(?:\s+or\s+self::[\w-]+)*\s*)\]")
+from data.corpus.xpath_predicates import NotUnderstood, OwnPart, own_part
+
 _COSTLY = "re:test("  # expressions without it are quick as they are
 _OTHER = "other"  # stands for every name that no test asks for
+_TRIED_IN_TURN = ("BODY_XPATH",)  # lists of which the first that finds anything is taken, so each has its own turn
 _MOST_ELEMENTS = 1 << 14  # of a page; those of a larger one are not held in memory all at once
 _MOST_REMEMBERED = 1 << 20  # characters of attributes, and _EACH for every combination; then all are forgotten
 _EACH = 50
+_ALL = re.compile(r"\s*\)?\s*")  # what may follow the tests of an expression: of all that they find is taken
+_CONTROL = bytes({*range(0x20)} - {*b"\t\n\r"})  # besides U+FFFE and U+FFFF, which begin with EF BF in UTF-8
+_FIRST = re.compile(r"\s*\)\s*\[\s*1\s*\]\s*")  # the first of the page
+_FIRST_OF_EACH = re.compile(r"\s*\[\s*1\s*\]\s*")  # the first of each parent's children
 
-Signature = tuple[str, tuple[tuple[str, str], ...]]  # name, attributes in their order: of `@id|@class` the first is taken
+Signature = tuple[str, tuple[tuple[str, str], ...]]  # name, attributes in their order
 
 
-class AttributeTest:
-    """Finds what an XPath expression finds; called like it.
+class AttributeTests:
+    """Finds what XPath expressions find, those of the first, then those of the second and so on; called like one.
 
-    Raises ValueError where the expression does not begin with tests of names and attributes alone. Where more follows them
-    (a position, a look at descendants) the expression itself is asked, but only where its beginning finds anything.
+    Raises ValueError where one does not begin with tests of names and attributes alone. Where more follows them (a look at
+    descendants) the expression itself is asked, but only where its beginning finds anything; it has to be the first one, for
+    what the others find may be cut out of the tree before a later one looks.
     """
 
-    def __init__(self, expression: etree.XPath) -> None:
-        self.path: str = expression.path
-        whole = self.path.strip()
-        own = _own_part(whole.removeprefix("("))
-        self._expression = None if own == whole else expression
-        self._test = etree.XPath(own, namespaces=_NAMESPACES, smart_strings=False)
-        tokens = list(_TOKEN.finditer(own))
-        self._attributes = frozenset(token["attribute"] for token in tokens if token["attribute"])
-        self._names = frozenset(token["name"] or token["step"] for token in tokens if token["name"] or token["step"])
-        named = _NAMED_FIRST.match(own) if own.count(".//") == 1 else None
-        self._tags = re.findall(r"self::([\w-]+)", named[1]) if named else ["*"]  # of elements that can be found at all
-        self._remembered: dict[Signature, bool] = {}
+    def __init__(self, *expressions: etree.XPath) -> None:
+        self._expressions = expressions
+        parts = [own_part(expression.path) for expression in expressions]
+        self._tests = [part.test for part in parts]
+        self._rests = [_rest(expression, part) for expression, part in zip(expressions, parts, strict=True)]
+        if any(rest is None for rest in self._rests[1:]):
+            raise NotUnderstood("only the first expression may look further than at names and attributes")
+        self.paths = [expression.path for expression in expressions]
+        self._attributes = frozenset[str]().union(*(part.attributes for part in parts))
+        self._names = frozenset[str]().union(*(part.names for part in parts))
+        found = frozenset[str]().union(*(part.found for part in parts))
+        self._tags = ["*"] if "*" in found else sorted(found)
+        self._remembered: dict[Signature, tuple[bool, ...] | None] = {}  # what each expression says; None = all no
         self._size = 0
 
     def __call__(self, tree: etree._Element) -> list[etree._Element]:
-        found: list[etree._Element]
         elements = list(islice(tree.iterdescendants(*self._tags), _MOST_ELEMENTS + 1))
-        try:
-            found = self._found(elements) if len(elements) <= _MOST_ELEMENTS else self._test(tree)
-        except ValueError:  # a name or an attribute that no element may be made of
-            found = self._test(tree)
-        return self._expression(tree) if found and self._expression else found
+        if len(elements) > _MOST_ELEMENTS:
+            return [element for expression in self._expressions for element in expression(tree)]
+        hits = self._hits(elements)
+        if not hits:
+            return []
+        found: list[etree._Element] = []
+        for number, rest in enumerate(self._rests):
+            own = [element for element, says in hits if says[number]]
+            if own:
+                found += self._expressions[number](tree) if rest is None else _of(own, rest)
+        return found
 
-    def _found(self, elements: list[etree._Element]) -> list[etree._Element]:
-        attributes, names = self._attributes, self._names
-        signatures = [
-            (tag if (tag := element.tag) in names else _OTHER, tuple([item for item in element.items() if item[0] in attributes]))
-            for element in elements
-        ]
-        remembered = self._remembered
-        if new := set(signatures).difference(remembered):
-            self._remember(new)
-        found = [element for element, signature in zip(elements, signatures, strict=True) if remembered[signature]]
+    def _hits(self, elements: Sequence[etree._Element]) -> list[tuple[etree._Element, tuple[bool, ...]]]:
+        attributes, names, remembered = self._attributes, self._names, self._remembered
+        hits = []
+        for element in elements:
+            tag = element.tag
+            signature = (tag if tag in names else _OTHER, tuple([item for item in element.items() if item[0] in attributes]))
+            try:
+                says = remembered[signature]
+            except KeyError:
+                says = self._remember(signature)
+            if says is not None:
+                hits.append((element, says))
         if self._size > _MOST_REMEMBERED:
             remembered.clear()
             self._size = 0
-        return found
+        return hits
 
-    def _remember(self, signatures: Collection[Signature]) -> None:
-        self._size += sum(_EACH + sum(len(value) for _, value in attributes) for _, attributes in signatures)
-        alone = etree.Element(_OTHER)
-        asked = {etree.SubElement(alone, tag, dict(attributes)): (tag, attributes) for tag, attributes in signatures}
-        found = set(self._test(alone))
-        self._remembered.update((signature, element in found) for element, signature in asked.items())
+    def _remember(self, signature: Signature) -> tuple[bool, ...] | None:
+        name, items = signature
+        attributes = dict(items)
+        self._size += _EACH + sum(map(len, attributes.values()))
+        says = tuple([test(name, attributes) for test in self._tests])
+        self._remembered[signature] = known = says if True in says else None
+        return known
 
 
-def _own_part(path: str) -> str:
-    """The longest beginning of `path` that tests names and attributes alone and ends with a step or a predicate."""
-    at = end = depth = 0
-    while token := _TOKEN.match(path, at):
-        depth += (token[0] in ("(", "[")) - (token[0] in (")", "]"))
-        if depth < 0 or (token["step"] and depth):
-            break
-        at = token.end()
-        if not depth and (token["step"] or token[0] == "]"):
-            end = at
-    if not end or path[end:].strip().startswith("|"):
-        raise ValueError(f"tests more than names and attributes: {path}")
-    return path[:end]
+def _rest(expression: etree.XPath, part: OwnPart) -> re.Pattern[str] | None:
+    """Which of all that its beginning finds an expression takes: _ALL, _FIRST, _FIRST_OF_EACH; None = it must say itself."""
+    rest = expression.path[part.end :]
+    return next((pattern for pattern in (_ALL, _FIRST, _FIRST_OF_EACH) if pattern.fullmatch(rest)), None)
+
+
+def _of(found: list[etree._Element], rest: re.Pattern[str]) -> list[etree._Element]:
+    if rest is _FIRST:
+        return found[:1]
+    if rest is _FIRST_OF_EACH:
+        first: dict[etree._Element | None, etree._Element] = {}
+        for element in found:
+            first.setdefault(element.getparent(), element)
+        return list(first.values())
+    return found
+
+
+class _NoXml:
+    """A pattern of the characters that XML has no place for, asked only where a page has one: most have none, seen in a third of the time."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern = pattern
+
+    def sub(self, new: str, text: str) -> str:
+        page = text.encode("utf-8", "surrogatepass")
+        if b"\xef\xbf" not in page and len(page.translate(None, _CONTROL)) == len(page):
+            return text
+        return self._pattern.sub(new, text)
 
 
 def quicken_trafilatura() -> list[str]:
     """Put AttributeTests in the place of trafilatura's costly expressions, in this process; returns their paths.
 
-    Elements are made without asking Python for the class of each: trafilatura uses none of lxml's classes for forms.
+    Its texts stay the same. Elements are made without asking Python for the class of each: trafilatura uses none of lxml's classes for forms.
     """
     from trafilatura import utils, xpaths
 
     taken: list[str] = []
 
-    def quick(value: object) -> object:
-        if isinstance(value, etree.XPath) and _COSTLY in value.path:
-            try:
-                value = AttributeTest(value)
-            except ValueError:
-                return value
-            taken.append(value.path)
-        return value
+    def quick(*expressions: etree.XPath) -> AttributeTests | None:
+        if not any(_COSTLY in expression.path for expression in expressions):
+            return None
+        try:
+            tests = AttributeTests(*expressions)
+        except NotUnderstood:
+            return None
+        taken.extend(tests.paths)
+        return tests
 
     for module in (xpaths, sys.modules["trafilatura.baseline"]):  # the name `trafilatura.baseline` is a function's
         for name, value in list(vars(module).items()):
-            if isinstance(value, list):
-                value[:] = map(quick, value)  # in its place: other modules hold the same list
-            else:
-                setattr(module, name, quick(value))
+            if isinstance(value, list) and value and all(isinstance(item, etree.XPath) for item in value):
+                whole = None if name in _TRIED_IN_TURN else quick(*value)
+                value[:] = [whole] if whole else [quick(item) or item for item in value]  # in its place: other modules hold the same list
+            elif isinstance(value, etree.XPath):
+                setattr(module, name, quick(value) or value)
+    utils.INVALID_XML_CHARS = _NoXml(utils.INVALID_XML_CHARS)  # type: ignore[assignment]
     elements = {"element": HtmlElement, "comment": HtmlComment, "pi": HtmlProcessingInstruction, "entity": HtmlEntity}
     utils.HTML_PARSER.set_element_class_lookup(etree.ElementDefaultClassLookup(**elements))
     return taken

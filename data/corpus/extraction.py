@@ -17,8 +17,7 @@ from types import TracebackType
 
 import pyarrow as pa
 
-from data.corpus.extraction_worker import FAILED, HEAD, MEMORY, WALL_FACTOR
-from data.corpus.reading.charset import decode
+from data.corpus.extraction_worker import FAILED, HEAD, MEMORY, PAGE_HEAD, WALL_FACTOR
 from data.document import DOCUMENT_SCHEMA, Decided, Verdict, decide
 from data.settings import ExtractionSettings
 from data.text import clean_text
@@ -51,13 +50,14 @@ class Extractor:
     ) -> None:
         self._end()
 
-    def extract(self, page: str) -> tuple[str, Verdict | None]:
-        """Main text of `page`, or "" and why there is none."""
+    def extract(self, page: bytes, charset: str = "utf-8") -> tuple[str, Verdict | None]:
+        """Main text of `page`, in the encoding of that Python name, or "" and why there is none."""
         try:
             child = self._running()
             deadline = time.monotonic() + self._settings.timeout_seconds * WALL_FACTOR
-            body = page.encode("utf-8", "replace")
-            self._write(child, len(body).to_bytes(4, "little") + body, deadline)
+            name = charset.encode("ascii", "replace")[:255]  # an unknown name is utf-8
+            self._write(child, PAGE_HEAD.pack(len(page), len(name)) + name, deadline)
+            self._write(child, page, deadline)
             kind, answer = self._read(child, deadline)
         except TimeoutError:
             self._end()
@@ -159,7 +159,7 @@ def extract_text(pages: pa.Table, settings: ExtractionSettings) -> Decided:
             verdict: Verdict | None = None
             text, html, charset = page
             if text is None:
-                text, verdict = extractor.extract(decode(html or b"", charset))
+                text, verdict = extractor.extract(html or b"", charset or "utf-8")
             text = clean_text(text).strip()
             if verdict is None and len(text) < settings.min_characters:
                 verdict = ("empty_text", str(len(text)))

@@ -8,6 +8,7 @@ stdin while it waits, by an alarm while it works.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -17,10 +18,12 @@ import sys
 from collections.abc import Callable
 from typing import BinaryIO
 
-HEAD = struct.Struct("<cI")  # kind of message, bytes that follow
+HEAD = struct.Struct("<cI")  # of an answer: its kind, bytes that follow
+PAGE_HEAD = struct.Struct("<IB")  # of a page: its bytes and those of the name of its encoding, which comes first
 READY, TEXT, MEMORY, FAILED = b"r", b"t", b"m", b"f"
 WALL_FACTOR = 4  # a page may wait for the processor this many times its limit
 _CACHE_PAGES = 200  # trafilatura's caches are emptied after so many pages, to bound memory
+_GARBAGE = 50_000  # new objects before the collector looks for circles: a page's elements make none
 
 
 def engine(name: str) -> Callable[[str], str]:
@@ -35,16 +38,21 @@ def engine(name: str) -> Callable[[str], str]:
 def serve(name: str, memory_megabytes: int, timeout_seconds: float, inward: BinaryIO, outward: BinaryIO) -> None:
     from trafilatura.meta import reset_caches
 
+    from data.corpus.reading.charset import decode
+
     extract = engine(name)
+    gc.freeze()  # what was imported is never looked through again
+    gc.set_threshold(_GARBAGE)
     _limit_memory(memory_megabytes)
     _send(outward, READY, b"")
     served = 0
-    while head := inward.read(4):
-        page = inward.read(int.from_bytes(head, "little"))
+    while head := inward.read(PAGE_HEAD.size):
+        length, charset_length = PAGE_HEAD.unpack(head)
+        charset, page = inward.read(charset_length).decode("ascii"), inward.read(length)
         signal.setitimer(signal.ITIMER_PROF, timeout_seconds)
         signal.setitimer(signal.ITIMER_REAL, timeout_seconds * WALL_FACTOR + 5)
         try:
-            kind, text = TEXT, extract(page.decode("utf-8", "replace"))
+            kind, text = TEXT, extract(decode(page, charset))
         except MemoryError:
             kind, text = MEMORY, ""
         except Exception as error:  # a page may break the parser in any way

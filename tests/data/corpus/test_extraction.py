@@ -29,7 +29,7 @@ def test_engines_find_the_article(engine: str) -> None:
 @pytest.mark.parametrize("story", [SENTENCE.strip(), "磨坊主给孩子们讲了一个关于河流和渡船的长故事。"])
 def test_the_other_engine_finds_what_the_first_one_missed(monkeypatch: pytest.MonkeyPatch, story: str) -> None:
     """The engines stand in for themselves: one finds a paragraph; the other the article as well, or hardly more, and a menu."""
-    monkeypatch.setattr(main_text, "_by_trafilatura_fast", lambda page: story * 3)
+    monkeypatch.setattr(main_text, "_by_rules", lambda page: story * 3)
     monkeypatch.setattr(main_text, "_by_resiliparse", lambda page: f"{story * int(page)}\nMenu\n\n网站\n{story}")
     assert main_text.ENGINES["combined"]("8") == story * 3
     assert main_text.ENGINES["combined"]("12") == f"{story * 12}\n\n{story}"
@@ -57,16 +57,16 @@ def _extractor(monkeypatch: pytest.MonkeyPatch, **changes: float) -> Extractor:
 
 def test_a_page_costs_its_limit_and_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with _extractor(monkeypatch, timeout_seconds=0.5, memory_megabytes=256) as extractor:
-        assert extractor.extract("fine") == ("fine", None)
+        assert extractor.extract(b"fine") == ("fine", None)
         for order, reason in [
             ("spin", "extraction_timeout"), ("sleep", "extraction_timeout"), ("eat", "extraction_memory"),
             ("crash", "extraction_crashed"), ("exit", "extraction_crashed"), ("raise", "extraction_failed"),
         ]:  # fmt: skip
             started = time.monotonic()
-            text, verdict = extractor.extract(order)
+            text, verdict = extractor.extract(order.encode())
             assert (text, verdict and verdict[0]) == ("", reason), order
             assert time.monotonic() - started < 20
-            assert extractor.extract("fine") == ("fine", None)
+            assert extractor.extract(b"fine") == ("fine", None)
 
 
 def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +74,8 @@ def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def work() -> None:
         with _extractor(monkeypatch, timeout_seconds=0.5) as extractor:
-            extractor.extract("crash")
-            extractor.extract("fine")
+            extractor.extract(b"crash")
+            extractor.extract(b"fine")
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
