@@ -179,6 +179,10 @@ class Recipe(BaseModel):
                     f"evaluation.held_out_share: {self.evaluation.held_out_share} is more than {stage.name}.eval_share "
                     f"({stage.eval_share}): the rest is trained on"
                 )
+        for name, model in self.evaluation.others.items():
+            if name in earlier:
+                raise ValueError(f"evaluation.others: {name!r} is a training stage of this recipe; give the other model a name of its own")
+            _check_reference("evaluation", f"others.{name}", model, {})
         _check_service(self, earlier)
         return self
 

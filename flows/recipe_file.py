@@ -97,6 +97,9 @@ def _anchor(raw: dict[str, Any], folder: Path) -> None:
             return f"dataset:{(folder / path).resolve() if (folder / path).exists() else path}{mark}{query}"
         return str((folder / value).resolve())
 
+    def beside(value: Any) -> Any:  # a folder is written ./NAME or ../NAME; other names are stages and artifacts
+        return anchored(value) if isinstance(value, str) and value.startswith(("./", "../")) else value
+
     for key in PATH_KEYS:
         if key in raw:
             raw[key] = anchored(raw[key])
@@ -108,14 +111,13 @@ def _anchor(raw: dict[str, Any], folder: Path) -> None:
     for one in (evaluation.get("knowledge") or ()) if isinstance(evaluation, dict) else ():
         if isinstance(one, dict) and "folder" in one:
             one["folder"] = anchored(one["folder"])
+    if isinstance(evaluation, dict) and isinstance(evaluation.get("others"), dict):
+        evaluation["others"] = {name: beside(model) for name, model in evaluation["others"].items()}
 
     mixture = raw.get("mixture")
     for source in (mixture.get("sources") or {}).values() if isinstance(mixture, dict) else ():
         if isinstance(source, dict) and isinstance(source.get("origin"), str) and source["origin"].partition("/")[0] not in ORIGINS:
             source["origin"] = anchored(source["origin"])
-
-    def beside(value: Any) -> Any:  # a folder is written ./NAME or ../NAME; other names are stages and artifacts
-        return anchored(value) if isinstance(value, str) and value.startswith(("./", "../")) else value
 
     for stage in raw.get("training") or []:
         if isinstance(stage, dict):

@@ -111,6 +111,8 @@ class Evaluation:
         if self.material.texts:
             found.texts = self._language_model(candidate)
             found.figures["language_model"] = language_model.summarise(found.texts)
+            lossy = sum(text.lossy for text in found.texts)
+            self.problems.count("language model", candidate.name, "texts that its tokenizer does not give back: their bits are of less", lossy)
         for one, subjects in self.material.knowledge.items():
             self._ask(candidate, one, subjects, found)
         for name in SETS:

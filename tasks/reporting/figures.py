@@ -18,14 +18,28 @@ def gather(
     recipe: str, stages: Sequence[AnyStage], made: Mapping[str, Made], evaluation: Mapping[str, Any], judgement: Mapping[str, Any]
 ) -> dict[str, Any]:
     """report.json without its warnings and its table of stages: `corpus`, one entry per training stage by its name, what
-    the evaluation says of all (`evaluation`), and `judgement`."""
+    the evaluation says of all, with models that the recipe did not make (`evaluation`), and `judgement`."""
     figures: dict[str, Any] = {"recipe": recipe, "corpus": corpus_figures(made)}
     for stage in stages:
         measured = {**made[stage.name].metrics, **of_model(stage.kind, stage.name, evaluation, judgement)}
         figures[stage.name] = {name: value for name, value in measured.items() if value is not None}  # null: not measured
     figures["evaluation"] = {key: evaluation[key] for key in ("questions", "prompts", "knowledge", "drift", "warnings", "problems") if key in evaluation}
+    figures["evaluation"]["others"] = {name: own for name, own in evaluation["models"].items() if own.get("kind") == "other"}
     figures["judgement"] = dict(judgement)
     return figures
+
+
+def trained(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The figures of every training stage, by its name, in order."""
+    sections = ("corpus", "card", "way", "evaluation", "judgement", "settings")
+    return {name: value for name, value in figures.items() if isinstance(value, Mapping) and name not in sections}
+
+
+def answering(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The figures of every model that answers, by its name: those beside the recipe (as the one before its vocabulary was extended),
+    then the recipe's own."""
+    own = {name: one for name, one in trained(figures).items() if one.get("kind", "reward") != "reward"}
+    return {**figures["evaluation"].get("others", {}), **own}
 
 
 def of_model(kind: str, name: str, evaluation: Mapping[str, Any], judgement: Mapping[str, Any]) -> dict[str, Any]:

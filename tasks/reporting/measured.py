@@ -68,12 +68,13 @@ def measured(store: Store, artifact: Artifact, name: str) -> Measured:
     judgement = parts.get("judgement") or next((one for one in store.artifacts() if one.stage == "judgement" and _made_from(store, one, evaluation)), None)
     folder, judged = store.local(evaluation), store.local(judgement) if judgement else None
     said, verdicts = read_json(folder / "evaluation.json"), read_json(judged / "judgement.json") if judged else {}
-    roles = [role.split(":", 1) for role in store.manifest(evaluation).inputs if ":" in role]
-    figures = dict(numbers({model: of_model(kind, model, said, verdicts) for kind, model in roles}))
+    kinds = {model: kind for kind, _, model in (role.partition(":") for role in store.manifest(evaluation).inputs) if model}
+    kinds |= {model: "other" for model in said["models"] if model not in kinds}  # from the hub: no artifact
+    figures = dict(numbers({model: of_model(kind, model, said, verdicts) for model, kind in kinds.items()}))
     if artifact.stage == "report":
         report = read_json(store.local(artifact) / "figures.json")
         figures |= dict(numbers({key: value for key, value in report.items() if key not in ("card", "way", "evaluation", "judgement")}))
-    return Measured(name, figures, items(folder, judged, {model: kind for kind, model in roles}))
+    return Measured(name, figures, items(folder, judged, kinds))
 
 
 def items(evaluation: Path, judgement: Path | None, kinds: Mapping[str, str]) -> Items:

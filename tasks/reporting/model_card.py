@@ -49,7 +49,7 @@ def model_card(
         stages: the recipe's training stages up to `model`: `name`, `kind`, `init`, `data`.
         samples: lines of samples.json, of which some are shown.
     """
-    names, rows = tables.models(figures)
+    names, rows = tables.side_by_side(figures)
     column = names.index(model)
     baseline = figures["judgement"].get("baseline")
     beside = names.index(baseline) if baseline in names and baseline != model else None

@@ -16,7 +16,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from tasks.reporting import evaluation_charts, tables, words
 from tasks.reporting.excerpt import UNANSWERED
-from tasks.reporting.figures import TEACHER_FIGURES
+from tasks.reporting.figures import TEACHER_FIGURES, answering
 from tasks.stage import Made, Run
 from tasks.store.artifacts import Store
 
@@ -71,9 +71,9 @@ def render(figures: Mapping[str, Any], pictures: Mapping[str, str], samples: lis
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": tables.number, "share": tables.share}
     return environment.get_template("report.html.j2").render(
-        report=figures, pictures=pictures, samples=samples, headline=tables.headline(figures), models=tables.models(figures),
+        report=figures, pictures=pictures, samples=samples, headline=tables.headline(figures), models=tables.side_by_side(figures),
         stages=tables.training(figures), verdicts=tables.verdicts(figures["judgement"]), groups=tables.reward_groups(figures),
-        subjects=tables.subjects(figures), kinds=words.KINDS, words=words.WORDS, unanswered=UNANSWERED,
+        subjects=tables.subjects(figures), kinds={name: words.KINDS.get(own["kind"], "") for name, own in answering(figures).items()}, words=words.WORDS, unanswered=UNANSWERED,
         seconds=sum(stage["seconds"] for stage in figures["stages"]),
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rlhf_core.settings import AnyStage
 from tasks.reporting import charts, evaluation_charts
-from tasks.reporting.figures import json_lines
+from tasks.reporting.figures import answering, json_lines
 
 # What is drawn together, per kind of stage.
 CURVES: dict[str, list[list[str]]] = {
@@ -32,10 +32,10 @@ def draw(figures: Mapping[str, Any], stages: Sequence[AnyStage], folders: Mappin
     for stage in stages:
         lines = json_lines(folders[stage.name] / "metrics.jsonl")
         found[f"curves.{stage.name}"] = charts.curves(lines, CURVES.get(stage.kind, [["loss"]]))
-    answering = [stage.name for stage in stages if stage.kind != "reward"]
-    if bits := _bits(figures, answering):
+    models = answering(figures)
+    if bits := _bits(models):
         found["bits"] = evaluation_charts.grouped_bars(bits, "bits per byte")
-    if known := list(_knowledge(figures, answering)):
+    if known := list(_knowledge(models)):
         guess = [own["chance"] for own in figures["evaluation"].get("knowledge", {}).values() if own.get("chance")]
         found["knowledge"] = evaluation_charts.intervals(known, "share of questions answered right", guess[0] if guess else None)
     if rates := list(_win_rates(figures["judgement"])):
@@ -48,18 +48,18 @@ def draw(figures: Mapping[str, Any], stages: Sequence[AnyStage], folders: Mappin
     return found
 
 
-def _bits(figures: Mapping[str, Any], models: Sequence[str]) -> dict[str, dict[str, float]]:
+def _bits(models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """{language: {model: bits per byte}}"""
     found: dict[str, dict[str, float]] = {}
-    for model in models:
-        for lang, own in figures[model].get("language_model", {}).items():
+    for model, figures in models.items():
+        for lang, own in figures.get("language_model", {}).items():
             found.setdefault(lang, {})[model] = own["bits_per_byte"]
     return found
 
 
-def _knowledge(figures: Mapping[str, Any], models: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for model in models:
-        for name, own in figures[model].get("knowledge", {}).items():
+def _knowledge(models: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for model, figures in models.items():
+        for name, own in figures.get("knowledge", {}).items():
             if own.get("interval"):
                 yield {"label": f"{name} · {model}", "group": name, "value": own["accuracy"], "low": own["interval"][0], "high": own["interval"][1]}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from tasks.reporting.figures import answering, trained
 
 Cell = dict[str, str]  # "text", and "range" where there is an interval
 Row = dict[str, Any]  # "label", "cells"
@@ -16,6 +18,7 @@ _OF_MODELS = (
     ("reward", "reward"), ("kl", "KL to SFT, nats"), ("finished_share", "finished"), ("repeating_share", "repeating themselves"),
     ("preferred_share", "matching the preferred pattern"), ("length", "length, tokens"), ("distinct_1", "distinct-1"), ("distinct_2", "distinct-2"),
 )  # fmt: skip
+_OF_TEXT = (("perplexity", "perplexity"), ("bits_per_byte", "bits per byte"), ("bits_per_character", "bits per character"))
 _OF_SAMPLED = (("exact_match", "right answers, drawn"), ("reward", "reward, drawn"), ("distinct_2", "distinct-2, drawn"), ("self_bleu", "self-BLEU, drawn"))
 
 
@@ -24,7 +27,7 @@ def headline(figures: Mapping[str, Any]) -> list[tuple[str, Cell]]:
     corpus = figures["corpus"]
     found = [("documents kept", {"text": f"{number(corpus['kept'])} of {number(corpus['documents_in'])}"})]
     found += [(words, cell(corpus, key)) for key, words in (("cleaning_precision", "cleaning precision"), ("cleaning_recall", "cleaning recall")) if key in corpus]
-    for name, own in _stages(figures):
+    for name, own in trained(figures).items():
         if own.get("kind") == "sft" and "exact_match" in own:
             found.append((f"{name}: right answers", cell(own, "exact_match")))
         if "accuracy" in own and "pairs" in own:
@@ -36,27 +39,27 @@ def headline(figures: Mapping[str, Any]) -> list[tuple[str, Cell]]:
     return found
 
 
-def models(figures: Mapping[str, Any]) -> tuple[list[str], list[Row]]:
+def side_by_side(figures: Mapping[str, Any]) -> tuple[list[str], list[Row]]:
     """Models side by side: knowledge, held-out text by language, answers. Rows without any figure are left out."""
-    answering = {name: own for name, own in _stages(figures) if "kind" in own and own["kind"] != "reward"}
-    rows = [_row(words, [cell(own, key) for own in answering.values()]) for key, words in _OF_MODELS[:3]]
-    for name in dict.fromkeys(key for own in answering.values() for key in own.get("knowledge", {})):
-        known = [own.get("knowledge", {}).get(name, {}) for own in answering.values()]
+    models = answering(figures)
+    rows = [_row(words, [cell(own, key) for own in models.values()]) for key, words in _OF_MODELS[:3]]
+    for name in dict.fromkeys(key for own in models.values() for key in own.get("knowledge", {})):
+        known = [own.get("knowledge", {}).get(name, {}) for own in models.values()]
         rows.append(_row(f"knowledge, {name}", [_accuracy(one) for one in known]))
-    for lang in dict.fromkeys(key for own in answering.values() for key in own.get("language_model", {})):
-        text = [own.get("language_model", {}).get(lang, {}) for own in answering.values()]
-        rows += [_row(f"{words}, {lang}", [cell(one, key) for one in text]) for key, words in (("perplexity", "perplexity"), ("bits_per_byte", "bits per byte"))]
-    rows += [_row(words, [cell(own, key) for own in answering.values()]) for key, words in _OF_MODELS[3:]]
-    rows += [_row(words, [cell(own.get("sampled", {}), key) for own in answering.values()]) for key, words in _OF_SAMPLED]
-    return list(answering), [row for row in rows if any(one["text"] for one in row["cells"])]
+    for lang in dict.fromkeys(key for own in models.values() for key in own.get("language_model", {})):
+        text = [own.get("language_model", {}).get(lang, {}) for own in models.values()]
+        rows += [_row(f"{words}, {lang}", [cell(one, key) for one in text]) for key, words in _OF_TEXT]
+    rows += [_row(words, [cell(own, key) for own in models.values()]) for key, words in _OF_MODELS[3:]]
+    rows += [_row(words, [cell(own.get("sampled", {}), key) for own in models.values()]) for key, words in _OF_SAMPLED]
+    return list(models), [row for row in rows if any(one["text"] for one in row["cells"])]
 
 
 def subjects(figures: Mapping[str, Any]) -> list[tuple[str, list[Row]]]:
     """Of each multiple-choice set of several subjects: the averages, then its categories and subjects, model by model."""
-    answering = [own.get("knowledge", {}) for _, own in _stages(figures) if "kind" in own and own["kind"] != "reward"]
+    known = [own.get("knowledge", {}) for own in answering(figures).values()]
     found = []
-    for name in dict.fromkeys(key for own in answering for key in own):
-        sets = [own.get(name, {}) for own in answering]
+    for name in dict.fromkeys(key for own in known for key in own):
+        sets = [own.get(name, {}) for own in known]
         titles = {key: one["title"] for own in sets for key, one in own.get("subjects", {}).items()}
         if len(titles) < 2:
             continue
@@ -71,7 +74,7 @@ def subjects(figures: Mapping[str, Any]) -> list[tuple[str, list[Row]]]:
 def training(figures: Mapping[str, Any]) -> list[tuple[str, dict[str, str], dict[str, str]]]:
     """Each training stage's figures: what is asked first, and the rest."""
     found = []
-    for name, own in _stages(figures):
+    for name, own in trained(figures).items():
         shown = {key: written(key, value) for key, value in own.items() if isinstance(value, int | float) and not isinstance(value, bool)}
         found.append((name, {key: shown[key] for key in FIRST if key in shown}, {key: text for key, text in shown.items() if key not in FIRST}))
     return found
@@ -97,20 +100,13 @@ def verdicts(judgement: Mapping[str, Any]) -> list[Row]:
 def reward_groups(figures: Mapping[str, Any]) -> list[tuple[str, list[Row]]]:
     """A reward model's accuracy by source, language and margin, and what else is known of it."""
     found = []
-    for name, own in _stages(figures):
+    for name, own in trained(figures).items():
         rows = []
         for key, words in (("by_source", "source"), ("by_lang", "language"), ("by_margin", "margin")):
             rows += [_row(f"{words}: {group}", [cell(one, "accuracy"), {"text": number(one["pairs"])}]) for group, one in own.get(key, {}).items()]
         if rows:
             found.append((name, rows))
     return found
-
-
-def _stages(figures: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The training stages, in order."""
-    for name, value in figures.items():
-        if isinstance(value, Mapping) and name not in ("corpus", "card", "way", "evaluation", "judgement", "settings"):
-            yield name, value
 
 
 def _tally(figures: Mapping[str, Any], judge: str, model: str) -> Mapping[str, Any] | None:

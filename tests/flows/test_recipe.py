@@ -33,6 +33,8 @@ def test_bundled_recipes_are_valid(name: str) -> None:
         ("sft", "write stage.key=value"),
         ("ppo.kind=magic", r"ppo"),
         ("pretrain.launch.zero_stage=4", r"pretrain\.launch\.zero_stage"),
+        ("evaluation.others={before: nowhere}", r"evaluation\.others\.before: 'nowhere' is neither an earlier stage \(none so far\), a folder, nor a hub name"),
+        ("evaluation.others={sft: data}", r"evaluation\.others: 'sft' is a training stage of this recipe"),
     ],
 )
 def test_wrong_values_are_named(override: str, message: str) -> None:
@@ -165,7 +167,10 @@ def test_paths_in_a_recipe_are_relative_to_it(tmp_path: Path) -> None:
     raw |= {"corpus": "crawl", "truth": None, "questions": None, "seed_tasks": "tasks.jsonl", "preferences": ["ranks.jsonl"]}
     for section in ("urls", "perplexity", "sensitive", "self_instruct", "evaluation"):
         raw.pop(section)
+    raw["evaluation"] = {"others": {"before": "./base", "hub": "someone/base"}}
+    (tmp_path / "base").mkdir()
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
+    assert load(str(tmp_path / "mine.yaml")).evaluation.others == {"before": str(tmp_path / "base"), "hub": "someone/base"}
     assert load(str(tmp_path / "mine.yaml")).seed_tasks == str(tmp_path / "tasks.jsonl")
     assert load(str(tmp_path / "mine.yaml")).name == "mine"
 
