@@ -31,7 +31,7 @@ _LONGER = 0x110000  # an entry of Forms.table from here on: the place in Forms.l
 _CONTEXT = 0xFFFFFFFF  # an entry of a character whose form depends on its neighbours
 _JAMO = (0x1100, 0x11FF)  # become syllables beside each other
 _VARIATION_SELECTORS = range(0xFE00, 0xFE10)  # the only marks that stay what they are beside anything
-_SIGMA = 0x03A3  # its small letter has two shapes
+_SIGMA = 0x03A3  # its small letter has two shapes, one for the ends of words
 
 
 @cache
@@ -83,7 +83,7 @@ def forms_of(changes: Mapping[int, str]) -> Forms:
     marks = np.fromiter((category[0] == "M" for category in _categories()), np.bool_, _SIZE)
     joins = marks[np.minimum(first, _SIZE - 1)] | (first - _JAMO[0] <= _JAMO[1] - _JAMO[0])
     joins[[*_VARIATION_SELECTORS]] = False
-    joins[_SIGMA] = True
+    joins |= first == _SIGMA
     codes, starts, lengths = _lines(normal.lower().translate(changes))
     table = codes[starts]
     longer: list[int] = []

@@ -8,13 +8,9 @@ import string
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
 from datetime import date
-from functools import cache
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from data.text import code_points
+from data import kernels
 
 _GAP = r"[ \-\u00a0]"
 _EMAIL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+\-]{0,63}@(?:[A-Za-z0-9\-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9\-])")
@@ -40,17 +36,13 @@ _PHONES = [
 ]
 # Where a number of seven or more digits may stand; all but addresses of the internet are looked for there alone.
 _NUMBER = re.compile(r"[+(]{0,2}\d(?:[ .()/\-\u00a0]{0,3}\d){6,}[Xx]?")
-_MAX_STEP = 4  # from a digit of _NUMBER to the next one
-_MAX_DOTTED = 8  # from the first dot of an IPv4 address to the last
 _MAX_NAME = 64  # characters of an e-mail's name
 _NAME_BEFORE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+\-]*\Z")
-_COLONS = re.compile(r":[0-9a-fA-F]{0,4}:")
 # Full-width digits, letters and signs are read as their ASCII forms, one for one, so that places stay what they are.
 _HALF_WIDTH = {0xFEE0 + code: code for code in map(ord, string.digits + string.ascii_letters + "@.-+()_%")}
 _MIN_PHONE_DIGITS, _MAX_PHONE_DIGITS = 7, 15  # E.164 allows 15
 _ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _ID_CHECKS = "10X98765432"
-_CODES = 0x20000  # there are no decimal digits beyond
 
 
 class Found(NamedTuple):
@@ -122,12 +114,12 @@ _NUMBERS: list[tuple[str, re.Pattern[str], Callable[[str], bool]]] = [
 def find_personal_data(text: str) -> list[Found]:
     """Spans of personal data in order, none within another: addresses first, then checked numbers, phones last.
 
-    The patterns cost tens of nanoseconds a character, so the text's code points say first where each may match.
+    The patterns cost tens of nanoseconds a character, so one pass says first where each may match.
     """
-    codes = code_points(text)
-    if not text.isascii() and ((codes - 0xFF10 <= 9) | (codes == ord("＠"))).any():
+    wide, dots, colons, runs = kernels.number_places(text)
+    if wide:
         text = text.translate(_HALF_WIDTH)
-        codes = code_points(text)
+        _, dots, colons, runs = kernels.number_places(text)
     found: list[Found] = []  # in order, none within another
 
     def take(kind: str, spans: Iterator[tuple[int, int]]) -> None:
@@ -137,15 +129,12 @@ def find_personal_data(text: str) -> list[Found]:
                 found.insert(at, Found(start, end, kind))
 
     take("emails", _emails(text))
-    digits = np.flatnonzero(codes - 48 <= 9 if text.isascii() else _decimals()[np.minimum(codes, _CODES - 1)])
-    dotted = digits[:-1][np.diff(digits) == 2] + 1
-    dotted = dotted[codes[dotted] == ord(".")]
-    if (dotted[2:] - dotted[:-2] <= _MAX_DOTTED).any():
+    if dots:
         take("ip_addresses", _matches(_IPV4, text, is_public_ip, 0, len(text)))
-    if _COLONS.search(text):
+    if colons:
         take("ip_addresses", _matches(_IPV6, text, is_public_ip, 0, len(text)))
     addresses = list(found)
-    for start, end in _numbers(text, digits):
+    for start, end in _numbers(text, runs):
         if any(other.start < end and start < other.end for other in addresses):
             continue
         for kind, pattern, check in _NUMBERS:
@@ -165,19 +154,10 @@ def _emails(text: str) -> Iterator[tuple[int, int]]:
         at = text.find("@", max(at + 1, free))
 
 
-def _numbers(text: str, digits: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Matches of _NUMBER, which has seven digits or more with at most three characters between any two."""
-    breaks = np.flatnonzero(np.diff(digits) > _MAX_STEP) + 1
-    first, last = np.append(0, breaks), np.append(breaks, len(digits)) - 1
-    long = last - first + 1 >= _MIN_PHONE_DIGITS
-    for start, end in zip(digits[first[long]].tolist(), digits[last[long]].tolist(), strict=True):
-        yield from (match.span() for match in _NUMBER.finditer(text, max(0, start - 2), end + 2))
-
-
-@cache
-def _decimals() -> NDArray[np.bool_]:
-    """Of every code point below `_CODES` whether it is a decimal digit, of any script: what `\\d` matches."""
-    return np.fromiter((chr(code).isdecimal() for code in range(_CODES)), np.bool_, _CODES)
+def _numbers(text: str, runs: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Matches of _NUMBER, sought around each row of digits."""
+    for first, last in runs:
+        yield from (match.span() for match in _NUMBER.finditer(text, max(0, first - 2), last + 2))
 
 
 def redact(text: str, kinds: Collection[str] = tuple(MARKS)) -> str:

@@ -1,4 +1,4 @@
-"""Sensitive content: terms by topic (Aho-Corasick, so a list may have hundreds of thousands), patterns, and personal data."""
+"""Sensitive content: terms by topic (found in one pass, so a list may have hundreds of thousands), patterns, and personal data."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from data import kernels
+from data.character_tables import Forms, forms_of
 from data.corpus.personal_data import MARKS, find_personal_data
 from data.corpus.term_matcher import TermMatcher, read_list
 from data.document import label_schema, values
 from data.settings import SensitiveSettings
-from data.text import code_points, count_words, normalise
+from data.text import count_words, normalise
 
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
-_RARE_SPACES = "\t\v\f\r\x1c\x1d\x1e\x1f\x85\u1680\u2028\u2029"  # what str.split splits at, blanks, line ends and what NFKC makes blanks of apart
-_FIRST_HAN = 0x2E80  # radicals, which NFKC makes characters of, stand before them
+_UNSEEN_CODES = 0x10000  # they are all below
 DEFAULT_TOPIC = "listed"  # of terms without a topic
 _MIN_WORDS = 500  # a density is taken over at least so many words: one mention in a short text is none
 
@@ -60,25 +61,16 @@ def parse_terms(text: str) -> list[Term]:
 def fold(text: str) -> str:
     """`text` as terms are looked for: NFKC (full-width forms), lower case, simplified characters, white space folded, and
     without what is not seen (soft hyphens, zero-width characters)."""
-    if text.isascii():
-        return _with_single_spaces(text.lower())
-    codes = code_points(text)  # whether anything is to be done is seen faster by them than by the patterns
-    if ((codes == 0xAD) | (codes - 0x200B <= 0x2064 - 0x200B) | (codes == 0xFEFF)).any():
-        text = _UNSEEN.sub("", text)
-    seen = normalise(text)
-    if (codes >= _FIRST_HAN).any():
-        seen = seen.translate(_simplified())
-    return _with_single_spaces(seen)
+    forms = _folded_forms()
+    folded = kernels.fold(text, forms.table, forms.longer, True)
+    if folded is None:
+        folded = " ".join(normalise(_UNSEEN.sub("", text)).translate(_simplified()).split())
+    return folded
 
 
-def _with_single_spaces(text: str) -> str:
-    """`" ".join(text.split())`, several times faster where white space is spaces and line ends alone, as it nearly always is."""
-    if any(space in text for space in _RARE_SPACES):
-        return " ".join(text.split())
-    text = text.replace("\n", " ")
-    while "  " in text:
-        text = text.replace("  ", " ")
-    return text.strip(" ")
+@cache
+def _folded_forms() -> Forms:
+    return forms_of(_simplified() | {code: "" for code in range(_UNSEEN_CODES) if _UNSEEN.match(chr(code))})
 
 
 @cache
@@ -92,7 +84,7 @@ def _simplified() -> dict[int, str]:
 
 
 class Terms:
-    """All terms in one automaton, and the patterns. A term of a spaced script counts only as whole words."""
+    """All terms in one trie, and the patterns. A term of a spaced script counts only as whole words."""
 
     def __init__(self, terms: Iterable[Term]) -> None:
         listed = sorted(set(terms), key=lambda term: (term.text, term.topic))

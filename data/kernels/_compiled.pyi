@@ -53,3 +53,17 @@ def char_model_bits(text: str, unspaced: bool, unseen: float, tables: Sequence[N
     `tables` holds the n-grams of each size, hash tables of data.corpus.learned.char_model; `unseen` is the probability of a
     character that is in none.
     """
+
+def build_terms(terms: Sequence[str], /) -> tuple[bytes, bytes]:
+    """What find_terms looks up: by which characters terms begin, and the steps of their trie. Terms are not empty; of equal ones the last counts."""
+
+def find_terms(text: str, firsts: Array, steps: Array, /) -> list[tuple[int, int, int]]:
+    """Start, end and number of each term in `text`, by their starts. One that begins or ends with a letter of a script with
+    spaces counts there only at the border of a word.
+    """
+
+def number_places(text: str, /) -> tuple[bool, bool, bool, list[tuple[int, int]]]:
+    """Whether there are full-width digits or @, whether three dots stand between digits as close as in an IPv4 address,
+    whether colons stand as in an IPv6 address, and the places of the first and last digit of each row of seven digits or
+    more with at most three characters between neighbours.
+    """

@@ -69,6 +69,9 @@ static PyMethodDef functions[] = {
     {"minhash", minhash, METH_VARARGS, NULL},
     {"symbols", symbols, METH_VARARGS, NULL},
     {"char_model_bits", char_model_bits, METH_VARARGS, NULL},
+    {"build_terms", build_terms, METH_VARARGS, NULL},
+    {"find_terms", find_terms, METH_VARARGS, NULL},
+    {"number_places", number_places, METH_VARARGS, NULL},
     {"longest_texts", longest_texts, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -107,6 +107,9 @@ PyObject *quality_names(void);                                   /* the names of
 PyObject *minhash(PyObject *module, PyObject *arguments);        /* minhash.c */
 PyObject *symbols(PyObject *module, PyObject *arguments);         /* char_model.c */
 PyObject *char_model_bits(PyObject *module, PyObject *arguments); /* char_model.c */
+PyObject *build_terms(PyObject *module, PyObject *arguments);     /* terms.c */
+PyObject *find_terms(PyObject *module, PyObject *arguments);      /* terms.c */
+PyObject *number_places(PyObject *module, PyObject *arguments);   /* numbers.c */
 PyObject *longest_texts(PyObject *module, PyObject *arguments);  /* markup.c */
 
 #endif

@@ -42,7 +42,7 @@ class BlockList:
             at = dot + 1 if dot >= 0 else -1
         if self.words:
             text = (unquote(url) if "%" in url else url).lower()
-            if matches := list(self.words.find(text)):
+            if matches := self.words.find(text):
                 return "blocked_word", min(matches, key=lambda match: (match.start, -match.end)).value
         for pattern in self.patterns:
             if pattern.search(url):

@@ -4,11 +4,11 @@ import random
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data import kernels
 from data.corpus import personal_data
 from data.corpus.personal_data import find_personal_data, is_bank_card, is_chinese_id, is_public_ip, redact
 from data.corpus.sensitive import Terms, parse_terms, sensitive_labels
@@ -127,4 +127,4 @@ def test_personal_data_is_found_as_by_patterns_over_the_whole_text() -> None:
         addresses = [match for match in personal_data._IPV4.finditer(text) if is_public_ip(match.group())]
         assert all(any(start < match.end() and match.start() < end for start, end in taken) for match in addresses)
         numbers = [match.span() for match in personal_data._NUMBER.finditer(text)]
-        assert list(personal_data._numbers(text, np.array([at for at, sign in enumerate(text) if sign.isdecimal()], np.int64))) == numbers
+        assert list(personal_data._numbers(text, kernels.number_places(text)[3])) == numbers

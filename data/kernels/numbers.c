@@ -1,0 +1,81 @@
+/* Where in a text personal data may stand: what data/corpus/personal_data.py then looks at by its patterns. */
+#include "text.h"
+
+#define STEP 4         /* from a digit of a number to the next one, at most */
+#define DIGITS 7       /* of a number, at least */
+#define DOTTED 8       /* from the first dot of an IPv4 address to the last, at most */
+#define IPV6_COLONS 7  /* of an address without "::" */
+
+static inline int is_decimal(Py_UCS4 code)
+{
+    return code < 128 ? code - '0' <= 9 : Py_UNICODE_ISDECIMAL(code);
+}
+
+/* A stretch of hexadecimal digits and colons. */
+typedef struct {
+    int colons, doubled, last;
+} Hexadecimal;
+
+static inline int may_be_ipv6(Hexadecimal *run, Py_UCS4 code)
+{
+    if (code == ':') {
+        run->colons += run->colons < IPV6_COLONS;
+        run->doubled |= run->last;
+        run->last = 1;
+    } else if (code - '0' <= 9 || (code | 32) - 'a' <= 'f' - 'a') {
+        run->last = 0;
+    } else {
+        *run = (Hexadecimal){0, 0, 0};
+    }
+    return run->doubled || run->colons == IPV6_COLONS;
+}
+
+static int add_run(PyObject *runs, Py_ssize_t count, Py_ssize_t first, Py_ssize_t last)
+{
+    if (count < DIGITS)
+        return 0;
+    PyObject *run = Py_BuildValue("nn", first, last);
+    int failed = !run || PyList_Append(runs, run);
+    Py_XDECREF(run);
+    return failed ? -1 : 0;
+}
+
+PyObject *number_places(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    PyObject *text;
+    if (!PyArg_ParseTuple(arguments, "U", &text))
+        return NULL;
+    Py_ssize_t length;
+    Py_UCS4 *codes = take_codes(text, &length);
+    PyObject *runs = codes ? PyList_New(0) : NULL;
+    int wide = 0, ipv4 = 0, ipv6 = 0, failed = !runs;
+    Hexadecimal hexadecimal = {0, 0, 0};
+    Py_ssize_t count = 0, first = 0, last = -STEP - 1, dots[2] = {-DOTTED - 1, -DOTTED - 1}; /* the two dots before, each between digits */
+    for (Py_ssize_t at = 0; !failed && at < length; at++) {
+        Py_UCS4 code = codes[at];
+        ipv6 |= may_be_ipv6(&hexadecimal, code);
+        if (code >= 128)
+            wide |= code - 0xFF10 <= 9 || code == 0xFF20;
+        if (!is_decimal(code))
+            continue;
+        if (at - last == 2 && codes[at - 1] == '.') {
+            ipv4 |= at - 1 - dots[0] <= DOTTED;
+            dots[0] = dots[1];
+            dots[1] = at - 1;
+        }
+        if (at - last > STEP) {
+            failed = add_run(runs, count, first, last);
+            count = 0;
+            first = at;
+        }
+        count++;
+        last = at;
+    }
+    if (!failed)
+        failed = add_run(runs, count, first, last);
+    PyMem_Free(codes);
+    PyObject *found = failed ? NULL : Py_BuildValue("OOOO", wide ? Py_True : Py_False, ipv4 ? Py_True : Py_False, ipv6 ? Py_True : Py_False, runs);
+    Py_XDECREF(runs);
+    return found;
+}

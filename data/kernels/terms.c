@@ -1,0 +1,140 @@
+/* Many terms found in one pass over a text: a trie, entered only where two characters begin a term. */
+#include "text.h"
+
+#define FIRSTS 0x10000
+#define PAIR 1   /* of a hash of two characters: some term begins with them */
+#define SINGLE 2 /* of a character: it is a term */
+
+/* A step of the trie, in a hash table: from a node over a character (`key`) to the node `count`, where the term `note` - 1 ends. */
+static inline uint64_t step_of(uint32_t node, Py_UCS4 code)
+{
+    return mix(((uint64_t)node << 21 | code) + 1); /* one for one, so that different steps stay different */
+}
+
+static inline size_t pair_of(Py_UCS4 first, Py_UCS4 second)
+{
+    return (first * 31 + second) & (FIRSTS - 1);
+}
+
+/* A letter of a script that has spaces between words. */
+static inline int is_spaced(Py_UCS4 code)
+{
+    return (code < 0x2E80 || code > 0x9FFF) && Py_UNICODE_ISALPHA(code);
+}
+
+static int add_term(Counter *steps, uint8_t *firsts, uint32_t *nodes, PyObject *term, Py_ssize_t number)
+{
+    if (!PyUnicode_Check(term) || !PyUnicode_GET_LENGTH(term)) {
+        PyErr_SetString(PyExc_ValueError, "terms are str, and not empty");
+        return -1;
+    }
+    Py_ssize_t length = PyUnicode_GET_LENGTH(term);
+    Py_UCS4 first = PyUnicode_READ_CHAR(term, 0);
+    if (length > 1)
+        firsts[pair_of(first, PyUnicode_READ_CHAR(term, 1))] |= PAIR;
+    else
+        firsts[first & (FIRSTS - 1)] |= SINGLE;
+    Slot *slot = NULL;
+    uint32_t node = 0;
+    for (Py_ssize_t at = 0; at < length; at++) {
+        uint64_t key = step_of(node, PyUnicode_READ_CHAR(term, at));
+        slot = counter_find(steps, key);
+        if (!slot->count)
+            *slot = (Slot){key, ++*nodes, 0};
+        node = slot->count;
+    }
+    slot->note = (uint32_t)number + 1;
+    return 0;
+}
+
+PyObject *build_terms(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    PyObject *given, *terms, *found = NULL;
+    if (!PyArg_ParseTuple(arguments, "O", &given) || !(terms = PySequence_Fast(given, "terms are a sequence")))
+        return NULL;
+    Counter steps = {0};
+    uint8_t *firsts = PyMem_Calloc(FIRSTS, 1);
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(terms);
+    size_t characters = 0;
+    uint32_t nodes = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *term = PySequence_Fast_GET_ITEM(terms, i);
+        characters += PyUnicode_Check(term) ? (size_t)PyUnicode_GET_LENGTH(term) : 0;
+    }
+    if (!firsts) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    if (characters > UINT32_MAX / 2) {
+        PyErr_Format(PyExc_ValueError, "a list of terms has %zu characters; more than two thousand million are too many", characters);
+        goto end;
+    }
+    if (counter_reset(&steps, characters))
+        goto end;
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (add_term(&steps, firsts, &nodes, PySequence_Fast_GET_ITEM(terms, i), i))
+            goto end;
+    found = Py_BuildValue("y#y#", firsts, (Py_ssize_t)FIRSTS, steps.slots, (Py_ssize_t)((steps.mask + 1) * sizeof(Slot)));
+end:
+    PyMem_Free(firsts);
+    PyMem_Free(steps.slots);
+    Py_DECREF(terms);
+    return found;
+}
+
+/* Appends (start, end, number) of the terms that begin at `start`, where a word begins. */
+static int find_at(const Counter *steps, const Py_UCS4 *codes, Py_ssize_t length, Py_ssize_t start, PyObject *found)
+{
+    uint32_t node = 0;
+    for (Py_ssize_t at = start; at < length; at++) {
+        const Slot *slot = counter_find(steps, step_of(node, codes[at]));
+        if (!slot->count)
+            break;
+        node = slot->count;
+        if (!slot->note || (at + 1 < length && is_spaced(codes[at]) && is_spaced(codes[at + 1])))
+            continue;
+        PyObject *match = Py_BuildValue("nnI", start, at + 1, (unsigned)slot->note - 1);
+        int failed = !match || PyList_Append(found, match);
+        Py_XDECREF(match);
+        if (failed)
+            return -1;
+    }
+    return 0;
+}
+
+PyObject *find_terms(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    PyObject *text, *objects[2], *found = NULL;
+    if (!PyArg_ParseTuple(arguments, "UOO", &text, &objects[0], &objects[1]))
+        return NULL;
+    Array firsts = {0}, slots = {0};
+    Py_ssize_t length;
+    Py_UCS4 *codes = NULL;
+    if (take_array(&firsts, objects[0], 1, FIRSTS, 0) || take_array(&slots, objects[1], sizeof(Slot), 1, 0))
+        goto end;
+    if (slots.count & (slots.count - 1)) {
+        PyErr_SetString(PyExc_ValueError, "these are no steps of build_terms");
+        goto end;
+    }
+    if (!(codes = take_codes(text, &length)) || !(found = PyList_New(0)))
+        goto end;
+    const uint8_t *first = firsts.items;
+    Counter steps = {(Slot *)slots.items, (size_t)slots.count - 1, 0}; /* it is only read */
+    for (Py_ssize_t at = 0; at < length; at++) { /* behind the last character stands a zero */
+        if (!(first[pair_of(codes[at], codes[at + 1])] & PAIR) && !(first[codes[at] & (FIRSTS - 1)] & SINGLE))
+            continue;
+        if (at && is_spaced(codes[at]) && is_spaced(codes[at - 1]))
+            continue;
+        if (find_at(&steps, codes, length, at, found)) {
+            Py_CLEAR(found);
+            break;
+        }
+    }
+end:
+    PyMem_Free(codes);
+    give_back(&firsts);
+    give_back(&slots);
+    return found;
+}
