@@ -19,7 +19,7 @@ from data.shards import shard_name, write_shard
 
 _PART_BYTES = 64 << 20  # of rows in memory; sorting needs as much again
 _PARTS = ".parts"
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")  # parts are written and read once
 
 Output = tuple[Path, pa.Schema]  # folder, schema
 
