@@ -51,6 +51,10 @@ class Material:
             if missing := missing_subjects(one.layout, subjects):
                 named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
                 problems.add(measure, None, f"published subjects that are not in {one.folder}: {named}", len(missing))
+            if not any(subject.questions for subject in subjects):
+                problems.add(measure, None, "no question that can be asked: it was not measured")
+            else:
+                problems.count(measure, None, "subjects without a question that can be asked", sum(not subject.questions for subject in subjects))
             few = sum(len(subject.shots) < one.shots for subject in subjects)
             problems.count(measure, None, f"subjects with fewer than {one.shots} examples in dev", few)
 

@@ -98,12 +98,15 @@ def verdicts(judgement: Mapping[str, Any]) -> list[Row]:
 
 
 def reward_groups(figures: Mapping[str, Any]) -> list[tuple[str, list[Row]]]:
-    """A reward model's accuracy by source, language and margin, and what else is known of it."""
+    """A reward model's accuracy by source, language and margin, and how its scores go with length."""
     found = []
     for name, own in trained(figures).items():
         rows = []
         for key, words in (("by_source", "source"), ("by_lang", "language"), ("by_margin", "margin")):
             rows += [_row(f"{words}: {group}", [cell(one, "accuracy"), {"text": number(one["pairs"])}]) for group, one in own.get(key, {}).items()]
+        for kind, value in own.get("length_correlation", {}).items():
+            text = "none: one of them never differs" if value is None else f"{value:+.2f}"
+            rows.append(_row(f"score against length within pairs, {kind.capitalize()}'s correlation", [{"text": text}, {"text": number(own["pairs"])}]))
         if rows:
             found.append((name, rows))
     return found

@@ -230,6 +230,21 @@ def test_bad_rows_are_counted_by_reason(tmp_path: Path) -> None:
         assert subject.shots == []  # no dev file: asked without examples
 
 
+def test_a_set_without_questions_is_no_silent_zero(tmp_path: Path) -> None:
+    def said() -> dict[str, int | None]:
+        problems = Problems()
+        one = KnowledgeSet(name="k", layout="mmlu", folder=str(tmp_path / "mmlu"), shots=0)
+        Material(Inputs({"knowledge/k": one.folder}), EvaluationSettings(knowledge=[one]), problems)
+        return {problem["text"]: problem["count"] for problem in problems.listed}
+
+    write(tmp_path, "mmlu", "test", "empty", [])
+    write(tmp_path, "mmlu", "test", "broken", [("What?", "1", "2", "3", "4", "E")])
+    assert said() == {"rows left out: bad_key": 1, "no question that can be asked: it was not measured": None}
+    assert knowledge.summarise([], 0)["accuracy"] is None
+    write(tmp_path, "mmlu", "test", "good", [("What?", "1", "2", "3", "4", "A")])
+    assert said() == {"rows left out: bad_key": 1, "subjects without a question that can be asked": 2}
+
+
 def test_the_published_files_with_all_their_oddities(tmp_path: Path) -> None:
     """As they are unpacked: byte order marks, CRLF, quoted commas, quotes and line breaks, explanations, answers that pandas takes for none."""
     ceval = {

@@ -89,7 +89,8 @@ def filled(made: dict[str, Made], **judgement: object) -> dict[str, Any]:
             }
             for name, bits in (("pretrain", 1.0), ("ppo", 1.2))
         } | {"before": {"kind": "other", "language_model": {"zh": {"perplexity": 7.0, "bits_per_byte": 1.75}}}},
-        "reward_model": {"accuracy": 0.5, "pairs": 9, "reliability": [{"confidence": 0.6, "accuracy": 0.5, "pairs": 9}]},
+        "reward_model": {"accuracy": 0.5, "pairs": 9, "reliability": [{"confidence": 0.6, "accuracy": 0.5, "pairs": 9}], "by_source": {"hands": {"accuracy": 0.5, "pairs": 9}},
+                         "length_correlation": {"pearson": 0.314, "spearman": None}},
         "drift": {"best_of_n": {"model": "sft", "points": [{"n": 1, "kl": 0.0, "reward": 0.1}, {"n": 2, "kl": 0.2, "reward": 0.3}]}, "stages": {
             name: {part: [{"step": step, "kl": step / 10, "reward": 0.1 * step} for step in (0, 1, 2)] for part in ("training", "held_out")} for name in ("ppo", "raft")
         }},
@@ -144,7 +145,7 @@ def test_page_is_self_contained_and_escapes_texts(made: dict[str, Made], tmp_pat
     assert header and re.findall(r">(\w+)<small>", header[1]) == ["before", "pretrain", "ppo"] and "1.75" in text
     for expected in (
         "50.0%", "20.0% to 80.0%", "银溪", "4,000 + 5 tokens", "12 conversations", "What to look at first", "reward 1.25", "aligned by rewards",
-        "no answer: the prompt does not fit the model", "(an empty answer)", "法学", "mean of the subjects", "What the words mean",
+        "source: hands", "Pearson&#39;s correlation", "+0.31", "none: one of them never differs", "no answer: the prompt does not fit the model", "(an empty answer)", "法学", "mean of the subjects", "What the words mean",
     ):  # fmt: skip
         assert expected in text
     assert text.index("What to look at first") < text.index("<svg") and text.count("<svg") == text.count('<svg role="img" aria-label="') > 9
