@@ -1,43 +1,101 @@
-"""Work mapped over groups of shards: paths in, counts out; a shard that is done is not done again after a kill."""
+"""Work mapped over shards as task runs: paths in, counts out; a shard that is done is not done again after a kill."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from data.document import Counts
 from tasks.groups import Group, ShardWork, work_on
 from tasks.worker_processes import run_in_worker
 
-# A task run costs Prefect some 90 ms on a cluster, so a run gets a group of shards. Four groups a worker
-# keep the workers evenly busy without making thousands of runs of thousands of shards.
+# A task run costs Prefect some 90 ms, so one of a cluster gets a group of shards: four groups a worker keep the workers
+# evenly busy without making thousands of runs of thousands of shards.
 GROUPS_PER_WORKER = 4
 
 
-def map_shards(stage: str, work: ShardWork, shards: Sequence[Any], out: Path, progress: Path, workers: int) -> Counts:
-    """Run `work` on every shard, by groups as task runs of the flow's task runner; add up the counts.
+class Waiting:
+    """Shards of which the runs on one machine take the next whenever they are free."""
 
-    `progress` keeps one small file per finished shard. `out` must survive a kill together with it. A cluster that has lost
-    sight of a worker may run a group twice at the same time: so `work` writes each of its files whole, and the same again.
+    def __init__(self, shards: Iterable[tuple[int, Any]]) -> None:
+        self._shards = deque(shards)  # its methods are atomic
+
+    def take(self) -> Group:
+        """The next shard; none when all are taken, or given up."""
+        try:
+            return [self._shards.popleft()]
+        except IndexError:
+            return []
+
+    def give_up(self) -> None:
+        self._shards.clear()
+
+
+def map_shards(stage: str, work: ShardWork, shards: Sequence[Any], out: Path, progress: Path, workers: int) -> Counts:
+    """Run `work` on every shard by task runs of the flow's task runner; add up the counts.
+
+    On one machine there is a run a worker; on a cluster, which knows no common list, a run a group. `progress` keeps one small file
+    per finished shard. `out` must survive a kill together with it. A cluster that has lost sight of a worker may run a group twice
+    at the same time: so `work` writes each of its files whole, and the same again.
     """
     out.mkdir(parents=True, exist_ok=True)
     progress.mkdir(parents=True, exist_ok=True)
-    numbered = list(enumerate(shards))
-    count = max(1, min(len(numbered), workers * GROUPS_PER_WORKER))
-    groups = [numbered[start::count] for start in range(count)]
-    if workers == 1 or count == 1:
-        return sum((work_on(work, group, out, progress) for group in groups), Counts())
-    futures = [
-        work_on_group.with_options(task_run_name=f"{stage} · group {number + 1} of {count}").submit(work, group, str(out), str(progress))
-        for number, group in enumerate(groups)
-    ]
+    numbered = sorted(enumerate(shards), key=lambda shard: -_size(shard[1]))  # the largest first: none is left over at the end
+    flow = FlowRunContext.get()
+    on_one_machine = flow is None or isinstance(flow.task_runner, ThreadPoolTaskRunner)
+    runs = max(1, min(len(numbered), workers if on_one_machine else workers * GROUPS_PER_WORKER))
+    if workers == 1 or runs == 1:
+        return work_on(work, numbered, out, progress)
+    if on_one_machine:
+        waiting = Waiting(numbered)
+        named = (work_on_waiting.with_options(task_run_name=f"{stage} · worker {number + 1} of {runs}") for number in range(runs))
+        futures = [run.submit(work, waiting, str(out), str(progress)) for run in named]
+    else:
+        groups = [numbered[start::runs] for start in range(runs)]
+        futures = [
+            work_on_group.with_options(task_run_name=f"{stage} · group {number + 1} of {runs}").submit(work, group, str(out), str(progress))
+            for number, group in enumerate(groups)
+        ]
     return sum((future.result() for future in futures), Counts())
+
+
+def _size(shard: Any) -> int:
+    """Bytes of a shard; 0 where it is an input that may lie elsewhere: those keep their order."""
+    return shard.stat().st_size if isinstance(shard, Path) else 0
+
+
+@task(cache_policy=NO_CACHE)
+def work_on_waiting(work: ShardWork, waiting: Waiting, out: str, progress: str) -> Counts:
+    _quieten()
+    total = Counts()
+    try:
+        while group := waiting.take():
+            total += run_in_worker(work_on, work, group, Path(out), Path(progress))
+    except BaseException:
+        waiting.give_up()  # the others would go on with a stage that has failed
+        raise
+    return total
 
 
 @task(cache_policy=NO_CACHE)
 def work_on_group(work: ShardWork, group: Group, out: str, progress: str) -> Counts:
-    return run_in_worker(work_on, work, group, Path(out), Path(progress))
+    _quieten()
+    return work_on(work, group, Path(out), Path(progress))
+
+
+def _quieten() -> None:
+    logging.getLogger("prefect.task_runs").addFilter(_is_worth_a_line)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Not that one of a stage's many runs has ended well: the stage itself says so, and what came of it."""
+    by = getattr(record, "task_name", None)
+    return by not in (work_on_waiting.name, work_on_group.name) or record.levelno > logging.INFO or "Completed" not in record.getMessage()

@@ -1,16 +1,22 @@
-"""Shards are mapped in groups, each done once, also after a kill."""
+"""Shards are dealt out to task runs, each done once, also after a kill."""
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from data.document import Counts
-from tasks.shards import map_shards
+from tasks.groups import Group, ShardWork
+from tasks.shards import Waiting, map_shards, work_on_group
 from tasks.worker_processes import worker_processes
 
 
@@ -28,9 +34,29 @@ def write_shards(folder: Path, count: int) -> list[Path]:
     return shards
 
 
+class _Lines(logging.Handler):
+    """What task runs logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    handler, logger = _Lines(), logging.getLogger("prefect.task_runs")
+    logger.addHandler(handler)
+    yield handler.said
+    logger.removeHandler(handler)
+
+
 @pytest.mark.parametrize("processes", [0, 2])
 @pytest.mark.usefixtures("prefect_server")
-def test_groups_add_up_in_threads_and_processes(tmp_path: Path, processes: int) -> None:
+def test_they_add_up_in_threads_and_processes(tmp_path: Path, processes: int, lines: list[str]) -> None:
+    """Twenty shards are no twenty lines in the log: the stage says what came of them."""
     shards = write_shards(tmp_path, 20)
 
     @flow(task_runner=ThreadPoolTaskRunner(max_workers=2))  # type: ignore[arg-type]
@@ -40,6 +66,61 @@ def test_groups_add_up_in_threads_and_processes(tmp_path: Path, processes: int) 
 
     assert mapped() == Counts(60, 40, {"first": 20})
     assert len(list((tmp_path / "out").iterdir())) == 20
+    assert lines == []
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_failed_shard_ends_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    """The other run finishes what it has begun and takes no more."""
+    failed = threading.Event()
+    give_up = Waiting.give_up
+
+    def gives_up(waiting: Waiting) -> None:
+        give_up(waiting)
+        failed.set()
+
+    def fails_on_the_first(shard: Path, out: Path, index: int) -> Counts:
+        if index == 0:
+            raise ValueError("no luck")
+        assert failed.wait(60)
+        return count_lines(shard, out, index)
+
+    monkeypatch.setattr(Waiting, "give_up", gives_up)
+    shards = write_shards(tmp_path, 20)
+
+    @flow(task_runner=ThreadPoolTaskRunner(max_workers=2))  # type: ignore[arg-type]
+    def mapped() -> Counts:
+        return map_shards("lines", fails_on_the_first, shards, tmp_path / "out", tmp_path / "progress", workers=2)
+
+    with pytest.raises(ValueError, match="no luck"):
+        mapped()
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= {"seen-1"}
+    assert any("Failed" in line for line in lines)
+
+
+def test_a_cluster_gets_groups_of_even_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no common list; the largest shards are dealt first, so that none is left over at the end."""
+    shards = write_shards(tmp_path, 16)
+    for number, shard in enumerate(shards):
+        shard.write_text("line\n" * (number + 1))
+    groups: list[list[int]] = []
+
+    class Cluster:
+        task_runner = None
+
+    def run(**named: str) -> SimpleNamespace:
+        def submit(work: ShardWork, group: Group, *folders: str) -> Future[Counts]:
+            groups.append([index for index, _ in group])
+            done: Future[Counts] = Future()
+            done.set_result(Counts())
+            return done
+
+        return SimpleNamespace(submit=submit)
+
+    monkeypatch.setattr("tasks.shards.FlowRunContext.get", lambda: Cluster)
+    monkeypatch.setattr(work_on_group, "with_options", run)
+    map_shards("lines", count_lines, shards, tmp_path / "out", tmp_path / "progress", workers=2)
+    assert groups == [[15 - number, 7 - number] for number in range(8)]
 
 
 def test_finished_shards_are_not_done_again(tmp_path: Path) -> None:
