@@ -32,7 +32,7 @@ def main(pages_shard: Path, documents_shard: Path, out: Path) -> None:
     pages, documents = read_shard(pages_shard), read_shard(documents_shard)
     perplexity.train_models(out / "models", PerplexitySettings())
     _all(pages.slice(0, 20), documents.slice(0, 20), out / "warm")  # models load, tables fill
-    lines.is_boilerplate.cache_clear()
+    lines._is_known.cache_clear()
     seconds = _all(pages, documents, out / "measured")
     print(json.dumps({"stages": seconds, "seconds": sum(seconds.values()), "pages": len(pages)}))
 

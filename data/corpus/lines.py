@@ -7,29 +7,22 @@ and policy notices), with a list of patterns in English and Chinese, lists/boile
 from __future__ import annotations
 
 import re
-import string
+from enum import IntFlag
 from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 
 import pyarrow as pa
 
+from data import kernels
 from data.corpus.host_lines import host_of, line_key, read_host_lines
 from data.corpus.line_patterns import LinePatterns
 from data.document import Decided, Verdict, decide, label_schema
 from data.settings import LineSettings
 
-_MAX_PATTERN_CHARACTERS = 200  # longer lines are prose, and not matched
-_MIN_REPEATED_CHARACTERS = 12  # shorter lines may stand twice
-_MAX_WORD_CHARACTERS = 1000  # C4: a line with a longer word is no text
-_CAPITALS_SHARE = 0.6  # RefinedWeb: "mainly composed of uppercase characters"
-_SMALL_LETTERS = string.ascii_lowercase.encode()
-_NO_LETTER = re.compile(r"[\W\d_]+")
+_SHORT_CHARACTERS = 200  # longer lines are prose, and not matched; data/kernels/lines.c has it too
 _CODE_OR_TABLE = re.compile(r"[\s(){}\[\];,]*|\|.*\w.*\|")  # closing brackets; a row of figures
-_LONG_WORD = re.compile(rf"[!-~]{{{_MAX_WORD_CHARACTERS + 1}}}")
 _SEPARATED = re.compile(r"\s*[|»›·•／丨]\s*|\s+[>/–—-]\s+")
-_SEPARATOR = re.compile(r"[|»›·•／丨>/–—-]")
-_SENTENCE_MARK = re.compile(r"[.!?。！？…][\"'”’」』）)]*$")
 LINE_LABELS = label_schema({"removed_lines": pa.int64(), "removed_characters_share": pa.float32()})
 
 
@@ -39,29 +32,41 @@ def _patterns() -> LinePatterns:
     return LinePatterns(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
-@lru_cache(maxsize=1 << 14)  # chrome repeats from page to page
+class Mark(IntFlag):
+    """What data/kernels/lines.c sees of a line."""
+
+    REPEATED = 1  # it stood before, and has twelve characters or more
+    LETTERLESS = 2
+    SHOUTED = 4  # mainly of capitals
+    SEPARATED = 8  # three separators or more, no table's row and no end of a sentence
+    ENDLESS = 16  # a word of more than a thousand characters
+
+
+_CHROME = int(Mark.SHOUTED | Mark.ENDLESS)
+_LETTERLESS, _SEPARATED_MARK, _REPEATED = int(Mark.LETTERLESS), int(Mark.SEPARATED), int(Mark.REPEATED)  # plain, for speed
+
+
 def is_boilerplate(line: str) -> bool:
     """Whether a trimmed line is chrome, by itself alone."""
-    if not line[:1].isalpha() and _NO_LETTER.fullmatch(line):
+    ((_, start, end, marks),) = kernels.mark_lines(line)
+    return _is_chrome(line[start:end], marks)
+
+
+def _is_chrome(line: str, marks: int) -> bool:
+    if marks & _LETTERLESS:
         return _CODE_OR_TABLE.fullmatch(line) is None
-    if len(line) > _MAX_PATTERN_CHARACTERS:
-        return len(line) > _MAX_WORD_CHARACTERS and _LONG_WORD.search(line) is not None
-    return _patterns().fullmatch(line.lower()) or _is_shouted(line) or _is_menu(line)
+    if marks & _CHROME:
+        return True
+    return len(line) <= _SHORT_CHARACTERS and (_is_known(line) or (marks & _SEPARATED_MARK != 0 and _is_menu(line)))
 
 
-def _is_shouted(line: str) -> bool:
-    seen = line.encode("utf-8", "replace")
-    if len(seen) - len(seen.translate(None, _SMALL_LETTERS)) > (1 - _CAPITALS_SHARE) * len(line):
-        return False  # seen at once; the letters are counted where this leaves it open
-    letters = sum(map(str.isalpha, line))
-    capitals = sum(map(str.isupper, line))
-    return letters > 15 and capitals > _CAPITALS_SHARE * letters and len(line.split()) > 3
+@lru_cache(maxsize=1 << 14)  # chrome repeats from page to page
+def _is_known(line: str) -> bool:
+    return _patterns().fullmatch(line.lower())
 
 
 def _is_menu(line: str) -> bool:
-    """Four or more short pieces between separators, and no sentence among them: "Home | News | Weather | Contact"."""
-    if line.startswith("|") or not _SEPARATOR.search(line) or _SENTENCE_MARK.search(line):  # a table's row, a sentence
-        return False
+    """Four or more short pieces between separators: "Home | News | Weather | Contact"."""
     pieces = [piece for piece in _SEPARATED.split(line) if piece]
     return len(pieces) >= 4 and max(map(len, pieces)) <= 25
 
@@ -77,7 +82,7 @@ def filter_lines(documents: pa.Table, settings: LineSettings, *, host_lines: Pat
     shares: list[float] = []
     verdicts: list[Verdict | None] = []
     for text, url in zip(documents["text"].to_pylist(), documents["url"].to_pylist(), strict=True):
-        kept, removed, share = clean_lines(text or "", host_of(url), repeated)
+        kept, removed, share = clean_lines(text or "", host_of(url) if repeated else "", repeated)
         texts.append(kept)
         counts.append(removed)
         shares.append(share)
@@ -95,20 +100,17 @@ def clean_lines(text: str, host: str = "", repeated: frozenset[int] = frozenset(
     characters. Blank lines stay, one at a time.
     """
     kept: list[str] = []
-    seen: set[str] = set()
     removed = removed_characters = characters = 0
-    for raw in text.split("\n"):
-        line = raw.strip()
-        if not line:
+    for begin, start, end, marks in kernels.mark_lines(text):
+        if start == end:
             if kept and kept[-1]:
                 kept.append("")
             continue
-        characters += len(line)
-        known = line in seen and len(line) >= _MIN_REPEATED_CHARACTERS
-        if known or is_boilerplate(line) or (repeated and line_key(host, line) in repeated):
+        characters += end - start
+        # A copy of a line that was cut is cut like that one.
+        if marks & _REPEATED or _is_chrome(line := text[start:end], marks) or (repeated and line_key(host, line) in repeated):
             removed += 1
-            removed_characters += len(line)
-            continue
-        seen.add(line)
-        kept.append(raw.rstrip())
+            removed_characters += end - start
+        else:
+            kept.append(text[begin:end])
     return "\n".join(kept).strip(), removed, removed_characters / max(characters, 1)

@@ -67,3 +67,6 @@ def number_places(text: str, /) -> tuple[bool, bool, bool, list[tuple[int, int]]
     whether colons stand as in an IPv6 address, and the places of the first and last digit of each row of seven digits or
     more with at most three characters between neighbours.
     """
+
+def mark_lines(text: str, /) -> list[tuple[int, int, int, int]]:
+    """Of each line of `text` where it begins, where it begins and ends when trimmed, and its marks (data.corpus.lines.Mark)."""

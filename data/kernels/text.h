@@ -110,6 +110,7 @@ PyObject *char_model_bits(PyObject *module, PyObject *arguments); /* char_model.
 PyObject *build_terms(PyObject *module, PyObject *arguments);     /* terms.c */
 PyObject *find_terms(PyObject *module, PyObject *arguments);      /* terms.c */
 PyObject *number_places(PyObject *module, PyObject *arguments);   /* numbers.c */
+PyObject *mark_lines(PyObject *module, PyObject *arguments);      /* lines.c */
 PyObject *longest_texts(PyObject *module, PyObject *arguments);  /* markup.c */
 
 #endif
