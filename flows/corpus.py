@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prefect import flow
-
 from flows import local
+from flows.definition import flow
 from flows.recipe import Recipe
 from flows.steps import Step, Steps, walk
 from tasks import corpus as task

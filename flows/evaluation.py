@@ -14,10 +14,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from prefect import flow
-
 from data.evaluation.settings import JudgementSettings
 from flows import corpus, instructions, training
+from flows.definition import flow
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
 from tasks import judging

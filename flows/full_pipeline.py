@@ -14,11 +14,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from flows import approval, command_line, corpus, evaluation, instructions, local, place, publish, training
+from flows.definition import flow
 from flows.recipe import Recipe, differences
 from tasks.jobs import JobFailed
 from tasks.reporting.excerpt import show_samples

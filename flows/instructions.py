@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
-
+from flows.definition import flow
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
 from tasks.instructions import (

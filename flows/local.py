@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -83,7 +84,10 @@ def ensure_server() -> None:
     know their server by the environment alone; either would otherwise start a server of its own, which nobody stops.
     Without heartbeats, which cost every flow a second at its end and tell nobody anything without a server that stays.
     """
+    gc.freeze()  # what is imported stays: looking at it again in vain would take a second at the end alone
+    gc.enable()
     chosen: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     if not PREFECT_API_URL.value():
         chosen[PREFECT_API_URL] = os.environ[PREFECT_API_URL.name] = temporary_server.start()
+        chosen |= temporary_server.CLIENT
     _to_the_end.enter_context(temporary_settings(chosen))

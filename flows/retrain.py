@@ -9,11 +9,11 @@ import sys
 from typing import Any
 
 import fsspec
-from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 
 from flows import approval, place
+from flows.definition import flow
 from flows.full_pipeline import REFUSED, crawl_to_model, run_from_command_line
 from flows.recipe import Recipe
 from tasks import show

@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows import command_line, local, place
+from flows.definition import flow
 from flows.full_pipeline import crawl_to_model, stage_names
 from flows.recipe import Recipe
 from flows.recipe_errors import RecipeError

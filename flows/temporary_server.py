@@ -6,17 +6,26 @@ every run), and leaves the server behind when that process is killed.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import functools
+import gc
 import os
 import select
 import socket
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from prefect.settings import PREFECT_API_URL, get_current_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
+    PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED,
+    PREFECT_UI_API_URL,
+    get_current_settings,
+    temporary_settings,
+)
 
 if TYPE_CHECKING:
     import uvicorn
@@ -25,16 +34,20 @@ if TYPE_CHECKING:
 START_SECONDS = 180.0
 STOP_SECONDS = 10.0
 
-# Every commit of these services may refuse a request that reads before it writes (SQLite: 503, tried again two seconds
-# later), so they write in few large pieces. A server with a database of its own needs no such manners.
-QUIET = {
+# What one run needs of a server, and nothing else: nobody installs automations on one that ends with the run, and blocks are
+# registered by a server that stays. Its database may hold runs of years, and a person looks at them with `prefect server start`.
+# Every commit of its services may refuse a request that reads before it writes (SQLite: 503, tried again two seconds later), so
+# what must be written is written in few large pieces.
+LEAN = {
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "2",
-    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "50",
-    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
-    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "10",
 }
+# And what its client need not ask it: the same installation has no other version, and the loopback forges no requests.
+CLIENT: dict[Any, Any] = {PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False, PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False}
 
 
 @functools.cache
@@ -48,14 +61,16 @@ def begin() -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "flows.temporary_server"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**QUIET, **os.environ, **chosen},
+        env={**LEAN, **os.environ, **chosen},
     )
     atexit.register(_stop, process)
     return process
 
 
 def begin_for_command() -> None:
-    """For a module that is run as a command, before its other imports: begin, if the command will need a server of its own."""
+    """For a module that is run as a command, before its other imports, in which nothing becomes garbage (a seventh of their time;
+    local.ensure_server ends that): begin, if the command will need a server of its own."""
+    gc.disable()
     if not PREFECT_API_URL.value() and not {"-h", "--help"} & set(sys.argv):
         begin()
 
@@ -87,7 +102,7 @@ def _port(process: subprocess.Popen[bytes]) -> int:
 
 
 def main() -> None:
-    """Serve the API on a free port of the loopback, print the port when ready, end when standard input does."""
+    """Serve API and UI on a free port of the loopback, print the port when ready, end when standard input does."""
     serving: list[uvicorn.Server] = []
 
     def end_with_owner() -> None:
@@ -97,18 +112,45 @@ def main() -> None:
         serving[0].should_exit = True
 
     threading.Thread(target=end_with_owner, daemon=True, name="owner watch").start()
+    gc.disable()  # as in begin_for_command
     import uvicorn
     from prefect.server.api.server import create_app
+    from starlette.routing import Mount
+
+    app = create_app(ephemeral=True, final=True)
+    gc.freeze()
+    gc.enable()
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
-                print(listening.getsockname()[1], flush=True)
+                print(port, flush=True)
 
     listening = socket.create_server(("127.0.0.1", 0))
-    serving.append(Server(uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error", lifespan="on")))
-    serving[0].run(sockets=[listening])
+    port = listening.getsockname()[1]
+    with temporary_settings({PREFECT_UI_API_URL: f"http://127.0.0.1:{port}/api"}):
+        (ui,) = (route for route in app.routes if isinstance(route, Mount) and route.name == "ui")
+        ui.app = _Pages()  # Prefect gives an ephemeral server none
+        serving.append(Server(uvicorn.Config(app, log_level="error", lifespan="on")))
+        serving[0].run(sockets=[listening])
+    os._exit(0)  # everything is written; taking the interpreter down takes seconds
+
+
+class _Pages:
+    """The UI, as an ASGI application that is made when somebody first looks: for most runs nobody does."""
+
+    def __init__(self) -> None:
+        self.app: Any = None
+        self.making = asyncio.Lock()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async with self.making:
+            if self.app is None:
+                from prefect.server.api.server import create_ui_app
+
+                self.app = await asyncio.to_thread(create_ui_app, ephemeral=False)
+        await self.app(scope, receive, send)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from flows import corpus, instructions
+from flows.definition import flow
 from flows.recipe import Recipe
 from flows.steps import STOPPED_EARLY, Steps, walk
 from rlhf_core.settings import PretrainStage, TrainingStage

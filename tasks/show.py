@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +24,17 @@ from prefect.runtime import deployment
 
 from tasks.store.artifacts import Artifact, Manifest
 
-SECONDS_BETWEEN_UPDATES = 1.0
+SECONDS_BETWEEN_UPDATES = 5.0  # one takes server and flow 40 ms of a slow processor, which the training wants
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not Prefect's line of every run that ended well and has nothing to say: what a stage did, `outcome` says."""
+    text = record.getMessage()
+    return not (text.startswith("Finished in state ") and text.endswith(("Completed()", "(type=COMPLETED)")))
+
+
+for _runs in ("prefect.flow_runs", "prefect.task_runs"):  # their levels would silence our own lines too
+    logging.getLogger(_runs).addFilter(_is_news)
 
 
 def say(message: str) -> None:
@@ -86,7 +97,7 @@ def _warnings(manifest: Manifest) -> list[str]:
 
 
 class Progress:
-    """A ring on the task run's timeline, fed by a job's metrics; at most one update a second."""
+    """A ring on the task run's timeline, fed by a job's metrics; at most one update every SECONDS_BETWEEN_UPDATES, and one at the end."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import re
 import shutil
@@ -143,7 +144,8 @@ def test_every_field_of_a_deployments_form_explains_itself(name: str) -> None:
     """The parameters' schema as the server shows it: no field without a word of what it means."""
     module = importlib.import_module(f"flows.{name}")
     flow = module.pipeline if hasattr(module, "pipeline") else getattr(module, name)
-    schema = parameter_schema(flow.fn).model_dump()
+    schema = parameter_schema(flow).model_dump()  # as `prefect deploy` asks for it
+    assert set(schema["properties"]) == set(inspect.signature(flow.fn).parameters)
     fields = [(name, key, field) for name, model in schema["definitions"].items() for key, field in model.get("properties", {}).items()]
     fields += [("parameters", key, field) for key, field in schema["properties"].items()]
     dumb = [f"{model}.{key}" for model, key, field in fields if not explained(field, schema["definitions"])]

@@ -18,12 +18,15 @@ from flows import temporary_server
 OWNER = "import sys; from flows import temporary_server as t; print(t.start(), flush=True); sys.stdin.read()"
 
 
-def test_a_killed_owner_leaves_no_server(home: Path) -> None:
+def test_it_serves_the_ui_and_a_killed_owner_leaves_no_server(home: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {"PREFECT_HOME": str(home)}
     owner = subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     assert owner.stdout
     url = owner.stdout.readline().strip()
     assert httpx.get(f"{url}/health").json() is True
+    page = httpx.get(url.replace("/api", "/runs"), headers={"Accept": "text/html"}, follow_redirects=True, timeout=120)  # the first copies its files
+    assert page.status_code == 200 and "<html" in page.text
+    assert httpx.get(url.replace("/api", "/ui-settings")).json()["api_url"] == url
     (server,) = psutil.Process(owner.pid).children()
     owner.send_signal(signal.SIGKILL)
     owner.wait(30)
