@@ -20,7 +20,7 @@ from flows.definition import flow
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
 from tasks import judging
-from tasks.reporting import comparing, evaluation_charts, measured
+from tasks.reporting import comparing, measured
 from tasks.reporting.report import report
 from tasks.stage import Made, Run
 from tasks.store.artifacts import Files, Store
@@ -123,6 +123,8 @@ def _compare(store: Store, references: list[str], out: Path | None) -> int:
         raise ValueError(f"{old.name} and {new.name} have no figure in common")
     print(comparing.table(new, old, rows))
     if out:
+        from tasks.reporting import evaluation_charts  # late: only who draws waits for matplotlib
+
         out.mkdir(parents=True, exist_ok=True)
         values = [asdict(row) | {"verdict": row.verdict} for row in rows]
         text = json.dumps({"a": old.name, "b": new.name, "rows": values}, ensure_ascii=False, indent=1)

@@ -28,7 +28,6 @@ from flows.recipe_errors import RecipeError
 from flows.recipe_file import changed
 from flows.steps import STOPPED_EARLY
 from tasks import publishing, show, stopping
-from tasks.reporting import charts
 from tasks.stage import Made, Run
 from tasks.store.artifacts import Store
 
@@ -186,6 +185,8 @@ def _own_figure(made: Mapping[str, Made], stage: str, figure: str) -> float | No
 
 def _publish(store: Store, recipe: Recipe, search: Search, trials: list[Trial]) -> None:
     """The trials as a table and a picture in the UI, and as sweeps/<recipe> in the store."""
+    from tasks.reporting import charts  # late: only who draws waits for matplotlib
+
     rows = [
         {"trial": trial.number, **trial.settings, search.objective: trial.value, "outcome": trial.outcome, "reason": trial.reason}
         for trial in sorted(trials, key=lambda trial: _rank(trial, search.better))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from data.mixtures.sampling import sample_shards
 from data.mixtures.settings import MixtureSettings
 from data.mixtures.sources import as_rows, documents_of, gather, measure
 from data.shards import list_shards
-from tasks.reporting import charts
 from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Draft, Files, Result
 
@@ -62,7 +61,7 @@ def mix(
         plan = make_plan(sizes, settings)
         write_json(draft.out / "plan.json", plan)
         rows = compare(plan, [])
-        (draft.out / "plan.svg").write_text(charts.mixture(rows), encoding="utf-8")
+        _draw(rows, draft.out / "plan.svg")
         metrics = {"tokens": settings.tokens, "sources": plan["sources"], "phases": plan["phases"], "sampled": sampled}
         return Result(counts={}, metrics=metrics)
 
@@ -76,6 +75,12 @@ def account(stage: str, data: Path, summary: Mapping[str, Any], out: Path) -> No
     plan = json.loads((data / "plan.json").read_text(encoding="utf-8"))
     rows = compare(plan, as_rows(plan, summary["mixture"]))
     write_json(out / "mixture.json", {"rows": rows})
-    (out / "mixture.svg").write_text(charts.mixture(rows), encoding="utf-8")
+    _draw(rows, out / "mixture.svg")
     if TaskRunContext.get() is not None:
         create_markdown_artifact(markdown(rows), key=f"{stage.replace('_', '-')}-mixture", description="tokens planned and read")
+
+
+def _draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    from tasks.reporting import charts  # late: only who draws waits for matplotlib
+
+    path.write_text(charts.mixture(rows), encoding="utf-8")

@@ -139,19 +139,6 @@ def reliability(bins: Sequence[Mapping[str, float]]) -> str:
         return svg(figure, "Calibration of the reward model: " + "; ".join(told) + ".")
 
 
-def durations(seconds: Mapping[str, float]) -> str:
-    """Time of each stage, the longest first."""
-    rows = sorted(seconds.items(), key=lambda row: -row[1])
-    with rc_context(STYLE):
-        figure, axes = plot(WIDTH, 0.24 * len(rows) + 0.7, labels=[name for name, _ in rows])
-        bars = axes.barh([name for name, _ in rows], [value for _, value in rows], color=BLUE)
-        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
-        axes.set(xlabel="seconds")
-        axes.margins(x=0.2)  # room for the longest bar's own number
-        axes.invert_yaxis()
-        return svg(figure, "Seconds of each stage: " + ", ".join(f"{name} {value:.1f}" for name, value in rows) + ".")
-
-
 def differences(rows: Sequence[Mapping[str, Any]]) -> str:
     """Differences with their intervals, one row each: `label`, `value`, `low`, `high`, `text`, `verdict`. Every row has a scale of its
     own, the zero is common. Shape and colour both say the verdict."""

@@ -14,7 +14,8 @@ from typing import Any
 import jinja2
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.reporting import evaluation_charts, tables, words
+from tasks.reporting import tables, words
+from tasks.reporting.duration_bars import duration_bars
 from tasks.reporting.excerpt import UNANSWERED
 from tasks.reporting.figures import TEACHER_FIGURES, answering
 from tasks.stage import Made, Run
@@ -30,7 +31,7 @@ def write_run_report(recipe: str, run: Run, made: Mapping[str, Made], settings: 
     )
     figures["settings"] = dict(settings)
     figures["stages"] = [_stage(store, name, stage) for name, stage in made.items()]
-    pictures["durations"] = evaluation_charts.durations({stage["name"]: stage["seconds"] for stage in figures["stages"]})
+    pictures["durations"] = duration_bars({stage["name"]: stage["seconds"] for stage in figures["stages"]})
     paths = report_paths(recipe, run, made)
     paths["report"].parent.mkdir(parents=True, exist_ok=True)
     paths["figures"].write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict
 from rlhf_core.settings import AnyStage
 from tasks.reporting.figures import gather, json_lines, read_json
 from tasks.reporting.findings import warnings
-from tasks.reporting.pictures import draw
 from tasks.reporting.way import way
 from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Draft, Result
@@ -39,6 +38,8 @@ def report(run: Run, recipe: str, stages: Sequence[AnyStage], made: Mapping[str,
     """Gather figures, pictures and samples of all stages into `figures.json`, `pictures.json` and `samples.json`."""
 
     def build(draft: Draft) -> Result:
+        from tasks.reporting.pictures import draw  # late: a reused report needs no matplotlib
+
         folders = {name: run.local(stage.artifact) for name, stage in made.items()}
         evaluation = read_json(folders["evaluation"] / "evaluation.json")
         judgement = read_json(folders["judgement"] / "judgement.json") if "judgement" in folders else {}
