@@ -34,6 +34,7 @@ class LinePatterns:
         try:
             # `regex` knows of partial matches: whether a line that begins like this may still match.
             self._beginning = tuple(map(regex.compile, beginning))
+            self._any = regex.compile("|".join(f"(?:{pattern})" for pattern in beginning))
             self._containing = [regex.compile(pattern) for pattern in containing]
         except regex.error as error:
             raise ValueError(f"line patterns: {error}") from None
@@ -55,5 +56,7 @@ class LinePatterns:
         """The patterns that a line with this beginning may match."""
         if not prefix:
             return self._beginning
+        if len(prefix) == 1 and not self._any.fullmatch(prefix, partial=True):
+            return ()
         return tuple(pattern for pattern in self._possible(prefix[:-1]) if pattern.fullmatch(prefix, partial=True))
 

@@ -7,6 +7,7 @@ are made of; here is the arithmetic. Sources: Rae et al. 2021 (Gopher, A1.1 and 
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -28,8 +29,20 @@ _CHINESE_STOP_WORDS = "的了在是和有不我也这他就人都说到你要而
 _BULLETS = "•‣▶◀◦■□▪▫●○-–*·"
 _TERMINAL = ".!?。！？…\"'”’」』）)：:;；～~"
 _PUNCTUATION = ".,;:!?'\"()-–—’‘“”…。，、；：！？（）《》「」『』·％%$€£¥&/"
-# The sets of characters that data/kernels/quality.c knows, by bit.
-_FLAGS = (_PUNCTUATION, _BULLETS, _TERMINAL, ".!?…", "。！？；", "\"'”’)]", "”’」』）")
+# What data/kernels/quality.c asks of a character, by the bits that it knows; the two lowest are its class.
+_TRAITS = {
+    4: "0123456789０１２３４５６７８９",
+    8: string.ascii_uppercase,
+    16: _PUNCTUATION,
+    32: "|",
+    64: "\n.#＃…{}:<&pP!?。！？；\ufffd" + "".join(map(chr, [*range(0xC2, 0xF5), *range(0xE000, 0xF900)])),  # more is asked of these
+    128: _BULLETS,
+    256: _TERMINAL,
+    512: ".!?…",  # end a sentence before white space
+    1024: "。！？；",  # before anything
+    2048: "\"'”’)]",  # may stand between
+    4096: "”’」』）",
+}
 _DISTINCT_WORDS = 1000  # of so many first words; quality.c has it too
 # N-grams after huggingface/datatrove, gopher_repetition_filter.py, with two differences: a top n-gram counts from its second
 # copy on, and in unspaced text n words are 2n characters (a Chinese word has about two).
@@ -80,7 +93,7 @@ def measure(text: str, max_characters: int = 1 << 20) -> dict[str, float]:
 
 def measures(texts: Sequence[str], max_characters: int = 1 << 20) -> Measures:
     """All measures of `texts` by name. Lengths in characters; shares from 0 to 1; an empty text measures 0."""
-    counted = kernels.quality_counts(texts, max_characters, character_classes(), _flags(), *_stop_words())
+    counted = kernels.quality_counts(texts, max_characters, character_classes(), _traits(), *_stop_words())
     columns = np.frombuffer(counted, np.int64).reshape(len(texts), len(kernels.QUALITY_COUNTS))
     of = dict(zip(kernels.QUALITY_COUNTS, columns.T, strict=True))
     words, shown, lines, paragraphs = (np.maximum(of[name], 1) for name in ("words", "shown", "lines", "paragraphs"))
@@ -120,11 +133,10 @@ def measures(texts: Sequence[str], max_characters: int = 1 << 20) -> Measures:
 
 
 @cache
-def _flags() -> NDArray[np.uint8]:
-    """Of every character of the Basic Multilingual Plane the sets it is in."""
-    table = np.zeros(1 << 16, dtype=np.uint8)
-    for bit, characters in enumerate(_FLAGS):
-        table[list(map(ord, characters))] |= 1 << bit
+def _traits() -> NDArray[np.uint16]:
+    table = character_classes().astype(np.uint16)
+    for bit, characters in _TRAITS.items():
+        table[list(map(ord, characters))] |= bit
     return table
 
 

@@ -26,11 +26,11 @@ def text_hash(text: str, classes: Array, /) -> int:
     """64-bit hash of `text` as its pieces between white space: equal for texts that differ in white space alone."""
 
 def quality_counts(
-    texts: Sequence[str], most: int, classes: Array, flags: Array, stop_hashes: Array, stop_numbers: Array, /
+    texts: Sequence[str], most: int, classes: Array, traits: Array, stop_hashes: Array, stop_numbers: Array, /
 ) -> bytes:
     """int64, shape (texts, counts), of the first `most` characters of each text.
 
-    `flags`: of each of the first 65,536 characters the sets that it is in (data.corpus.quality). `stop_hashes` (uint64) are
+    `traits`: what each character is (data.corpus.quality, uint16). `stop_hashes` (uint64) are
     the hashes of stop words in all their forms, `stop_numbers` (uint8) the number of each one's word: to 7 those of spaced
     text, from 8 those of unspaced text, 63 at most.
     """

@@ -7,19 +7,25 @@
 #define MOST_ORDERS 64
 #define SMALL 1e-200  /* a product of probabilities is taken the logarithm of before it is smaller than numbers can be */
 
-static int is_address(Py_UCS4 code)
-{
-    return (code - 'a' <= 'z' - 'a') || (code - '0' <= 9) || (code && code < 128 && strchr("._%+/:?=&#~-", (int)code));
-}
+/* What ASCII characters may stand in, by bits. */
+enum { IN_ADDRESS = 1, IN_NUMBER = 2, IN_WORD = 4, LOWER = 8 };
+#define ALL IN_ADDRESS | IN_NUMBER | IN_WORD
+#define SMALL_LETTER IN_ADDRESS | IN_WORD | LOWER
+static const uint8_t roles[128] = {
+    ['0'] = ALL, ['1'] = ALL, ['2'] = ALL, ['3'] = ALL, ['4'] = ALL, ['5'] = ALL, ['6'] = ALL, ['7'] = ALL, ['8'] = ALL, ['9'] = ALL,
+    ['a'] = SMALL_LETTER, ['b'] = SMALL_LETTER, ['c'] = SMALL_LETTER, ['d'] = SMALL_LETTER, ['e'] = SMALL_LETTER, ['f'] = SMALL_LETTER,
+    ['g'] = SMALL_LETTER, ['h'] = SMALL_LETTER, ['i'] = SMALL_LETTER, ['j'] = SMALL_LETTER, ['k'] = SMALL_LETTER, ['l'] = SMALL_LETTER,
+    ['m'] = SMALL_LETTER, ['n'] = SMALL_LETTER, ['o'] = SMALL_LETTER, ['p'] = SMALL_LETTER, ['q'] = SMALL_LETTER, ['r'] = SMALL_LETTER,
+    ['s'] = SMALL_LETTER, ['t'] = SMALL_LETTER, ['u'] = SMALL_LETTER, ['v'] = SMALL_LETTER, ['w'] = SMALL_LETTER, ['x'] = SMALL_LETTER,
+    ['y'] = SMALL_LETTER, ['z'] = SMALL_LETTER,
+    ['.'] = ALL, ['-'] = ALL, ['_'] = IN_ADDRESS | IN_WORD, ['\''] = IN_WORD, [':'] = IN_ADDRESS | IN_NUMBER, ['/'] = IN_ADDRESS | IN_NUMBER,
+    [','] = IN_NUMBER, ['%'] = IN_ADDRESS, ['+'] = IN_ADDRESS, ['?'] = IN_ADDRESS, ['='] = IN_ADDRESS, ['&'] = IN_ADDRESS, ['#'] = IN_ADDRESS,
+    ['~'] = IN_ADDRESS,
+};
 
-static int in_number(Py_UCS4 code)
+static inline int has_role(Py_UCS4 code, int role)
 {
-    return code < 128 ? code - '0' <= 9 || (code && strchr(".,:/-", (int)code)) : Py_UNICODE_ISDECIMAL(code);
-}
-
-static int in_latin_word(Py_UCS4 code)
-{
-    return code - 'a' <= 'z' - 'a' || code - '0' <= 9 || (code && code < 128 && strchr("._'-", (int)code));
+    return code < 128 && roles[code] & role;
 }
 
 /* "://" or "www." at `at`, of `end` characters. */
@@ -56,10 +62,10 @@ static Py_ssize_t with_folded_addresses(Py_UCS4 *codes, Py_ssize_t length)
     while (at < length) {
         Py_ssize_t start = at;
         int has_sign = 0;
-        for (; at < length && is_address(codes[at]); at++)
-            has_sign |= is_sign(codes, at, length);
+        for (; at < length && has_role(codes[at], IN_ADDRESS); at++)
+            has_sign |= (codes[at] == ':' || codes[at] == 'w') && is_sign(codes, at, length);
         if (at < length && codes[at] == '@') {
-            for (at++; at < length && is_address(codes[at]);)
+            for (at++; at < length && has_role(codes[at], IN_ADDRESS);)
                 at++;
             codes[written++] = '@';
             continue;
@@ -82,15 +88,16 @@ static Py_ssize_t hash_characters(const Py_UCS4 *codes, Py_ssize_t length, int u
     int number = 0, word = 0;
     for (Py_ssize_t at = 0; at < length; at++) {
         Py_UCS4 code = codes[at];
-        if (number && in_number(code))
+        int decimal = is_decimal(code);
+        if (number && (decimal || has_role(code, IN_NUMBER)))
             continue;
-        number = code < 128 ? code - '0' <= 9 : Py_UNICODE_ISDECIMAL(code);
+        number = decimal;
         if (number)
             code = '0';
         if (unspaced) {
-            if (word && in_latin_word(code))
+            if (word && has_role(code, IN_WORD))
                 continue;
-            word = code - 'a' <= 'z' - 'a';
+            word = has_role(code, LOWER);
             if (word)
                 code = 'a';
         }

@@ -29,6 +29,9 @@ static int add_run(Runs *found, Py_ssize_t start, Py_ssize_t end)
     return 0;
 }
 
+/* Tags, and what scripts and styles are full of. */
+static const uint8_t ends_run[256] = {['<'] = 1, ['>'] = 1, ['{'] = 1, ['}'] = 1, ['='] = 1, [';'] = 1, ['\\'] = 1};
+
 /* Stretches of LEAST bytes or more between '>' and '<' without what stands in scripts and styles. */
 static int find_runs(Runs *found, const char *html, Py_ssize_t length)
 {
@@ -36,11 +39,8 @@ static int find_runs(Runs *found, const char *html, Py_ssize_t length)
     const char *next;
     while (at < length && (next = memchr(html + at, '>', (size_t)(length - at)))) {
         Py_ssize_t start = at = next - html + 1;
-        for (; at < length; at++) {
-            char byte = html[at];
-            if (byte == '<' || byte == '>' || byte == '{' || byte == '}' || byte == '=' || byte == ';' || byte == '\\')
-                break;
-        }
+        while (at < length && !ends_run[(unsigned char)html[at]])
+            at++;
         if (at < length && html[at] == '<' && at - start >= LEAST && add_run(found, start, at))
             return -1;
     }

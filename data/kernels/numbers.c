@@ -6,11 +6,6 @@
 #define DOTTED 8       /* from the first dot of an IPv4 address to the last, at most */
 #define IPV6_COLONS 7  /* of an address without "::" */
 
-static inline int is_decimal(Py_UCS4 code)
-{
-    return code < 128 ? code - '0' <= 9 : Py_UNICODE_ISDECIMAL(code);
-}
-
 /* A stretch of hexadecimal digits and colons. */
 typedef struct {
     int colons, doubled, last;

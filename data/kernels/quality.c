@@ -2,17 +2,23 @@
 #include "repetition.h"
 #include "text.h"
 
-/* Bits of the table of flags, by which quality.py names sets of characters. */
+/* What a character is, as data/corpus/quality.py says it in a table: its class in the two lowest bits, and these. */
 enum {
-    PUNCTUATION = 1,
-    BULLET = 2,
-    TERMINAL = 4,
-    SPACED_END = 8,     /* ends a sentence before white space */
-    UNSPACED_END = 16,  /* ends one before anything */
-    SPACED_CLOSER = 32, /* may stand between the end and the white space */
-    UNSPACED_CLOSER = 64,
+    CLASS = 3,
+    DIGIT = 4,
+    CAPITAL = 8,
+    PUNCTUATION = 16,
+    KINDS = 32, /* of the five bits so far, by which characters are counted */
+    BAR = 32,
+    WATCHED = 64, /* more is asked of it and of what stands beside it */
+    BULLET = 128,
+    TERMINAL = 256,
+    SPACED_END = 512,       /* ends a sentence before white space */
+    UNSPACED_END = 1024,    /* ends one before anything */
+    SPACED_CLOSER = 2048,   /* may stand between the end and the white space */
+    UNSPACED_CLOSER = 4096,
 };
-#define FLAGS 0x10000
+#define TRAITS 0x20001 /* entries of the table, of which the last is that of all characters beyond */
 #define DISTINCT_WORDS 1000 /* the share of distinct words falls with length, so the length is bounded */
 #define LONGEST_STOP_WORD 4 /* characters */
 #define ENGLISH 0xFF        /* bits of the stop words of spaced text; those above are Chinese */
@@ -39,36 +45,27 @@ static const char *const names[] = {COUNTS(NAME)};
 /* What is the same for all texts. */
 typedef struct {
     Classes classes;
-    const uint8_t *flags;
+    const uint16_t *traits;
     Counter stop_words; /* note: the number of the word */
 } Tables;
 
-/* One text: `length` characters and a line end behind them. */
+/* One text: `length` characters and a line end behind them, and what each of these is. */
 typedef struct {
     const Py_UCS4 *codes;
+    const uint16_t *traits;
     Py_ssize_t length;
-    const Tables *tables;
 } Text;
 
-static inline uint8_t class_at(const Text *text, Py_ssize_t at)
+static inline int is_shown(const Text *text, Py_ssize_t at)
 {
-    return class_of(text->tables->classes, text->codes[at]);
-}
-
-static inline uint8_t flags_at(const Text *text, Py_ssize_t at)
-{
-    Py_UCS4 code = text->codes[at];
-    return code < FLAGS ? text->tables->flags[code] : 0;
-}
-
-static inline int is_digit(Py_UCS4 code)
-{
-    return code - '0' <= 9 || code - 0xFF10 <= 9;
+    return (text->traits[at] & CLASS) != SPACE;
 }
 
 /* Whether `word` stands at `at`; with `any_case` also in capitals, and it is given in small letters then. */
 static int stands_at(const Text *text, Py_ssize_t at, const char *word, int any_case)
 {
+    if (at < 0)
+        return 0;
     for (; *word; word++, at++)
         if (at >= text->length || (text->codes[at] | (any_case && *word >= 'a' ? 32 : 0)) != (Py_UCS4)*word)
             return 0;
@@ -104,59 +101,98 @@ static int is_mojibake(Py_UCS4 lead, Py_UCS4 follow)
     return lead - 0xC2 <= 0xF4 - 0xC2 && (follow - 0x80 <= 0x3F || follow - 0x2010 <= 0x2122 - 0x2010 || follow == 0x20AC);
 }
 
-static void count_characters(const Text *text, Counts *counts)
+/* Whether the mark at `at` ends a sentence and more text follows on its line: closers, white space where needed, text. */
+static int ends_within_line(const Text *text, Py_ssize_t at, uint16_t closer, int needs_space)
 {
-    Py_ssize_t dots = 0;
-    for (Py_ssize_t at = 0; at < text->length; at++) {
-        Py_UCS4 code = text->codes[at];
-        uint8_t class = class_at(text, at);
-        counts->digits += is_digit(code);
-        counts->capitals += code - 'A' <= 'Z' - 'A';
-        if (code - 0xC2 <= 0xF4 - 0xC2 && is_mojibake(code, text->codes[at + 1]))
-            counts->unreadable += 2;
-        if (class == LETTER || class == UNSPACED) {
-            counts->letters++;
-            counts->alphabetic += !is_digit(code);
-            if ((code | 32) == 'l')
-                counts->lorem_ipsums += stands_at(text, at, "lorem ipsum", 1);
-        } else if (class == OTHER) {
-            counts->others++;
-            counts->punctuation += (flags_at(text, at) & PUNCTUATION) != 0;
-            counts->unreadable += code == 0xFFFD || code - 0xE000 <= 0xF8FF - 0xE000; /* private characters */
-            counts->hashes += code == '#' || code == 0xFF03;
-            counts->ellipses += code == 0x2026;
-            counts->curly_brackets += code == '{';
-            counts->markup += is_markup(text, at);
-            if (code == '.') {
-                counts->ellipses += ++dots % 3 == 0;
-                continue;
-            }
-        } else {
-            counts->newlines += code == '\n';
-        }
-        dots = 0;
-    }
-    counts->shown = counts->letters + counts->others;
+    do
+        at++;
+    while (at < text->length && text->traits[at] & closer);
+    if (is_shown(text, at))
+        return !needs_space;
+    while (at < text->length && text->codes[at] != '\n' && !is_shown(text, at))
+        at++;
+    return at < text->length && text->codes[at] != '\n';
 }
 
-/* Whitespace-separated tokens, as Gopher counts words; a table's bars are none. */
-static void count_tokens(const Text *text, Counts *counts)
+/* One of the characters that more is asked of than what they are. */
+static void count_watched(const Text *text, Py_ssize_t at, Counts *counts)
 {
-    for (Py_ssize_t at = 0; at < text->length;) {
-        Py_ssize_t start = at;
-        int has_letter = 0;
-        uint8_t class;
-        for (; at < text->length && (class = class_at(text, at)) != SPACE && text->codes[at] != '|'; at++)
-            has_letter |= (class == LETTER || class == UNSPACED) && !is_digit(text->codes[at]);
-        counts->tokens += at > start;
-        counts->token_characters += at - start;
-        counts->tokens_with_letter += has_letter;
-        at += at == start; /* over white space or a bar */
+    Py_UCS4 code = text->codes[at];
+    uint16_t traits = text->traits[at];
+    if (traits & SPACED_END)
+        counts->sentences += ends_within_line(text, at, SPACED_CLOSER, 1);
+    else if (traits & UNSPACED_END)
+        counts->sentences += ends_within_line(text, at, UNSPACED_CLOSER, 0);
+    counts->markup += is_markup(text, at);
+    if (is_mojibake(code, text->codes[at + 1]))
+        counts->unreadable += 2;
+    switch (code) {
+    case '\n':
+        counts->newlines++;
+        break;
+    case '#':
+    case 0xFF03:
+        counts->hashes++;
+        break;
+    case 0x2026: /* … */
+        counts->ellipses++;
+        break;
+    case '.': /* full stops by threes, at the first of a row */
+        if (!at || text->codes[at - 1] != '.') {
+            Py_ssize_t end = at;
+            while (end < text->length && text->codes[end] == '.')
+                end++;
+            counts->ellipses += (end - at) / 3;
+        }
+        break;
+    case '{':
+        counts->curly_brackets++;
+        break;
+    case 'p':
+    case 'P':
+        counts->lorem_ipsums += stands_at(text, at - 7, "lorem ipsum", 1);
+        break;
+    default:
+        counts->unreadable += code == 0xFFFD || code - 0xE000 <= 0xF8FF - 0xE000; /* private characters */
     }
+}
+
+/* Characters by what they are, and whitespace-separated tokens, as Gopher counts words; a table's bars are none. */
+static void count_characters(const Text *text, Counts *counts)
+{
+    int64_t kinds[2][KINDS] = {{0}}; /* two, so that neighbours of one kind do not wait for each other */
+    int64_t bars = 0;
+    uint16_t inside = 0, has_letter = 0; /* of the token so far */
+    for (Py_ssize_t at = 0; at < text->length; at++) {
+        uint16_t traits = text->traits[at];
+        kinds[at & 1][traits & (KINDS - 1)]++;
+        uint16_t class = traits & CLASS, bar = (traits & BAR) != 0;
+        uint16_t of_token = (class != SPACE) & !bar, letter = ((class == LETTER) | (class == UNSPACED)) & !(traits & DIGIT);
+        bars += bar;
+        counts->tokens += of_token & !inside;
+        has_letter &= inside & of_token;
+        counts->tokens_with_letter += letter & !has_letter;
+        has_letter |= letter;
+        inside = of_token;
+        if (traits & WATCHED)
+            count_watched(text, at, counts);
+    }
+    for (int kind = 0; kind < KINDS; kind++) {
+        int64_t count = kinds[0][kind] + kinds[1][kind];
+        int class = kind & CLASS;
+        counts->shown += class != SPACE ? count : 0;
+        counts->others += class == OTHER ? count : 0;
+        counts->letters += class == LETTER || class == UNSPACED ? count : 0;
+        counts->alphabetic += (class == LETTER || class == UNSPACED) && !(kind & DIGIT) ? count : 0;
+        counts->digits += kind & DIGIT ? count : 0;
+        counts->capitals += kind & CAPITAL ? count : 0;
+        counts->punctuation += kind & PUNCTUATION ? count : 0;
+    }
+    counts->token_characters = counts->shown - bars;
 }
 
 /* Of the first words how many differ, and how many different stop words there are. */
-static int count_kinds(const Text *text, const Words *words, Counter *counter, Counts *counts)
+static int count_kinds(const Words *words, const Counter *stop_words, Counter *counter, Counts *counts)
 {
     Py_ssize_t first = words->count < DISTINCT_WORDS ? words->count : DISTINCT_WORDS;
     if (counter_reset(counter, (size_t)first))
@@ -171,7 +207,7 @@ static int count_kinds(const Text *text, const Words *words, Counter *counter, C
     for (Py_ssize_t i = 0; i < words->count; i++) {
         if (words->ends[i] - words->starts[i] > LONGEST_STOP_WORD)
             continue;
-        const Slot *slot = counter_find(&text->tables->stop_words, words->hashes[i]);
+        const Slot *slot = counter_find(stop_words, words->hashes[i]);
         if (slot->count)
             found |= UINT64_C(1) << slot->note;
     }
@@ -179,30 +215,6 @@ static int count_kinds(const Text *text, const Words *words, Counter *counter, C
     for (; found; found &= found - 1)
         counts->stop_words++;
     return 0;
-}
-
-/* Whether the mark at `at` ends a sentence and more text follows on its line: closers, white space where needed, text. */
-static int ends_within_line(const Text *text, Py_ssize_t at, uint8_t closer, int needs_space)
-{
-    do
-        at++;
-    while (at < text->length && flags_at(text, at) & closer);
-    if (class_at(text, at) != SPACE)
-        return !needs_space;
-    while (at < text->length && text->codes[at] != '\n' && class_at(text, at) == SPACE)
-        at++;
-    return at < text->length && text->codes[at] != '\n';
-}
-
-static void count_sentence_ends(const Text *text, Counts *counts)
-{
-    for (Py_ssize_t at = 0; at < text->length; at++) {
-        uint8_t flags = flags_at(text, at);
-        if (flags & SPACED_END)
-            counts->sentences += ends_within_line(text, at, SPACED_CLOSER, 1);
-        else if (flags & UNSPACED_END)
-            counts->sentences += ends_within_line(text, at, UNSPACED_CLOSER, 0);
-    }
 }
 
 /* Counts a stretch among those seen before; 1 where it is a later copy. */
@@ -222,11 +234,11 @@ static void count_line(const Text *text, Py_ssize_t start, Py_ssize_t end, Py_ss
     counts->lines++;
     counts->sentences++;
     counts->line_characters += end - start;
-    counts->bullet_lines += (flags_at(text, start) & BULLET) != 0;
+    counts->bullet_lines += (text->traits[start] & BULLET) != 0;
     counts->ellipsis_lines += dots || last == 0x2026;
     if (first != '|') { /* a table's rows end in no full stop */
         counts->prose_lines++;
-        counts->punctuated_lines += (flags_at(text, end - 1) & TERMINAL) != 0;
+        counts->punctuated_lines += (text->traits[end - 1] & TERMINAL) != 0;
         counts->short_lines += end - start <= shortest;
     }
 }
@@ -250,13 +262,15 @@ static int count_lines(const Text *text, int unspaced, Counter *lines, Counter *
     if (counter_reset(lines, most) || counter_reset(paragraphs, most))
         return -1;
     for (Py_ssize_t at = 0; at <= text->length; at++) { /* the line end behind the text included */
-        Py_ssize_t start = -1, end = 0;
-        for (; text->codes[at] != '\n'; at++)
-            if (class_at(text, at) != SPACE) {
-                start = start < 0 ? at : start;
-                end = at + 1;
-            }
-        if (start < 0) {
+        Py_ssize_t start = at;
+        while (text->codes[at] != '\n')
+            at++;
+        Py_ssize_t end = at;
+        while (start < end && !is_shown(text, start))
+            start++;
+        while (end > start && !is_shown(text, end - 1))
+            end--;
+        if (start == end) {
             if (paragraph >= 0)
                 count_paragraph(text, paragraph, paragraph_end, paragraphs, counts);
             paragraph = -1;
@@ -278,29 +292,38 @@ static int count_lines(const Text *text, int unspaced, Counter *lines, Counter *
 /* Memory that is used again from text to text. */
 typedef struct {
     Words words;
+    uint16_t *traits;
     Py_ssize_t allocated;
     Counter kinds, paragraphs;
     Repetition repetition;
 } Memory;
 
-static int count_text(const Text *text, Memory *memory, Counts *counts)
+static int make_room(Memory *memory, Py_ssize_t length)
 {
-    if (text->length > memory->allocated || !memory->words.hashes) {
-        end_words(&memory->words);
-        if (new_words(&memory->words, text->length))
-            return -1;
-        memory->allocated = text->length;
+    if (memory->traits && length <= memory->allocated)
+        return 0;
+    end_words(&memory->words);
+    PyMem_Free(memory->traits);
+    memory->traits = PyMem_Malloc(((size_t)length + 1) * sizeof *memory->traits);
+    if (!memory->traits) {
+        PyErr_NoMemory();
+        return -1;
     }
+    memory->allocated = length;
+    return new_words(&memory->words, length);
+}
+
+static int count_text(const Text *text, const Tables *tables, Memory *memory, Counts *counts)
+{
     Words *words = &memory->words;
     words->count = words->singles = 0;
-    find_words(words, text->codes, text->length, text->tables->classes);
+    find_words(words, text->codes, text->length, tables->classes);
     int unspaced = words->singles * 2 > words->count;
     counts->words = words->count;
     counts->unspaced_words = words->singles;
     count_characters(text, counts);
-    count_tokens(text, counts);
-    count_sentence_ends(text, counts);
-    if (count_kinds(text, words, &memory->kinds, counts) || count_lines(text, unspaced, &memory->kinds, &memory->paragraphs, counts) ||
+    if (count_kinds(words, &tables->stop_words, &memory->kinds, counts) ||
+        count_lines(text, unspaced, &memory->kinds, &memory->paragraphs, counts) ||
         count_repetition(&memory->repetition, words, unspaced ? 2 : 1, &counts->top_2gram_characters))
         return -1;
     counts->word_characters = memory->repetition.ends[words->count];
@@ -316,9 +339,14 @@ static int count_object(PyObject *object, Py_ssize_t most, const Tables *tables,
     Py_XDECREF(beginning);
     if (!codes)
         return -1;
-    codes[length] = '\n';
-    Text text = {codes, length, tables};
-    int failed = count_text(&text, memory, counts);
+    int failed = make_room(memory, length);
+    if (!failed) {
+        codes[length] = '\n';
+        for (Py_ssize_t at = 0; at <= length; at++)
+            memory->traits[at] = tables->traits[codes[at] < TRAITS ? codes[at] : TRAITS - 1];
+        Text text = {codes, memory->traits, length};
+        failed = count_text(&text, tables, memory, counts);
+    }
     PyMem_Free(codes);
     return failed;
 }
@@ -351,11 +379,11 @@ PyObject *quality_counts(PyObject *module, PyObject *arguments)
         PyErr_Format(PyExc_ValueError, "texts are measured up to %zd characters, not to %zd", (Py_ssize_t)(UINT32_MAX / 2), most);
         goto end;
     }
-    if (take_classes(&arrays[0], &tables.classes, objects[0]) || take_array(&arrays[1], objects[1], 1, FLAGS, 0) ||
+    if (take_classes(&arrays[0], &tables.classes, objects[0]) || take_array(&arrays[1], objects[1], 2, TRAITS, 0) ||
         take_array(&arrays[2], objects[2], 8, 0, 0) || take_array(&arrays[3], objects[3], 1, arrays[2].count, 0) ||
         take_stop_words(&tables.stop_words, &arrays[2], &arrays[3]) || !(texts = PySequence_Fast(given, "texts are a sequence")))
         goto end;
-    tables.flags = arrays[1].items;
+    tables.traits = arrays[1].items;
     Py_ssize_t count = PySequence_Fast_GET_SIZE(texts);
     if (count > PY_SSIZE_T_MAX / (Py_ssize_t)sizeof(Counts)) {
         PyErr_NoMemory();
@@ -374,6 +402,7 @@ end:
     PyMem_Free(tables.stop_words.slots);
     PyMem_Free(memory.kinds.slots);
     PyMem_Free(memory.paragraphs.slots);
+    PyMem_Free(memory.traits);
     end_words(&memory.words);
     end_repetition(&memory.repetition);
     for (int i = 0; i < 4; i++)

@@ -28,6 +28,12 @@ static inline int is_space(Py_UCS4 code)
     return code <= LAST_SPACE && Py_UNICODE_ISSPACE(code);
 }
 
+/* What str.isdecimal says. */
+static inline int is_decimal(Py_UCS4 code)
+{
+    return code < 128 ? code - '0' <= 9 : Py_UNICODE_ISDECIMAL(code);
+}
+
 /* Class of each code point, uint8; what lies beyond the table is read from its last entry. */
 typedef struct {
     const uint8_t *table;

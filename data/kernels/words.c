@@ -107,8 +107,16 @@ static Py_ssize_t hash_runs(uint64_t *hashes, Py_ssize_t count, Py_ssize_t size)
 
 uint64_t hash_codes(const Py_UCS4 *codes, Py_ssize_t length)
 {
+    const uint64_t second = MULTIPLIER, third = second * MULTIPLIER, fourth = third * MULTIPLIER, next = fourth * MULTIPLIER;
     uint64_t sum = 0, power = 1;
-    for (Py_ssize_t at = 0; at < length; at++) {
+    Py_ssize_t at = 0;
+    for (; at + 4 <= length; at += 4) { /* four products that do not wait for each other */
+        uint64_t four = ((uint64_t)codes[at] + 1) + ((uint64_t)codes[at + 1] + 1) * second + ((uint64_t)codes[at + 2] + 1) * third +
+                        ((uint64_t)codes[at + 3] + 1) * fourth;
+        sum += four * power;
+        power *= next;
+    }
+    for (; at < length; at++) {
         sum += ((uint64_t)codes[at] + 1) * power;
         power *= MULTIPLIER;
     }
