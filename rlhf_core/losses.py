@@ -39,22 +39,14 @@ def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return -(logprobs.exp() * logprobs).sum(-1)
 
 
-def logprobs_and_entropy(
-    logits: Tensor, labels: Tensor, temperature: float = 1.0, with_grad: bool = False
-) -> tuple[Tensor, Tensor]:
-    """`token_logprobs` and `entropy` from one softmax: (N,) and (N,) float32.
-
-    The entropy has a gradient only where it is asked for: it would keep two more (N, V) tensors alive.
-    """
-    tempered = _tempered(logits, temperature)
-    if not with_grad:
-        return _logprobs_and_entropy(tempered, labels)
-    logprobs = F.log_softmax(tempered, dim=-1)
-    return logprobs.gather(1, labels.unsqueeze(1)).squeeze(1), -(logprobs.exp() * logprobs).sum(-1)
+def logprobs_and_entropy(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """`token_logprobs` and `entropy` from one softmax: (N,) and (N,) float32, both with gradients."""
+    return _logprobs_and_entropy(_tempered(logits, temperature), labels)
 
 
 class _LogprobsAndEntropy(torch.autograd.Function):
-    """The probabilities that the entropy needs are those of the gradient: d log p(label) = onehot - p."""
+    """The probabilities that the entropy needs are those of the gradients: d log p(label) = onehot - p,
+    dH = -p log p - p H. Nothing else of the vocabulary's width is kept."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,15 +54,19 @@ class _LogprobsAndEntropy(torch.autograd.Function):
         p = logprobs.exp()
         chosen = logprobs.gather(1, labels).squeeze(1)
         entropies = -logprobs.mul_(p).sum(-1)
-        ctx.save_for_backward(p, labels)
-        ctx.mark_non_differentiable(entropies)
+        ctx.save_for_backward(p, labels, entropies)
+        ctx.set_materialize_grads(False)
         return chosen, entropies
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
-        p, labels = ctx.saved_tensors
-        grad = grad.unsqueeze(1)
-        return (p * -grad).scatter_add_(1, labels, grad), None
+    def backward(ctx: Any, by_logprob: Tensor | None, by_entropy: Tensor | None) -> tuple[Tensor, None]:
+        p, labels, entropies = ctx.saved_tensors
+        d_logits = torch.zeros_like(p) if by_logprob is None else p * -by_logprob.unsqueeze(1)
+        if by_logprob is not None:
+            d_logits.scatter_add_(1, labels, by_logprob.unsqueeze(1))
+        if by_entropy is not None:
+            d_logits.addcmul_(torch.special.entr(p) - p * entropies.unsqueeze(1), by_entropy.unsqueeze(1))
+        return d_logits, None
 
 
 _logprobs_and_entropy: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = _LogprobsAndEntropy.apply

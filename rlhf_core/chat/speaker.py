@@ -83,7 +83,7 @@ class Speaker:
     def _tokens(self, ids: list[int]) -> Iterator[int]:
         """Token ids without the end; greedy at temperature 0."""
         model, chat = self.model.policy.model, self.model.chat
-        decoder = make_decoder(model, self.new_tokens)
+        decoder = make_decoder(model, self.new_tokens, len(ids))
         with torch.inference_mode():
             logits = decoder.prefill(pad_left([ids], chat.pad_id).to(model.device))
         stops = stop_tokens(chat, logits.shape[1], logits.device)

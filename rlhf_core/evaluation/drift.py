@@ -15,7 +15,7 @@ import torch
 from rlhf_core.evaluation.candidate import Candidate
 from rlhf_core.generation.rollout import Rollout
 from rlhf_core.job.watch import FALL, SPREAD
-from rlhf_core.losses import kl_estimate, token_logprobs
+from rlhf_core.losses import kl_estimate
 from rlhf_core.measures.statistics import paired_difference
 from rlhf_core.measures.text_measures import distinct_n
 from rlhf_core.models.networks import selected_labels
@@ -33,7 +33,7 @@ def kl_to(reference: Candidate, policy: Candidate, rollouts: Sequence[Rollout]) 
     for rollout in rollouts:
         batch = rollout.sequences(policy.chat.pad_id).to(rollout.response_mask.device)
         select, labels = selected_labels(batch.input_ids, batch.response_mask)
-        ref = token_logprobs(reference.policy(batch.input_ids, select), labels)
+        ref = reference.policy(batch.input_ids, select, labels)[0]
         each = kl_estimate(rollout.logprobs[rollout.response_mask], ref).double().cpu()
         found += [float(part.sum()) for part in torch.split(each, rollout.lengths.tolist())]
     return found

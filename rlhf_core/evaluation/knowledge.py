@@ -161,7 +161,7 @@ def _read(
         past = copy.deepcopy(begun)
         if past is not None:
             past.batch_repeat_interleave(len(part))
-        logits = model(batch.input_ids, batch.response_mask, past).float()
+        logits = model(batch.input_ids, batch.response_mask, past=past).float()
         each = torch.split(torch.log_softmax(logits, dim=-1).cpu(), [lengths[row] for row in part])
         yield from zip(part, each, strict=True)
 

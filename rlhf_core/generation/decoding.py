@@ -2,8 +2,8 @@
 
 `CacheDecoder` serves every causal language model through its own forward. For small models that costs more than the
 arithmetic (about 4 ms a token on one core at width 128 and 4 layers), so small Llamas and OPTs have decoders of their
-own: the same function with fewer, larger products and a cache that never moves. The tests hold all of them to the
-models' own logits.
+own (the Llamas' is in `llama_decoding`): the same function with fewer, larger products and a cache that never moves.
+The tests hold all of them to the models' own logits.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from torch import Tensor
 
 from rlhf_core.dataset.batches import PromptBatch
 from rlhf_core.generation import llama
+from rlhf_core.generation.llama_decoding import LlamaDecoder
 
 
-def make_decoder(model: Any, max_new_tokens: int) -> CacheDecoder:
-    """The fastest decoder that fits the plain Hugging Face model."""
-    if type(model).__name__ == "LlamaForCausalLM" and llama.is_plain(model.base_model):
+def make_decoder(model: Any, max_new_tokens: int, width: int) -> CacheDecoder | LlamaDecoder:
+    """The fastest decoder that fits the plain Hugging Face model and prompts of so many tokens at most."""
+    if type(model).__name__ == "LlamaForCausalLM" and width <= llama.SHORT and llama.is_plain(model.base_model):
         return LlamaDecoder(model, max_new_tokens)
     if _is_plain_opt(model):
         return OptDecoder(model, max_new_tokens)
@@ -99,61 +100,6 @@ class FixedCacheDecoder(CacheDecoder):
         self.keys = [keys[rows] for keys in self.keys]
         self.values = [values[rows] for values in self.values]
         self.seen, self.positions = self.seen[rows], self.positions[rows]
-
-
-class LlamaDecoder(FixedCacheDecoder):
-    """transformers' modeling_llama.py for one token a row: rotary positions, grouped queries, gated SiLU."""
-
-    def __init__(self, model: Any, max_new_tokens: int) -> None:
-        super().__init__(model, max_new_tokens)
-        config = model.config
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.eps, self.groups = config.rms_norm_eps, self.heads // self.kv_heads
-        self.layers = [
-            (
-                layer.input_layernorm.weight,
-                torch.cat([getattr(layer.self_attn, f"{name}_proj").weight for name in "qkv"]),
-                layer.self_attn.o_proj.weight,
-                layer.post_attention_layernorm.weight,
-                torch.cat([layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight]),
-                layer.mlp.down_proj.weight,
-            )
-            for layer in model.model.layers
-        ]
-
-    def prefill(self, prompts: PromptBatch) -> Tensor:
-        logits = super().prefill(prompts)
-        every = torch.arange(int(self.positions.max()) + self.max_new_tokens, device=logits.device)
-        cos, sin = self.model.model.rotary_emb(logits, every.unsqueeze(0))
-        half = cos.shape[-1] // 2
-        self.cos = cos[0].unsqueeze(1)
-        # rotate_half(x) * sin, with the sign moved into the table
-        self.sin = torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=-1).unsqueeze(1)
-        self.half = half
-        return logits
-
-    def advance(self, tokens: Tensor) -> Tensor:
-        rows, end = len(tokens), self.filled + 1
-        hidden: Tensor = self.model.model.embed_tokens(tokens)
-        size = (hidden.shape[1],)
-        cos, sin, seen = self.cos[self.positions], self.sin[self.positions], self.seen[..., :end]
-        rotated = self.heads + self.kv_heads
-        for i, (before, qkv, out, after, gate_up, down) in enumerate(self.layers):
-            heads = F.linear(F.rms_norm(hidden, size, before, self.eps), qkv).view(rows, -1, 2 * self.half)
-            turned = heads[:, :rotated]
-            turned = turned * cos + torch.roll(turned, self.half, dims=-1) * sin
-            self.keys[i][:, :, self.filled] = turned[:, self.heads :]
-            self.values[i][:, :, self.filled] = heads[:, rotated:]
-            # the queries of a group stand in for a sequence: they all attend to the same keys
-            query = turned[:, : self.heads].view(rows, self.kv_heads, self.groups, 2 * self.half)
-            keys, values = self.keys[i][:, :, :end], self.values[i][:, :, :end]
-            mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=seen)
-            hidden = hidden + F.linear(mixed.reshape(rows, -1), out)
-            gate, up = F.linear(F.rms_norm(hidden, size, after, self.eps), gate_up).chunk(2, dim=-1)
-            hidden = hidden + F.linear(F.silu(gate) * up, down)
-        self.filled, self.positions = end, self.positions + 1
-        norm: Tensor = self.model.model.norm.weight
-        return F.linear(F.rms_norm(hidden, size, norm, self.eps), self.model.lm_head.weight)
 
 
 class OptDecoder(FixedCacheDecoder):

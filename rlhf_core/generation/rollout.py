@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rlhf_core.dataset.batches import TokenBatch, pad_left, pad_right
@@ -93,7 +94,7 @@ def generate(
     logprobs = torch.zeros((count, max_new_tokens), dtype=torch.float32, device=device)
     if uniforms is not None:
         uniforms = uniforms.to(device)
-    decoder = make_decoder(model, max_new_tokens)
+    decoder = make_decoder(model, max_new_tokens, batch.input_ids.shape[1])
     rows = torch.arange(count, device=device)  # rows still being written
     logits = decoder.prefill(batch.to(device))
     stops = stop_tokens(chat, logits.shape[1], device)
@@ -183,7 +184,26 @@ def _first_mark(chat: Chat, ids: list[int], marks: list[str]) -> bool:
 
 
 def draw(logprobs: Tensor, uniforms: Tensor) -> Tensor:
-    """One token a row by inverse cumulated probability: (B, V), (B,) in [0, 1) -> (B,) int64."""
-    cumulated = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)
-    thresholds = (uniforms * cumulated[:, -1]).unsqueeze(1)
-    return torch.searchsorted(cumulated, thresholds, right=True).squeeze(1).clamp(max=logprobs.shape[1] - 1)
+    """One token a row by inverse cumulated probability: (B, V), (B,) in [0, 1) -> (B,) int64.
+
+    The block of tokens first, then the token in it: of a vocabulary only one block is cumulated in float64.
+    """
+    rows, words = logprobs.shape
+    p = logprobs.exp()
+    if words % _BLOCK:
+        p = F.pad(p, (0, -words % _BLOCK))
+    blocks = p.view(rows, -1, _BLOCK)
+    ends = blocks.sum(-1).cumsum(-1, dtype=torch.float64)
+    threshold = (uniforms * ends[:, -1]).unsqueeze(1)
+    block = _first_beyond(ends, threshold)
+    inside = blocks[torch.arange(rows, device=p.device), block.squeeze(1)].cumsum(-1, dtype=torch.float64)
+    return (block * _BLOCK + _first_beyond(inside, threshold - F.pad(ends, (1, 0)).gather(1, block))).squeeze(1)
+
+
+def _first_beyond(cumulated: Tensor, threshold: Tensor) -> Tensor:
+    """Where rows of sums (B, N) pass a threshold (B, 1); where rounding leaves it at the end, the last that added any: (B, 1)."""
+    found = torch.searchsorted(cumulated, threshold, right=True)
+    return torch.minimum(found, torch.searchsorted(cumulated, cumulated[:, -1:].contiguous()))
+
+
+_BLOCK = 64

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from rlhf_core.dataset.batches import TokenBatch, pad_right
 from rlhf_core.dataset.chat_template import Tokens
-from rlhf_core.losses import token_logprobs
 from rlhf_core.models.networks import selected_labels
 
 
 def nll(policy: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
     """Negative log-likelihood in nats of every token that counts, row by row: (N,)."""
     select, labels = selected_labels(input_ids, mask)
-    return -token_logprobs(policy(input_ids, select), labels)
+    logprobs: Tensor = policy(input_ids, select, labels)[0]
+    return -logprobs
 
 
 def row_nats(policy: Any, batch: TokenBatch) -> list[float]:

@@ -18,6 +18,8 @@ from rlhf_core.dataset.chat_template import Chat
 from rlhf_core.engine import whole
 from rlhf_core.generation import llama
 from rlhf_core.job.errors import BadInput
+from rlhf_core.losses import logprobs_and_entropy
+from rlhf_core.models import head
 from rlhf_core.settings import FreshModel
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -35,19 +37,27 @@ class PolicyModel(nn.Module):
             getattr(config, key, None) for key in ("final_logit_softcapping", "logit_scale", "logits_scaling")
         )
 
-    def forward(self, input_ids: Tensor, select: Tensor, past: Any = None) -> Tensor:
-        """input_ids (B, L) right-padded, select (B, L) bool -> logits (N, V) at the selected positions, row by row.
+    def forward(
+        self, input_ids: Tensor, select: Tensor, labels: Tensor | None = None, temperature: float = 1.0, past: Any = None
+    ) -> Any:
+        """input_ids (B, L) right-padded, select (B, L) bool -> logits (N, V) at the selected positions, row by row; or, where
+        `labels` (N,) are given, (their log-probabilities (N,), entropies (N,)) in nats at the temperature, float32.
 
         The logits at position t are those of token t+1. `past`: keys and values of what stands before (a cache of B rows).
         """
         if not self._split:
             read = {"input_ids": input_ids, "use_cache": past is not None, "past_key_values": past}
-            logits: Tensor = self.model(**read).logits[select]
-            return logits
-        head: nn.Module = self.model.get_output_embeddings()
-        logits = head(hidden_at(self.model, input_ids, select, past))
-        assert isinstance(logits, Tensor)
-        return logits
+            logits = self.model(**read).logits[select]
+            return logits if labels is None else logprobs_and_entropy(logits, labels, temperature)
+        return self.said(hidden_at(self.model, input_ids, select, past), labels, temperature)
+
+    def said(self, hidden: Tensor, labels: Tensor | None, temperature: float) -> Any:
+        """What the head makes of hidden states (N, H): as `forward` returns it."""
+        output: Any = self.model.get_output_embeddings()
+        if labels is not None and head.serves(output):
+            return head.token_likelihood(hidden, output.weight, labels, temperature)
+        logits = output(hidden)
+        return logits if labels is None else logprobs_and_entropy(logits, labels, temperature)
 
     def save(self, folder: Path, chat: Chat, state: dict[str, Tensor] | None = None) -> None:
         _save(self.model, folder, chat, state)
@@ -75,6 +85,10 @@ class ScalarModel(nn.Module):
 def hidden_at(model: Any, input_ids: Tensor, select: Tensor, past: Any = None) -> Tensor:
     """The last hidden states of a Hugging Face model: (B, L) right-padded, select (B, L) bool -> (N, hidden). `past`:
     keys and values of what stands before."""
+    if past is None:
+        asked = torch.nonzero(select.any(0))
+        width = int(asked[-1]) + 1 if len(asked) else 1
+        input_ids, select = input_ids[:, :width], select[:, :width]  # nothing looks at what stands behind
     if past is None and llama.serves(model, input_ids):
         return llama.hidden_states(model, input_ids, select)
     read = {"input_ids": input_ids, "use_cache": past is not None, "past_key_values": past}

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rlhf_core.dataset.batches import TokenBatch
 from rlhf_core.engine import Engine
+from rlhf_core.losses import logprobs_and_entropy
 from rlhf_core.models.networks import PolicyModel, hidden_at, selected_labels
+
+
+class Pass(NamedTuple):
+    """What an actor says of N response tokens, row by row, in nats: log-probabilities and entropies (N,) at the sampling
+    temperature; the value (N,) of the state before each token, where there is a critic."""
+
+    logprobs: Tensor
+    entropy: Tensor
+    values: Tensor | None
 
 
 class Actor:
@@ -22,13 +32,18 @@ class Actor:
     def engines(self) -> dict[str, Engine]:
         return {"policy": self.policy}
 
-    def __call__(self, batch: TokenBatch) -> tuple[Tensor, Tensor | None]:
-        """(logits (N, V), values (N,) or None) of the response tokens, row by row."""
-        return self.policy(batch.input_ids, _select(batch)), None
+    def __call__(self, batch: TokenBatch, temperature: float) -> Pass:
+        """What is said of the response tokens, row by row."""
+        select, labels = selected_labels(batch.input_ids, batch.response_mask)
+        logprobs, entropy = self.likelihood(batch.input_ids, select, labels, temperature)
+        return Pass(logprobs, entropy, None)
 
-    def logits(self, input_ids: Tensor, select: Tensor) -> Tensor:
-        logits: Tensor = self.policy(input_ids, select)
-        return logits
+    def likelihood(
+        self, input_ids: Tensor, select: Tensor, labels: Tensor, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """As `PolicyModel.forward` with labels."""
+        logprobs, entropy, *_ = self.policy(input_ids, select, labels, temperature)
+        return logprobs, entropy
 
     def values(self, batch: TokenBatch) -> Tensor | None:
         """(N,) float32, the value of the state before each response token."""
@@ -61,8 +76,8 @@ class SeparateCritic(Actor):
     def engines(self) -> dict[str, Engine]:
         return {"policy": self.policy, "value": self.value}
 
-    def __call__(self, batch: TokenBatch) -> tuple[Tensor, Tensor | None]:
-        return self.policy(batch.input_ids, _select(batch)), self.values(batch)
+    def __call__(self, batch: TokenBatch, temperature: float) -> Pass:
+        return super().__call__(batch, temperature)._replace(values=self.values(batch))
 
     def values(self, batch: TokenBatch) -> Tensor | None:
         said: Tensor = self.value(batch.input_ids, _select(batch))
@@ -80,17 +95,12 @@ class SeparateCritic(Actor):
 class SharedCritic(Actor):
     """A value head on the policy's last hidden state: one pass, one optimizer."""
 
-    def __call__(self, batch: TokenBatch) -> tuple[Tensor, Tensor | None]:
-        logits, values = self.policy(batch.input_ids, _select(batch))
-        return logits, values
-
-    def logits(self, input_ids: Tensor, select: Tensor) -> Tensor:
-        logits: Tensor = self.policy(input_ids, select)[0]
-        return logits
+    def __call__(self, batch: TokenBatch, temperature: float) -> Pass:
+        select, labels = selected_labels(batch.input_ids, batch.response_mask)
+        return Pass(*self.policy(batch.input_ids, select, labels, temperature))
 
     def values(self, batch: TokenBatch) -> Tensor | None:
-        values: Tensor = self.policy(batch.input_ids, _select(batch))[1]
-        return values
+        return self(batch, 1.0).values
 
     def backward(self, policy_loss: Tensor, value_loss: Tensor | None) -> None:
         assert value_loss is not None
@@ -109,15 +119,18 @@ class PolicyWithValue(PolicyModel):
         self.value.weight.data = torch.randn(1, width, generator=generator) / (width + 1) ** 0.5
         nn.init.zeros_(self.value.bias)
 
-    def forward(self, input_ids: Tensor, select: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """(logits (N, V), values (N,) float32) at the selected positions, row by row."""
+    def forward(  # type: ignore[override]
+        self, input_ids: Tensor, select: Tensor, labels: Tensor, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(log-probabilities, entropies, values), (N,) float32 each, at the selected positions, row by row."""
         if self._split:
             hidden = hidden_at(self.model, input_ids, select)
-            logits = self.model.get_output_embeddings()(hidden)
+            said = self.said(hidden, labels, temperature)
         else:
             output = self.model(input_ids=input_ids, use_cache=False, output_hidden_states=True)
-            hidden, logits = output.hidden_states[-1][select], output.logits[select]
-        return logits, self.value(hidden).squeeze(-1).float()
+            hidden = output.hidden_states[-1][select]
+            said = logprobs_and_entropy(output.logits[select], labels, temperature)
+        return *said, self.value(hidden).squeeze(-1).float()
 
 
 def _select(batch: TokenBatch) -> Tensor:

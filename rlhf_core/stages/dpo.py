@@ -21,7 +21,7 @@ from rlhf_core.engine import Ranks
 from rlhf_core.generation.rollout import cut_at_marks, generate, noise, without_marks
 from rlhf_core.job.errors import BadInput
 from rlhf_core.job.inputs import Inputs, check_length
-from rlhf_core.losses import dpo_loss, token_logprobs
+from rlhf_core.losses import dpo_loss
 from rlhf_core.models.networks import PolicyModel, load_policy, selected_labels
 from rlhf_core.rewards.scoring import Scoring
 from rlhf_core.settings import DpoStage
@@ -141,7 +141,7 @@ def answer_logprobs(policy: Any, rows: list[Tokens], chat: Chat, device: torch.d
     """
     batch = pad_right(rows or [Tokens([chat.end_id] * 2, [False, True])], chat.pad_id).to(device)
     select, labels = selected_labels(batch.input_ids, batch.response_mask)
-    logprobs = token_logprobs(policy(batch.input_ids, select), labels)
+    logprobs, _ = policy(batch.input_ids, select, labels)
     owner = torch.nonzero(select)[:, 0]
     return torch.zeros(len(batch.lengths), device=device).index_add(0, owner, logprobs)
 

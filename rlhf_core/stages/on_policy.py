@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from rlhf_core.generation.rollout import Rollout, cut_at_marks, noise, without_m
 from rlhf_core.generation.sampler import OwnSampler, Sampler
 from rlhf_core.job.errors import BadInput
 from rlhf_core.job.inputs import Inputs, check_length
-from rlhf_core.losses import kl_estimate, token_logprobs
+from rlhf_core.losses import kl_estimate
 from rlhf_core.measures.text_measures import commonest_share, distinct_n
 from rlhf_core.models.lora import WithoutAdapters, is_frozen_below
 from rlhf_core.models.networks import DTYPES, load_policy, selected_labels
@@ -29,6 +30,9 @@ from rlhf_core.rewards.scoring import Scoring
 from rlhf_core.settings import OnPolicyStage
 
 _SAMPLES = 2
+
+# (input_ids, select, labels, temperature) -> log-probabilities, entropies: as `PolicyModel.forward` with labels
+Likelihood = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -98,10 +102,10 @@ class OnPolicy(ABC):
     @abstractmethod
     def step(self, step: int, rate_share: float) -> dict[str, float]: ...
 
-    def policy_logits(self, input_ids: Tensor, select: Tensor) -> Tensor:
-        """The trained policy's, as `PolicyModel.forward` gives them."""
-        logits: Tensor = self.policy(input_ids, select)
-        return logits
+    @property
+    def likelihood(self) -> Likelihood:
+        """The trained policy's."""
+        return self.policy
 
     # What the loop asks for
 
@@ -230,7 +234,7 @@ class OnPolicy(ABC):
             return rollout
         # A server's numbers are those of other kernels in another precision, often: the ratio would not begin at 1.
         with torch.no_grad():
-            own = self.logprobs(self.policy_logits, self.sequences(rollout), rollout.response_mask)
+            own = self.logprobs(self.likelihood, self.sequences(rollout), rollout.response_mask)
         return replace(rollout, logprobs=own)
 
     def text(self, ids: list[int]) -> str:
@@ -278,13 +282,13 @@ class OnPolicy(ABC):
     def sequences(self, rollout: Rollout) -> TokenBatch:
         return rollout.sequences(self.chat.pad_id).to(self.ranks.device)
 
-    def logprobs(self, logits_of: Any, sequences: TokenBatch, mask: Tensor) -> Tensor:
+    def logprobs(self, likelihood: Likelihood, sequences: TokenBatch, mask: Tensor) -> Tensor:
         """Log-probabilities of the response tokens at the sampling temperature: (B, T)."""
         found = []
         for part in self.parts(len(mask)):
             rows = sequences.rows(part)
             select, labels = selected_labels(rows.input_ids, rows.response_mask)
-            found.append(token_logprobs(logits_of(rows.input_ids, select), labels, self.settings.temperature))
+            found.append(likelihood(rows.input_ids, select, labels, self.settings.temperature)[0])
         return spread(torch.cat(found), mask)
 
     def parts(self, rows: int) -> list[slice]:

@@ -24,18 +24,13 @@ from rlhf_core.job.inputs import Inputs
 from rlhf_core.losses import (
     adapted_kl_coef,
     kl_estimate,
-    logprobs_and_entropy,
     policy_loss,
-    token_logprobs,
     value_loss,
 )
-from rlhf_core.models.networks import selected_labels
 from rlhf_core.settings import PolicyGradientStage
-from rlhf_core.stages.actors import Actor
-from rlhf_core.stages.on_policy import Answers, OnPolicy, spread
+from rlhf_core.stages.actors import Actor, Pass
+from rlhf_core.stages.on_policy import Answers, Likelihood, OnPolicy, spread
 from rlhf_core.stages.ptx import Ptx
-
-Pass = tuple[Tensor, Tensor | None]  # logits (N, V), values (N,) or None
 
 
 @dataclass(frozen=True)
@@ -114,8 +109,9 @@ class PolicyGradient(OnPolicy):
         elif self.ranks.is_main:
             self.policy.module.save(folder, self.chat, self.ema.state())
 
-    def policy_logits(self, input_ids: Tensor, select: Tensor) -> Tensor:
-        return self.actor.logits(input_ids, select)
+    @property
+    def likelihood(self) -> Likelihood:
+        return self.actor.likelihood
 
     def step(self, step: int, rate_share: float) -> dict[str, float]:
         settings = self.settings
@@ -153,7 +149,7 @@ class PolicyGradient(OnPolicy):
         """The pass of the first update, made before the advantages are known, where it is one pass over all rows."""
         if self.settings.minibatches > 1 or self.accumulation > 1:
             return None
-        return self.actor(self.sequences(answers.rollout))
+        return self.actor(self.sequences(answers.rollout), self.settings.temperature)
 
     def reference_logprobs(
         self, answers: Answers, sequences: TokenBatch, live: Pass | None
@@ -165,9 +161,8 @@ class PolicyGradient(OnPolicy):
             if self.single:
                 return answers.rollout.logprobs, ref
             if live is None:
-                return self.logprobs(self.actor.logits, sequences, mask), ref
-            _, labels = selected_labels(sequences.input_ids, sequences.response_mask)
-            return spread(token_logprobs(live[0].detach(), labels, self.settings.temperature), mask), ref
+                return self.logprobs(self.likelihood, sequences, mask), ref
+            return spread(live.logprobs, mask), ref
 
     def kl_in_loss(self) -> float:
         """Weight of the KL that is part of the loss (GRPO), not of the reward."""
@@ -184,11 +179,7 @@ class PolicyGradient(OnPolicy):
         for part in micro_slices(size, self.micro, self.accumulation):
             rows = slice(first + part.start, first + part.stop)
             mask, sequences = data.mask[rows], data.sequences.rows(rows)
-            _, labels = selected_labels(sequences.input_ids, sequences.response_mask)
-            logits, values = live if live is not None else self.actor(sequences)
-            logprobs, entropy = logprobs_and_entropy(
-                logits, labels, settings.temperature, with_grad=bool(settings.entropy_coef)
-            )
+            logprobs, entropy, values = live or self.actor(sequences, settings.temperature)
             # The only update of a rollout starts from the policy that wrote it: the ratio is 1, its gradient is not.
             old = logprobs.detach() if self.single else data.old_logprobs[rows][mask]
             surrogate, clipped = policy_loss(logprobs, old, data.advantages[rows][mask], settings.clip_range)
@@ -199,7 +190,7 @@ class PolicyGradient(OnPolicy):
                 away = kl_estimate(logprobs, data.ref_logprobs[rows][mask], "k3")
                 loss = loss + self.kl_in_loss() * (away * self.token_weights(mask)).sum() / weight
             if self.ptx is not None:
-                pretraining = self.ptx.loss(self.actor.logits, step, self.own, rows, settings.minibatches)
+                pretraining = self.ptx.loss(self.likelihood, step, self.own, rows, settings.minibatches)
                 loss = loss + settings.ptx_coef * pretraining
                 _add(sums, "ptx_loss", pretraining.detach())
             error = None
@@ -215,7 +206,7 @@ class PolicyGradient(OnPolicy):
                 log_ratio = logprobs - old
                 _add(sums, "loss", surrogate.detach() / weight)
                 _add(sums, "clip_share", clipped / tokens)
-                _add(sums, "entropy", entropy.sum() / tokens)
+                _add(sums, "entropy", entropy.detach().sum() / tokens)
                 _add(sums, "ratio", log_ratio.exp().sum() / tokens)
                 zeros = torch.zeros_like(log_ratio)
                 _add(sums, "approx_kl", kl_estimate(-log_ratio, zeros, "k3").sum() / tokens)

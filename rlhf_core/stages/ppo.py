@@ -18,9 +18,9 @@ from rlhf_core.job.inputs import Inputs
 from rlhf_core.losses import gae, kl_estimate, shaped_rewards, whiten
 from rlhf_core.models.networks import load_scalar
 from rlhf_core.settings import PpoStage
-from rlhf_core.stages.actors import Actor, PolicyWithValue, SeparateCritic, SharedCritic
+from rlhf_core.stages.actors import Actor, Pass, PolicyWithValue, SeparateCritic, SharedCritic
 from rlhf_core.stages.on_policy import Answers, spread
-from rlhf_core.stages.policy_gradient import Experience, Pass, PolicyGradient
+from rlhf_core.stages.policy_gradient import Experience, PolicyGradient
 
 
 class Ppo(PolicyGradient):
@@ -72,8 +72,8 @@ class Ppo(PolicyGradient):
 
     def _old_values(self, sequences: TokenBatch, mask: torch.Tensor, live: Pass | None) -> torch.Tensor:
         """Value of the state before each response token: (B, T)."""
-        if live is not None and live[1] is not None:
-            return spread(live[1].detach(), mask)
+        if live is not None and live.values is not None:
+            return spread(live.values.detach(), mask)
         with torch.no_grad():
             found = [self.actor.values(sequences.rows(part)) for part in self.parts(len(mask))]
         return spread(torch.cat([values for values in found if values is not None]), mask)

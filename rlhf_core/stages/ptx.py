@@ -7,7 +7,6 @@ has answers, and the blocks of an iteration follow from its number alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from torch import Tensor
 from rlhf_core.dataset.batches import Order
 from rlhf_core.dataset.blocks import pack
 from rlhf_core.dataset.token_store import Documents
-from rlhf_core.losses import token_logprobs
 
 
 class Ptx:
@@ -27,7 +25,7 @@ class Ptx:
 
     def loss(
         self,
-        logits_of: Callable[[Tensor, Tensor], Any],
+        likelihood: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]],
         step: int,
         own: Callable[[list[int]], list[int]],
         rows: slice,
@@ -39,6 +37,6 @@ class Ptx:
         input_ids = self.blocks[blocks].to(self.device)
         select = torch.ones_like(input_ids, dtype=torch.bool)
         select[:, -1] = False
-        losses = -token_logprobs(logits_of(input_ids, select), input_ids[:, 1:].reshape(-1))
-        return losses.sum() / (self.rows // minibatches * (self.blocks.width - 1))
+        logprobs, _ = likelihood(input_ids, select, input_ids[:, 1:].reshape(-1), 1.0)
+        return -logprobs.sum() / (self.rows // minibatches * (self.blocks.width - 1))
 

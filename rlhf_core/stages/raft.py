@@ -12,7 +12,6 @@ from rlhf_core.dataset.batches import micro_slices, pad_right
 from rlhf_core.dataset.chat_template import Tokens
 from rlhf_core.engine import Ranks
 from rlhf_core.job.inputs import Inputs
-from rlhf_core.losses import logprobs_and_entropy
 from rlhf_core.models.networks import selected_labels
 from rlhf_core.settings import BestOfNStage, RaftStage
 from rlhf_core.stages.on_policy import Answers, OnPolicy
@@ -77,8 +76,7 @@ class Raft(OnPolicy):
             batch = pad_right(own[part] or [Tokens([self.chat.end_id], [False])], self.chat.pad_id)
             batch = batch.to(self.ranks.device)
             select, labels = selected_labels(batch.input_ids, batch.response_mask)
-            logits = self.policy(batch.input_ids, select)
-            logprobs, entropy = logprobs_and_entropy(logits, labels)
+            logprobs, entropy = self.policy(batch.input_ids, select, labels)
             loss = -logprobs.sum() / tokens
             self.policy.backward(loss)
             sums["loss"] += loss.detach()

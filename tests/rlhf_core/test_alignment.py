@@ -182,7 +182,7 @@ def test_gradient_checkpointing_changes_no_answer(
     from rlhf_core.generation.decoding import CacheDecoder
 
     if not small:
-        monkeypatch.setattr(rollout, "make_decoder", CacheDecoder)
+        monkeypatch.setattr(rollout, "make_decoder", lambda model, new, _: CacheDecoder(model, new))
     found = []
     for on in (False, True):
         launch = {"threads": 1, "gradient_checkpointing": on}

@@ -143,26 +143,32 @@ def test_value_loss_takes_the_larger_error() -> None:
     assert clipped.item() == 1
 
 
-def test_logprobs_and_entropy_from_one_softmax() -> None:
-    logits, labels = torch.randn(7, 5, requires_grad=True), torch.tensor([0, 1, 2, 3, 4, 0, 1])
+def test_logprobs_and_entropy_from_one_softmax_and_their_gradients_by_hand() -> None:
+    logits, labels = torch.randn(7, 5), torch.tensor([0, 1, 2, 3, 4, 0, 1])
+    weights = torch.tensor([1.0, -2.0, 0.5, 3.0, 1.5, 0.1, -1.0])
     for temperature in (1.0, 0.7):
         logprobs, entropy = losses.logprobs_and_entropy(logits, labels, temperature)
         assert torch.allclose(logprobs, losses.token_logprobs(logits, labels, temperature))
         assert torch.allclose(entropy, losses.entropy(logits, temperature))
-        assert not entropy.requires_grad
-    weights = torch.tensor([1.0, -2.0, 0.5, 3.0, 1.5, 0.1, -1.0])
-    gradients = []
-    for with_grad in (False, True):  # of the log-probabilities: the same, whether or not the entropy has one too
-        given = logits.detach().clone().requires_grad_()
-        (losses.logprobs_and_entropy(given, labels, 0.7, with_grad)[0] * weights).sum().backward()
-        gradients.append(given.grad)
-    assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
-    _, entropy = losses.logprobs_and_entropy(logits, labels, with_grad=True)
+        p = (logits / temperature).softmax(1)
+        h = -(p * p.log()).sum(1, keepdim=True)
+        by_logprob = (torch.eye(5)[labels] - p) * weights.unsqueeze(1) / temperature
+        by_entropy = -p * (p.log() + h) * weights.flip(0).unsqueeze(1) / temperature
+        for use, wanted in (((1, 0), by_logprob), ((0, 1), by_entropy), ((1, 1), by_logprob + by_entropy)):
+            given = logits.clone().requires_grad_()
+            logprobs, entropy = losses.logprobs_and_entropy(given, labels, temperature)
+            (use[0] * logprobs * weights + use[1] * entropy * weights.flip(0)).sum().backward()
+            assert given.grad is not None
+            assert torch.allclose(given.grad, wanted, atol=1e-6)
+
+
+def test_an_impossible_token_adds_no_entropy_and_no_nan() -> None:
+    logits = torch.tensor([[0.0, 0.0, -400.0]], requires_grad=True)
+    _, entropy = losses.logprobs_and_entropy(logits, torch.tensor([0]))
     entropy.sum().backward()
-    p = logits.detach().softmax(1)
-    h = -(p * p.log()).sum(1, keepdim=True)
+    assert entropy.item() == pytest.approx(LN2)
     assert logits.grad is not None
-    assert torch.allclose(logits.grad, -p * (p.log() + h), atol=1e-6)  # dH/dz by hand
+    assert torch.allclose(logits.grad, torch.zeros(1, 3), atol=1e-7)
 
 
 def test_margins_ask_for_more() -> None:
