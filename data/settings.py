@@ -122,7 +122,7 @@ class DedupSettings(Settings):
     rows: int = Field(8, ge=1, description="Rows of a band (FineWeb: 8).")
     earlier: list[str] = Field(
         default_factory=list, json_schema_extra=FILE,
-        description="Corpora of earlier runs, by their `corpus` artifact or its index/ folder (a path or any fsspec URL): copies of their documents are dropped.",
+        description="Corpora of earlier runs, by their `corpus` artifact or its index/ folder (a path or any fsspec URL): copies of their documents are dropped; their texts are compared where documents/ lies beside index/.",
     )
     seed: int = Field(1, ge=0, description="Of the hash functions; corpora that are compared must share it.")
 

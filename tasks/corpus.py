@@ -24,8 +24,8 @@ from data.corpus import (
     sensitive,
     truth,
 )
-from data.corpus.duplicates import dedup
-from data.corpus.duplicates import earlier as earlier_corpus
+from data.corpus.duplicates import dedup, index
+from data.corpus.duplicates.earlier import Index, label_earlier
 from data.corpus.learned import classifiers
 from data.corpus.shard_work import run_filter, run_label
 from data.corpus.url import gate, repeats
@@ -55,7 +55,7 @@ from tasks.store.artifacts import Draft, Files, Result
 # Raised by hand when a stage gives another result for the same settings and inputs.
 VERSIONS = {
     "urls": 2, "rough_language": 3, "extraction": 2, "language": 3, "quality": 1, "lines": 1,
-    "duplicates": 4, "perplexity": 2, "classifiers": 1, "sensitive": 2, "decontamination": 1, "corpus": 2,
+    "duplicates": 5, "perplexity": 2, "classifiers": 1, "sensitive": 2, "decontamination": 1, "corpus": 3,
     "card": 1,
 }  # fmt: skip
 
@@ -103,7 +103,7 @@ def label_quality(run: Run, documents: Made, settings: QualitySettings) -> State
 @task(task_run_name=over_shards("duplicates"), cache_policy=NO_CACHE)
 def label_duplicates(run: Run, documents: Made, settings: DedupSettings) -> State[Made]:
     """Signatures shard by shard, candidates, their shingles shard by shard, clusters, copies in earlier corpora; the signatures stay, for the index."""
-    indexes = [shard for path in settings.earlier for shard in earlier_corpus.index_shards(path, settings)]  # a wrong one is refused before the work
+    indexes = [shard for path in settings.earlier for shard in index.index_shards(path, settings)]  # a wrong one is refused before the work
 
     def finish(parts: Path, shards: list[Path], out: Path) -> Counts:
         link(parts / "labels", out / "signatures")
@@ -115,7 +115,8 @@ def label_duplicates(run: Run, documents: Made, settings: DedupSettings) -> Stat
 
         counts = dedup.find_duplicates(signatures, out, settings, shards, work, on_each)
         if indexes:
-            earlier_corpus.label_earlier(signatures, out / "labels", earlier_corpus.local_copies(indexes, parts.with_name("earlier")))
+            earlier = parts.with_name("earlier")
+            label_earlier(signatures, out / "labels", Index.fetched(indexes, earlier), shards, earlier, settings)
         return counts
 
     return mapped(run, "duplicates", VERSIONS["duplicates"], documents, run_label, dedup.signatures, settings, finish=finish)
@@ -209,7 +210,7 @@ def select(
         folders = {name: run.local(made.artifact) for name, made in labels.items()}
         measured = {name: list_shards(folder / "labels") for name, folder in folders.items()}
         signatures = list_shards(folders["duplicates"] / "signatures")
-        selected = selection.select(shards, measured, draft.out, settings, signatures, earlier_corpus.comparison(compared))
+        selected = selection.select(shards, measured, draft.out, settings, signatures, index.comparison(compared))
         metrics: dict[str, Any] = {"texts_redacted": selected.redacted, "texts_cut": selected.cut}
         if truth_file:
             dropped = [shard for made in earlier.values() for shard in list_shards(run.local(made.artifact) / "dropped")]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from data.corpus.canonical import part_borders, write_sorted
 from data.corpus.duplicates.copies import Copies, Found
-from data.corpus.duplicates.earlier import COMPARISON
+from data.corpus.duplicates.index import CHANGED, COMPARISON
 from data.corpus.labels import read_labels
 from data.corpus.personal_data import MARKS, redact
 from data.corpus.rules import Broken, RuleBook, numbers
@@ -55,7 +55,7 @@ def select(
     `labels` holds, by any name, the label shards of each measuring stage, in the order of `documents`. A rule over a
     label that nobody measured raises ValueError. Reasons: those of the rules, personal_data, earlier_duplicate,
     exact_duplicate and near_duplicate (value: id of the copy that stays), balance (value: the label's). With
-    `signatures`, the shards that duplicates were found by, out/index/ keeps those of the kept documents; `comparison` (data.corpus.duplicates.earlier)
+    `signatures`, the shards that duplicates were found by, out/index/ keeps those of the kept documents; `comparison` (data.corpus.duplicates.index)
     goes with it.
     The bytes written depend on neither order nor shards.
     """
@@ -91,7 +91,9 @@ def select(
         gone = rows[sampled_out(np.array(group, dtype=object)[rows], every_id[rows], balance, settings.seed)]
         left[gone] = False
         sampled[gone] = number + 1
-    index_schema = pq.read_schema(signatures[0]).with_metadata({COMPARISON: comparison}) if signatures else None
+    index_schema = None
+    if signatures:
+        index_schema = pq.read_schema(signatures[0]).append(pa.field(CHANGED, pa.bool_())).with_metadata({COMPARISON: comparison})
     verdicts = _Verdicts(broken, found, sampled, groups, settings.balance)
     writing = _Writing(documents, labels, signatures or [], index_schema, settings, actions, verdicts, personal)
     return writing.write(out, every_id, left)
@@ -211,8 +213,9 @@ class _Writing:
         kept = decided.kept.set_column(table.schema.get_field_index("text"), DOCUMENT_SCHEMA.field("text"), texts)
         found = [kept.cast(DOCUMENT_SCHEMA), decided.dropped]
         if self.index_schema:
-            signed = read_shard(self.signatures[index])
-            found.append(signed.filter(pa.array([verdict is None for verdict in verdicts], pa.bool_())))
+            signed = read_shard(self.signatures[index]).filter(pa.array([verdict is None for verdict in verdicts], pa.bool_()))
+            changed = [one != other for one, other in zip(values(decided.kept, "text"), texts.to_pylist(), strict=True)]
+            found.append(signed.append_column(CHANGED, pa.array(changed, pa.bool_())))
         return found
 
     def _finished(self, text: str, has_personal_data: bool) -> str:

@@ -1,97 +1,134 @@
 """Duplicates of an earlier corpus: its index (signatures of the documents it kept) against this crawl's signatures.
 
-A document that agrees with an earlier one in its normalised text or in a band is its copy, and so is every document of its
-cluster. The earlier texts are not at hand, so nothing is compared beyond the bands. One band is in memory at a time.
+A document that agrees with an earlier one in its normalised text is its copy, one that agrees in a band where their true similarity
+is high enough, and so is every document of its cluster. The earlier text is at hand where the corpus's documents lie beside its
+index and the text was not changed when it was kept; where it is not, the band decides. One band is in memory at a time.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from data.corpus.duplicates.dedup import signatures as signatures_of
-from data.corpus.reading.inputs import open_input, refuse_secrets
-from data.document import DOCUMENT_SCHEMA, values
-from data.places import file_system
+from data.corpus.duplicates.index import CHANGED, local_copies, texts_beside
+from data.corpus.duplicates.shingling import ShingleSets, write_sets
+from data.document import values
 from data.settings import DedupSettings
-from data.shards import list_shards, read_shard, shard_name, write_shard
+from data.shards import list_shards, read_shard, write_shard
 from data.text import Hashes
 
-_KEYS = "text_hash"
-_PROBE = "The miller sold his grain at the autumn fair, and the baker bought what was left of it the next day."
-_PROBE_ZH = "磨坊主在秋季集市上卖掉了粮食，第二天面包师买走了剩下的部分。"
-COMPARISON = "comparison"  # in the metadata of index shards: what two indexes must have in common
+_TRIED = 8  # earlier documents of a band that one is compared with, those with the smallest ids
+_Rows = NDArray[np.int64]
 
 
-def comparison(settings: DedupSettings) -> str:
-    """What signatures must share to be compared: the settings, and what this version makes of two known texts by them."""
-    given = f"{settings.shingle_words} words, {settings.shingle_characters} characters, {settings.bands}x{settings.rows}, seed {settings.seed}"
-    rows = [{"id": name, "source": name, "text": text} for name, text in (("en", _PROBE), ("zh", _PROBE_ZH))]
-    probe = signatures_of(pa.Table.from_pylist(rows, DOCUMENT_SCHEMA), settings)
-    digest = hashlib.blake2b(repr(probe.to_pylist()).encode(), digest_size=6).hexdigest()
-    return f"{given}, {digest}"
+@dataclass(frozen=True)
+class Index:
+    """Shards of the earlier corpora's indexes, as they were given and as local files, which may be copies."""
+
+    shards: Sequence[str]
+    local: Sequence[Path]
+
+    @classmethod
+    def fetched(cls, shards: Sequence[str], folder: Path) -> Index:
+        return cls(shards, local_copies(shards, folder))
 
 
-def index_shards(path: str, settings: DedupSettings) -> list[str]:
-    """Shards of an index: a `corpus` artifact or its index/ folder, a local path or any fsspec URL; named likewise.
-
-    Raises FileNotFoundError where there is none, ValueError where it was made with other settings of duplicates.
-    """
-    refuse_secrets(path)
-    fs, root = file_system(path)
-    found = sorted(fs.glob(f"{root}/index/part-*.parquet") or fs.glob(f"{root}/part-*.parquet"), key=lambda name: (len(name), name))
-    if not found:
-        raise FileNotFoundError(f"duplicates.earlier: {path}: no index there; name a corpus artifact or its index folder")
-    shards = [fs.unstrip_protocol(name) for name in found] if "://" in path else found
-    with open_input(shards[0]) as first:
-        metadata = pq.read_schema(first).metadata or {}
-    made = metadata.get(COMPARISON.encode(), b"").decode()
-    if made != comparison(settings):
-        raise ValueError(f"duplicates.earlier: {path} was made with {made or 'no settings'}, this run compares by {comparison(settings)}; they cannot be compared")
-    return shards
-
-
-def local_copies(shards: Sequence[str], folder: Path) -> list[Path]:
-    """The shards as local files: copied into `folder` where they lie elsewhere and are not there yet."""
-    found = []
-    for number, shard in enumerate(shards):
-        if "://" in shard:
-            found.append(folder / shard_name(number))
-            if not found[-1].exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                arriving = folder / f".{number}.{uuid.uuid4().hex}"
-                fs, name = file_system(shard)
-                fs.get_file(name, str(arriving))
-                os.replace(arriving, found[-1])
-        else:
-            found.append(Path(shard))
-    return found
-
-
-def label_earlier(signatures: Sequence[Path], labels: Path, indexes: Sequence[Path]) -> int:
+def label_earlier(
+    signatures: Sequence[Path], labels: Path, index: Index, documents: Sequence[Path], work: Path, settings: DedupSettings
+) -> int:
     """Add `earlier_duplicate` to the label shards of duplicates: the smallest id of the earlier copies, or null.
 
-    `signatures` and the shards in `labels` have the same documents in the same order. Returns how many have one.
+    `signatures`, `documents` and the shards in `labels` have the same documents in the same order. What is written for the comparison lies
+    in `work`. Returns how many have a copy. Raises ValueError where an index and the documents beside it do not belong together.
     """
     if not signatures:
         return 0
-    every = np.concatenate([np.array(values(read_shard(shard, ["id"]), "id"), dtype="S32") for shard in indexes])
+    every = np.concatenate([np.array(values(read_shard(shard, ["id"]), "id"), dtype="S32") for shard in index.local])
     ids, rank = np.unique(every, return_inverse=True)
     found = np.full(sum(pq.read_metadata(shard).num_rows for shard in signatures), len(ids), dtype=np.int64)
-    for name in [name for name in pq.read_schema(signatures[0]).names if name != "id"]:
-        earlier = _column(indexes, name)
-        order = np.lexsort((rank, earlier))
-        at = np.searchsorted(earlier[order], own := _column(signatures, name))
-        hit = at < len(order)
-        hit[hit] = earlier[order[at[hit]]] == own[hit]
-        found[hit] = np.minimum(found[hit], rank[order[at[hit]]])
+    own, earlier = _equal(signatures, index.local, "text_hash", rank, 1)
+    found[own] = rank[earlier]
+    unsure: list[tuple[_Rows, _Rows]] = []
+    texts = _Texts(index, documents, work) if settings.verify else None
+    for name in [name for name in pq.read_schema(signatures[0]).names if name.startswith("band_")]:
+        own, earlier = _equal(signatures, index.local, name, rank, _TRIED if texts else 1)
+        readable = texts.readable[earlier] if texts else np.zeros(len(earlier), dtype=np.bool_)
+        np.minimum.at(found, own[~readable], rank[earlier[~readable]])
+        unsure.append((own[readable], earlier[readable]))
+    pairs = np.unique(np.concatenate([np.stack(pair, axis=1) for pair in unsure]), axis=0)
+    if texts and len(pairs):
+        alike = pairs[texts.jaccards(pairs[:, 0], pairs[:, 1], settings) >= settings.threshold]
+        np.minimum.at(found, alike[:, 0], rank[alike[:, 1]])
+    return _write(labels, ids, found)
+
+
+def _equal(signatures: Sequence[Path], index: Sequence[Path], name: str, rank: _Rows, most: int) -> tuple[_Rows, _Rows]:
+    """Pairs (row of this crawl, row of the index) of equal value, for each of the former `most` at most, those with the smallest ids."""
+    earlier, own = _column(index, name), _column(signatures, name)
+    order = np.lexsort((rank, earlier))
+    keys = earlier[order]
+    rows, first = np.arange(len(own)), np.searchsorted(keys, own)
+    pairs: list[tuple[_Rows, _Rows]] = []
+    for _ in range(most):
+        hit = first < len(keys)
+        hit[hit] = keys[first[hit]] == own[rows[hit]]
+        rows, first = rows[hit], first[hit]
+        pairs.append((rows, order[first]))
+        first = first + 1
+    return np.concatenate([one for one, _ in pairs]), np.concatenate([other for _, other in pairs])
+
+
+class _Texts:
+    """The shingles of this crawl's documents and of the earlier ones that can be read: `readable`, by row of the index."""
+
+    def __init__(self, index: Index, documents: Sequence[Path], work: Path) -> None:
+        self._index, self._documents, self._work = index, documents, work
+        self._beside = [texts_beside(shard) for shard in index.shards]
+        self.readable = np.concatenate([_unchanged(path, beside) for path, beside in zip(index.local, self._beside, strict=True)])
+
+    def jaccards(self, own: _Rows, earlier: _Rows, settings: DedupSettings) -> NDArray[np.float64]:
+        """True similarity of pairs; only shards with a row among them are read."""
+        files: list[Path] = []
+        for number, (shard, wanted) in enumerate(zip(self._documents, _masks(self._documents, own), strict=True)):
+            files.append(self._work / f"own-{number:05d}.sets")
+            write_sets(shard, wanted, files[-1], settings)
+        start = sum(pq.read_metadata(shard).num_rows for shard in self._documents)
+        for number, (shard, wanted) in enumerate(zip(self._index.local, _masks(self._index.local, earlier), strict=True)):
+            beside = self._beside[number]
+            files.append(self._work / f"earlier-{number:05d}.sets")
+            if not wanted.any() or beside is None:
+                write_sets(shard, np.zeros_like(wanted), files[-1], settings)
+                continue
+            (texts,) = local_copies([beside], self._work / f"documents-{number:05d}")
+            if not read_shard(texts, ["id"]).equals(read_shard(shard, ["id"])):
+                raise ValueError(f"duplicates.earlier: {beside} does not belong to the index beside it; give the index/ folder alone, elsewhere")
+            write_sets(texts, wanted, files[-1], settings)
+        return ShingleSets(files).jaccards(own, start + earlier)
+
+
+def _unchanged(shard: Path, beside: str | None) -> NDArray[np.bool_]:
+    """Of each row of an index shard whether the documents beside it have the text that was signed. An index from before says nothing of it."""
+    if beside is None or CHANGED not in pq.read_schema(shard).names:
+        return np.zeros(pq.read_metadata(shard).num_rows, dtype=np.bool_)
+    return ~np.array(values(read_shard(shard, [CHANGED]), CHANGED), dtype=np.bool_)
+
+
+def _masks(shards: Sequence[Path], rows: _Rows) -> list[NDArray[np.bool_]]:
+    """Shard by shard, which of its rows are among `rows`, which are numbered through all."""
+    ends = np.cumsum([0, *(pq.read_metadata(shard).num_rows for shard in shards)])
+    wanted = np.zeros(ends[-1], dtype=np.bool_)
+    wanted[rows] = True
+    return np.split(wanted, ends[1:-1])
+
+
+def _write(labels: Path, ids: NDArray[np.bytes_], found: _Rows) -> int:
+    """Of every cluster the smallest of its documents' earlier copies, as a column of the label shards."""
     tables = [read_shard(path) for path in list_shards(labels)]
     cluster = np.concatenate([np.array(values(table, "duplicate_cluster"), dtype="S32") for table in tables])
     _, place = np.unique(cluster, return_inverse=True)

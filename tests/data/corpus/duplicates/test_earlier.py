@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from data.corpus.duplicates.dedup import find_duplicates, signatures
-from data.corpus.duplicates.earlier import comparison, index_shards, label_earlier, local_copies
+from data.corpus.duplicates.earlier import Index, label_earlier
+from data.corpus.duplicates.index import comparison, index_shards, local_copies
 from data.corpus.selection import select
 from data.document import DOCUMENT_SCHEMA, Counts
 from data.settings import DedupSettings, SelectionSettings
@@ -23,11 +25,11 @@ NEAR = " ".join(STORY)
 ROWS = {"a": NEAR, "b": "Something else altogether, short and plain, that nobody has told before.", "c": "完全不同的一段中文文字，讲的是另外一件事情，和别的都不一样。"}
 
 
-def _clean(out: Path, rows: dict[str, str], cuts: int = 1, **settings: Any) -> Counts:
-    """A crawl of `rows` (id letter -> text) through duplicates and selection, in shards of `cuts` documents."""
+def _clean(out: Path, texts: dict[str, str], cuts: int = 1, most: int | None = None, **settings: Any) -> Counts:
+    """A crawl of `texts` (id letter -> text) through duplicates and selection, in shards of `cuts` documents, texts cut at `most` characters."""
     config = SETTINGS.model_copy(update=settings)
     documents, signed = [], []
-    items = list(rows.items())
+    items = list(texts.items())
     for index, at in enumerate(range(0, len(items), cuts)):
         table = [{"id": letter * 32, "source": f"{letter}#0", "text": text} for letter, text in items[at : at + cuts]]
         shard = pa.Table.from_pylist(table, DOCUMENT_SCHEMA)
@@ -38,8 +40,8 @@ def _clean(out: Path, rows: dict[str, str], cuts: int = 1, **settings: Any) -> C
     find_duplicates(signed, out, config, documents)
     if config.earlier:
         found = [shard for path in config.earlier for shard in index_shards(path, config)]
-        label_earlier(signed, out / "labels", local_copies(found, out / "earlier"))
-    chosen = SelectionSettings(rules=[], prefer=None)
+        label_earlier(signed, out / "labels", Index.fetched(found, out / "earlier"), documents, out / "earlier", config)
+    chosen = SelectionSettings(rules=[], prefer=None, max_characters=most)
     return select(documents, {"duplicates": list_shards(out / "labels")}, out / "corpus", chosen, signed, comparison(config)).counts
 
 
@@ -58,6 +60,34 @@ def test_copies_of_an_earlier_corpus_go(tmp_path: Path) -> None:
     assert (tmp_path / "three" / name).read_bytes() == (tmp_path / "four" / name).read_bytes()
 
 
+LOOSE: dict[str, Any] = {"bands": 14, "rows": 1}  # a shared beginning is enough for a shared band
+ALIKE = f"{' '.join(STORY[:12])} {' '.join(f'and then number {n} came along the road' for n in range(30))}"
+
+
+def test_a_shared_band_is_not_enough(tmp_path: Path) -> None:
+    """Where the earlier corpus's texts are at hand: not by the index alone, nor where a text was cut when it was kept."""
+    _clean(tmp_path / "one", ROWS, **LOOSE)
+    later = {"m": ALIKE, "n": NEAR + " And so it ends."}
+    by_text: dict[str, Any] = {"earlier": [str(tmp_path / "one/corpus")], **LOOSE}
+    for cuts in (1, 2):
+        assert _clean(tmp_path / f"verified {cuts}", later, cuts=cuts, **by_text) == Counts(2, 1, {"earlier_duplicate": 1})
+    assert [row["id"][0] for row in read_all(tmp_path / "verified 1/corpus/documents")] == ["m"]
+    assert _clean(tmp_path / "bands", later, verify=False, **by_text) == Counts(2, 0, {"earlier_duplicate": 2})
+    shutil.copytree(tmp_path / "one/corpus/index", tmp_path / "index alone")
+    assert _clean(tmp_path / "alone", later, earlier=[str(tmp_path / "index alone")], **LOOSE) == Counts(2, 0, {"earlier_duplicate": 2})
+    _clean(tmp_path / "cut", ROWS, most=600, **LOOSE)
+    assert _clean(tmp_path / "after the cut", later, earlier=[str(tmp_path / "cut/corpus")], **LOOSE) == Counts(2, 0, {"earlier_duplicate": 2})
+
+
+def test_other_documents_beside_an_index_are_refused(tmp_path: Path) -> None:
+    _clean(tmp_path / "one", ROWS)
+    _clean(tmp_path / "other", {"x": NEAR, "y": ROWS["b"], "z": ROWS["c"]})
+    shutil.rmtree(tmp_path / "one/corpus/documents")
+    shutil.copytree(tmp_path / "other/corpus/documents", tmp_path / "one/corpus/documents")
+    with pytest.raises(ValueError, match="does not belong to the index beside it"):
+        _clean(tmp_path / "two", {"n": NEAR + " And so it ends."}, earlier=[str(tmp_path / "one/corpus")])
+
+
 @pytest.mark.parametrize("ending", ["", "/index"])
 def test_an_index_in_another_place_is_copied_once(tmp_path: Path, ending: str) -> None:
     """Any fsspec URL: here the memory file system; tests/data/corpus/reading/test_far.py has S3."""
@@ -67,7 +97,7 @@ def test_an_index_in_another_place_is_copied_once(tmp_path: Path, ending: str) -
     given = f"memory://earlier{len(ending)}{ending}"
     rows = {"n": NEAR + " And so it ends.", "p": "A new text that is like none of the others, and stays."}
     assert _clean(tmp_path / "two", rows, earlier=[given]) == Counts(2, 1, {"earlier_duplicate": 1})
-    copied = list((tmp_path / "two/earlier").iterdir())
+    copied = list((tmp_path / "two/earlier").glob("part-*"))
     assert [path.name for path in copied] == ["part-00000.parquet"]
     copied[0].write_bytes(b"mine")
     assert local_copies(index_shards(given, SETTINGS), tmp_path / "two/earlier")[0].read_bytes() == b"mine"

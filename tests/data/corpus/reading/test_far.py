@@ -12,7 +12,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from data.corpus.duplicates.earlier import index_shards, local_copies
+from data.corpus.duplicates.index import index_shards, local_copies
 from data.corpus.reading.inputs import list_inputs
 from data.settings import DedupSettings
 from tasks.store.fingerprints import hash_files
