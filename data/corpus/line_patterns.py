@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-import ahocorasick
 import regex
+
+from data import kernels
 
 _PREFIX = 3  # characters by which patterns are chosen; more would choose hardly better
 _CACHED_PREFIXES = 1 << 16
@@ -38,19 +39,14 @@ class LinePatterns:
             self._containing = [regex.compile(pattern) for pattern in containing]
         except regex.error as error:
             raise ValueError(f"line patterns: {error}") from None
-        self._words = ahocorasick.Automaton()
-        for word in words or {"\0"}:  # an automaton needs one
-            self._words.add_word(word, True)
-        self._words.make_automaton()
+        self._words = kernels.build_terms(sorted(words))
         self._possible = lru_cache(_CACHED_PREFIXES)(self._find_possible)
 
     def fullmatch(self, line: str) -> bool:
         for pattern in self._possible(line[:_PREFIX]):
             if pattern.fullmatch(line):
                 return True
-        for _ in self._words.iter(line):
-            return any(pattern.fullmatch(line) for pattern in self._containing)
-        return False
+        return bool(kernels.find_terms(line, *self._words, False)) and any(pattern.fullmatch(line) for pattern in self._containing)
 
     def _find_possible(self, prefix: str) -> tuple[regex.Pattern[str], ...]:
         """The patterns that a line with this beginning may match."""

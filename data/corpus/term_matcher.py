@@ -36,4 +36,4 @@ class TermMatcher:
 
     def find(self, text: str) -> list[Match]:
         """In the order of their starts."""
-        return [Match(start, end, self._values[number]) for start, end, number in kernels.find_terms(text, self._firsts, self._steps)]
+        return [Match(start, end, self._values[number]) for start, end, number in kernels.find_terms(text, self._firsts, self._steps, True)]

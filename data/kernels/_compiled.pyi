@@ -57,9 +57,9 @@ def char_model_bits(text: str, unspaced: bool, unseen: float, tables: Sequence[N
 def build_terms(terms: Sequence[str], /) -> tuple[bytes, bytes]:
     """What find_terms looks up: by which characters terms begin, and the steps of their trie. Terms are not empty; of equal ones the last counts."""
 
-def find_terms(text: str, firsts: Array, steps: Array, /) -> list[tuple[int, int, int]]:
-    """Start, end and number of each term in `text`, by their starts. One that begins or ends with a letter of a script with
-    spaces counts there only at the border of a word.
+def find_terms(text: str, firsts: Array, steps: Array, whole: bool, /) -> list[tuple[int, int, int]]:
+    """Start, end and number of each term in `text`, by their starts. `whole`: one that begins or ends with a letter of a
+    script with spaces counts there only at the border of a word.
     """
 
 def number_places(text: str, /) -> tuple[bool, bool, bool, list[tuple[int, int]]]:

@@ -6,23 +6,20 @@
 #define DOTTED 8       /* from the first dot of an IPv4 address to the last, at most */
 #define IPV6_COLONS 7  /* of an address without "::" */
 
-/* A stretch of hexadecimal digits and colons. */
-typedef struct {
-    int colons, doubled, last;
-} Hexadecimal;
-
-static inline int may_be_ipv6(Hexadecimal *run, Py_UCS4 code)
+static inline int is_hexadecimal(Py_UCS4 code)
 {
-    if (code == ':') {
-        run->colons += run->colons < IPV6_COLONS;
-        run->doubled |= run->last;
-        run->last = 1;
-    } else if (code - '0' <= 9 || (code | 32) - 'a' <= 'f' - 'a') {
-        run->last = 0;
-    } else {
-        *run = (Hexadecimal){0, 0, 0};
-    }
-    return run->doubled || run->colons == IPV6_COLONS;
+    return code - '0' <= 9 || (code | 32) - 'a' <= 'f' - 'a';
+}
+
+/* Whether the colon at `at` is the second of "::", or the seventh of a stretch of hexadecimal digits and colons. */
+static int may_be_ipv6(const Py_UCS4 *codes, Py_ssize_t at)
+{
+    if (at && codes[at - 1] == ':')
+        return 1;
+    int colons = 1;
+    while (at-- && colons < IPV6_COLONS && (codes[at] == ':' || is_hexadecimal(codes[at])))
+        colons += codes[at] == ':';
+    return colons == IPV6_COLONS;
 }
 
 static int add_run(PyObject *runs, Py_ssize_t count, Py_ssize_t first, Py_ssize_t last)
@@ -45,12 +42,12 @@ PyObject *number_places(PyObject *module, PyObject *arguments)
     Py_UCS4 *codes = take_codes(text, &length);
     PyObject *runs = codes ? PyList_New(0) : NULL;
     int wide = 0, ipv4 = 0, ipv6 = 0, failed = !runs;
-    Hexadecimal hexadecimal = {0, 0, 0};
     Py_ssize_t count = 0, first = 0, last = -STEP - 1, dots[2] = {-DOTTED - 1, -DOTTED - 1}; /* the two dots before, each between digits */
     for (Py_ssize_t at = 0; !failed && at < length; at++) {
         Py_UCS4 code = codes[at];
-        ipv6 |= may_be_ipv6(&hexadecimal, code);
-        if (code >= 128)
+        if (code == ':' && !ipv6)
+            ipv6 = may_be_ipv6(codes, at);
+        else if (code >= 128)
             wide |= code - 0xFF10 <= 9 || code == 0xFF20;
         if (!is_decimal(code))
             continue;

@@ -83,8 +83,8 @@ end:
     return found;
 }
 
-/* Appends (start, end, number) of the terms that begin at `start`, where a word begins. */
-static int find_at(const Counter *steps, const Py_UCS4 *codes, Py_ssize_t length, Py_ssize_t start, PyObject *found)
+/* Appends (start, end, number) of the terms that begin at `start`; `whole`: those that end with their word. */
+static int find_at(const Counter *steps, const Py_UCS4 *codes, Py_ssize_t length, Py_ssize_t start, int whole, PyObject *found)
 {
     uint32_t node = 0;
     for (Py_ssize_t at = start; at < length; at++) {
@@ -92,7 +92,7 @@ static int find_at(const Counter *steps, const Py_UCS4 *codes, Py_ssize_t length
         if (!slot->count)
             break;
         node = slot->count;
-        if (!slot->note || (at + 1 < length && is_spaced(codes[at]) && is_spaced(codes[at + 1])))
+        if (!slot->note || (whole && at + 1 < length && is_spaced(codes[at]) && is_spaced(codes[at + 1])))
             continue;
         PyObject *match = Py_BuildValue("nnI", start, at + 1, (unsigned)slot->note - 1);
         int failed = !match || PyList_Append(found, match);
@@ -107,7 +107,8 @@ PyObject *find_terms(PyObject *module, PyObject *arguments)
 {
     (void)module;
     PyObject *text, *objects[2], *found = NULL;
-    if (!PyArg_ParseTuple(arguments, "UOO", &text, &objects[0], &objects[1]))
+    int whole;
+    if (!PyArg_ParseTuple(arguments, "UOOp", &text, &objects[0], &objects[1], &whole))
         return NULL;
     Array firsts = {0}, slots = {0};
     Py_ssize_t length;
@@ -125,9 +126,9 @@ PyObject *find_terms(PyObject *module, PyObject *arguments)
     for (Py_ssize_t at = 0; at < length; at++) { /* behind the last character stands a zero */
         if (!(first[pair_of(codes[at], codes[at + 1])] & PAIR) && !(first[codes[at] & (FIRSTS - 1)] & SINGLE))
             continue;
-        if (at && is_spaced(codes[at]) && is_spaced(codes[at - 1]))
+        if (whole && at && is_spaced(codes[at]) && is_spaced(codes[at - 1]))
             continue;
-        if (find_at(&steps, codes, length, at, found)) {
+        if (find_at(&steps, codes, length, at, whole, found)) {
             Py_CLEAR(found);
             break;
         }
