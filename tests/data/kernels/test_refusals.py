@@ -1,0 +1,74 @@
+"""What the kernels are given comes from this project's own code; what is wrong with it is an error all the same, and no crash."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data import kernels
+from data.character_tables import character_classes, normal_forms
+from data.corpus.quality import _stop_words, _traits
+
+CLASSES = character_classes()
+HASHES = np.ones(4, np.uint64)
+PAIRS = np.ones(16, np.uint32)
+SLOTS = np.zeros(16, np.dtype([("key", "u8"), ("probability", "f4"), ("weight", "f4")]))
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "error"),
+    [
+        ("scan_words", (b"bytes", CLASSES), TypeError),
+        ("scan_words", ("text", b""), ValueError),
+        ("scan_words", ("text", CLASSES[::2]), ValueError),
+        ("shingles", ("text", CLASSES, 0, 5), ValueError),
+        ("text_hash", ("text", None), TypeError),
+        ("minhash", (HASHES[:0], PAIRS, PAIRS), ValueError),
+        ("minhash", (HASHES, PAIRS, PAIRS[:3]), ValueError),
+        ("minhash", (HASHES.astype(np.uint32), PAIRS, PAIRS), ValueError),
+        ("minhash", (memoryview(b"0" * 17)[1:], PAIRS, PAIRS), ValueError),
+        ("fold", ("é", np.full(300, 0x110007, np.uint32), PAIRS[:2], False), ValueError),
+        ("fold", ("é", np.full(300, 0x110000, np.uint32), np.array([9, 1], np.uint32), False), ValueError),
+        ("quality_counts", (["a"], 10, CLASSES, _traits()[:9], *_stop_words()), ValueError),
+        ("quality_counts", (["a"], -1, CLASSES, _traits(), *_stop_words()), ValueError),
+        ("quality_counts", (["a", None], 10, CLASSES, _traits(), *_stop_words()), TypeError),
+        ("quality_counts", (7, 10, CLASSES, _traits(), *_stop_words()), TypeError),
+        ("quality_counts", (["a"], 10, CLASSES, _traits(), _stop_words()[0], b"\0"), ValueError),
+        ("char_model_bits", ("a", False, 0.1, []), ValueError),
+        ("char_model_bits", ("a", False, 0.1, [SLOTS] * 65), ValueError),
+        ("char_model_bits", ("a", False, 0.1, [SLOTS[:3]]), ValueError),
+        ("char_model_bits", ("a", False, 0.1, [SLOTS, None]), TypeError),
+        ("build_terms", (["a", ""],), ValueError),
+        ("build_terms", (["a", 5],), ValueError),
+        ("build_terms", (5,), TypeError),
+        ("find_terms", ("a", b"", b"", True), ValueError),
+        ("find_terms", ("a", bytes(1 << 16), np.zeros(48, np.uint64), True), ValueError),
+        ("longest_texts", (b"<p>", -1, 0, 0, 1), ValueError),
+        ("longest_texts", ("text", 1, 1, 1, 1), TypeError),
+        ("mark_lines", (b"line",), TypeError),
+        ("number_places", (None,), TypeError),
+        ("symbols", (3, False), TypeError),
+    ],
+)  # fmt: skip
+def test_wrong_arguments(function: str, arguments: tuple[Any, ...], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        getattr(kernels, function)(*arguments)
+
+
+def test_full_tables_do_not_hang() -> None:
+    """A table without a free slot ends a search as a table of no n-grams and no terms would."""
+    full = SLOTS.copy()
+    full["key"] = np.arange(1, 17)
+    assert kernels.char_model_bits("text", False, 0.5, [full, full]) == (4.0, 4)
+    forms = normal_forms()
+    assert kernels.fold("", forms.table, forms.longer, True) == ""
+
+
+def test_without_the_extension_the_way_out_is_named() -> None:
+    code = "import sys; sys.modules['data.kernels._compiled'] = None\nimport data.kernels"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: data.kernels is not built" in done.stderr and "`pip install -e .`" in done.stderr
