@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import platform
@@ -64,6 +65,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     shown = [[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     lines = [list(head), ["---"] + ["---:"] * (len(head) - 1), *shown]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def save_parts(name: str, parts: Mapping[str, Mapping[str, Any]], **about: Any) -> Path:
+    """Save what was measured of a benchmark's parts (`--only`), each with its date and `about`; the others stay as they were."""
+    path = RESULTS / f"{name}.json"
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    earlier.pop("machine", None)
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    load = [round(value, 1) for value in os.getloadavg()]
+    return save(name, earlier | {part: {"date": date, "load": load, **about, **found} for part, found in parts.items()})
 
 
 def save(name: str, result: Mapping[str, Any]) -> Path:

@@ -61,7 +61,7 @@ def main() -> None:
             f"{name}: {found['ratio']:.2f} times TRL, {found['cpu_ratio']:.2f} in CPU time (wanted: {SETTINGS[name]['wanted']}); "
             f"peak memory {found['peak_ratio']:.2f} of TRL's; score less that of the better TRL {found['score_gain']:+.2f}"
         )
-    print(peers.save("ppo", results))
+    print(peers.save_parts("ppo", results, steps=options.steps, repeats=options.repeats))
 
 
 def compare(name: str, repeats: int, steps: int, alone: bool) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def main(kind: str, description: str | None) -> None:
     print(peers.table(["model", "by", "s a step", "CPU s a step", "peak MB", "last loss"], rows))
     for size, found in results.items():
         print(f"{size}: {found['ratio']:.2f} times TRL, {found['cpu_ratio']:.2f} in CPU time (wanted: {WANTED}); peak memory {found['peak_ratio']:.2f} of TRL's")
-    print(peers.save(kind, results))
+    print(peers.save_parts(kind, results, steps=options.steps, repeats=options.repeats))
 
 
 def prepare(folder: Path, kind: str, model: dict[str, Any]) -> None:
