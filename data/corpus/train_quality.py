@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
 
     def texts(paths: list[str]) -> Iterator[str]:
-        return (text for path in paths for row in read_examples(path) for text in texts_of(row, [given.text_field]))
+        return (text for path in paths for row in read_examples(path) for text in texts_of(row, given.text_field))
 
     sides = {TRUSTED: texts(given.trusted), RAW: texts(given.raw)}
     return run(lambda: train_classifier("quality", dict(sides), given.max_documents, given.seed), Path(given.out))

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in given.labelled:
             for row in read_examples(path):
                 topic = str(row.get(given.topic_field) or row["file"])
-                texts.setdefault(topic, []).extend(texts_of(row, [given.text_field]))
+                texts.setdefault(topic, []).extend(texts_of(row, given.text_field))
         return train_classifier("topic", dict(texts), given.max_documents, given.seed)
 
     return run(train, Path(given.out))

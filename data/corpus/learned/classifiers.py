@@ -138,7 +138,7 @@ def train_classifier(kind: str, texts: dict[str, Iterable[str]], most: int, seed
     for name, of_class in sorted(texts.items()):
         found = sample(of_class, most, bits, seed)
         if not found:
-            raise ValueError(f"the class {name!r} has no text to learn from")
+            raise ValueError(f"the class {name!r} has no text to learn from; --text-field names the fields that hold texts")
         features += found
         labels += [name] * len(found)
     return train(kind, features, labels, bits, seed)

@@ -14,8 +14,14 @@ from data.corpus.learned.linear_model import LinearModel
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FILE.npz", help="the model")
     parser.add_argument("--max-documents", type=int, default=50_000, metavar="N", help="texts of a class at most (default: 50,000, about 2 kB each in memory)")
-    parser.add_argument("--text-field", default="text", metavar="NAME", help="field of JSON lines and Parquet that holds the text (default: text)")
+    parser.add_argument(
+        "--text-field", type=_names, default=["text"], metavar="NAME[,NAME]", help="fields of JSON lines and Parquet that hold texts (default: text)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="another seed draws other texts and another order (default: 1)")
+
+
+def _names(given: str) -> list[str]:
+    return given.split(",")
 
 
 def run(train: Callable[[], LinearModel], out: Path) -> int:

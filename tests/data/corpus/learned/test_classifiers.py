@@ -100,6 +100,8 @@ def test_commands_train_what_the_labels_use(tmp_path: Path, capsys: pytest.Captu
     sides = ["--trusted", str(tmp_path / "good.txt"), "--raw", str(tmp_path / "bad.jsonl"), "--out", str(tmp_path / "q.npz")]
     assert train_quality.main(sides) == 2
     assert "the class 'raw' has no text" in capsys.readouterr().err
+    assert train_quality.main([*sides, "--text-field", "text,body"]) == 0
+    assert '"raw": ' in capsys.readouterr().out
     _write(tmp_path / "bad.jsonl", [json.dumps({"text": text}) for text in SPAM * 5])
     assert train_quality.main(sides) == 0
     assert '"trusted": 20' in capsys.readouterr().out

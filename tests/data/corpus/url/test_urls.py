@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,6 +176,13 @@ def test_a_url_score_is_learned_by_one_command(tmp_path: Path, capsys: pytest.Ca
     decided = filter_urls(table, settings)
     assert decided.kept["source"].to_pylist() == ["1#0", "3#2"]
     assert decided.dropped["reason"].to_pylist() == ["low_url_score"]
+    for side in ("good", "bad"):  # as an earlier run leaves them: no labels, and documents without a URL
+        urls = [url for label, url in _labelled(150) if label == side]
+        (tmp_path / side).mkdir()
+        pq.write_table(pa.table({"url": pa.array([*urls, None], pa.string())}), tmp_path / side / "part-00000.parquet")
+    sides = ["--good", str(tmp_path / "good"), "--bad", str(tmp_path / "bad")]
+    assert train_url_score([*sides, "--out", str(tmp_path / "sides.npz")]) == 0
+    assert filter_urls(table, settings.model_copy(update={"score_model": str(tmp_path / "sides.npz")})).kept == decided.kept
     (tmp_path / "bad.txt").write_text("maybe\thttp://a.example/\n")
     assert train_url_score([str(tmp_path / "bad.txt"), "--out", str(tmp_path / "x.npz")]) == 2
     assert "needed: a url and a label" in capsys.readouterr().err
