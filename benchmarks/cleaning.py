@@ -31,7 +31,7 @@ _TARGET = re.compile(rb"(?m)^(WARC-Target-URI: [^\r\n]+)")
 
 
 def main(arguments_given: list[str]) -> None:
-    parser = arguments(__doc__ or "", repeats=3)
+    parser = arguments(__doc__ or "", repeats=2)
     parser.add_argument("--copies", type=int, default=4, help="of the 506 pages (default: 4)")
     parser.add_argument("--engine", default="combined", help="who finds the main text (default: combined)")
     options = parser.parse_args(arguments_given)
