@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data.corpus.learned.char_model import CHARACTERS, CharModel, characters
@@ -28,7 +28,6 @@ def read(text: str, unspaced: bool) -> str:
 addresses = st.lists(st.sampled_from([*"ab@:/w. 01,-_%'", "www.", "://", "天"]), max_size=30).map("".join)
 
 
-@settings(deadline=None, max_examples=150)
 @given(texts | addresses, st.booleans())
 @example("a@b@c www.x www. ://x@ w://", False)
 @example("1:2 12a3 x1.5 9", True)
@@ -59,7 +58,6 @@ def _bits(trained: str, asked: str, order: int) -> float:
 def test_bits_by_the_formula(order: int) -> None:
     model = CharModel.train(_TRUSTED, order)
 
-    @settings(deadline=None, max_examples=60)
     @given(st.lists(st.sampled_from([*"the cat sz\n", "birds", "12", "天", "on the mat. it saw", "\ud800"]), max_size=20).map("".join))
     def check(text: str) -> None:
         assert model.bits(text) == pytest.approx(_bits(read(_TRUSTED, False), read(text, False), order), rel=1e-5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data import kernels
@@ -16,7 +16,6 @@ def _is_spaced(character: str) -> bool:
     return character.isalpha() and not "\u2e80" <= character <= "\u9fff"
 
 
-@settings(deadline=None, max_examples=120)
 @given(st.lists(pieces.filter(bool), max_size=12), texts, st.booleans())
 @example(["a", "ab", "b", "ba", "aba"], "abab aba a b", True)
 @example(["天", "天a", "a天"], "a天a a 天", True)
@@ -37,7 +36,6 @@ def test_terms(terms: list[str], text: str, whole: bool) -> None:
 _numbers = st.lists(st.sampled_from([*"0123456789" * 2, *"..::-- ()abfg", "１", "＠", "٣", "::", ":1", "中", "\ud800"]), max_size=60).map("".join)
 
 
-@settings(deadline=None, max_examples=150)
 @given(texts | _numbers)
 @example("1:2:3:4:5:6:7:8")
 @example("1.2.3.4")
@@ -73,7 +71,6 @@ def _marks(line: str, before: list[str]) -> Mark:
     return repeated
 
 
-@settings(deadline=None, max_examples=150)
 @given(texts, st.sampled_from(["", "x", "HELLO AGAIN TO ALL OF YOU", "one | two > three • four", "z" * 1001, "天" * 201]), texts)
 def test_lines(first: str, middle: str, last: str) -> None:
     text = f"{first}\n{middle}\n{last}\n {middle}"
@@ -97,7 +94,6 @@ _markup = st.lists(
 ).map(b"".join)
 
 
-@settings(deadline=None, max_examples=120)
 @given(_markup, st.integers(0, 300), st.integers(1, 40))
 def test_longest_texts(html: bytes, wanted: int, piece: int) -> None:
     for scanned, more in ((1 << 16, 1 << 18), (200, 600)):

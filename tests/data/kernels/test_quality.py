@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 
 from data import kernels
 from data.character_tables import LETTER, OTHER, SPACE, UNSPACED, character_classes
@@ -121,14 +121,12 @@ def _counted(given: list[str], most: int = 1 << 20) -> list[dict[str, int]]:
     return [dict(zip(kernels.QUALITY_COUNTS, row, strict=True)) for row in rows]
 
 
-@settings(deadline=None, max_examples=150)
 @given(texts)
 def test_counts(text: str) -> None:
     (found,) = _counted([text])
     assert found == counts_of(text)
 
 
-@settings(deadline=None, max_examples=60)
 @given(texts, texts)
 def test_memory_that_is_used_again_holds_nothing_of_the_text_before(first: str, second: str) -> None:
     assert _counted([first * 3, second, "", first], 100) == [counts_of(text[:100]) for text in (first * 3, second, "", first)]

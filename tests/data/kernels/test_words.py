@@ -3,7 +3,7 @@ from __future__ import annotations
 import unicodedata
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 
 from data import kernels
 from data.character_tables import UNSPACED, character_classes, normal_forms
@@ -34,7 +34,6 @@ def run_of(hashes: list[int]) -> int:
     return mix(total)
 
 
-@settings(deadline=None, max_examples=150)
 @given(texts)
 def test_words_shingles_and_hashes(text: str) -> None:
     found, places = scan_words(text), words_of(text)
@@ -46,7 +45,6 @@ def test_words_shingles_and_hashes(text: str) -> None:
     assert kernels.text_hash(text, character_classes()) == hash_of([hash_of(list(map(ord, piece))) for piece in pieces if piece])
 
 
-@settings(deadline=None, max_examples=150)
 @given(texts)
 def test_shingles(text: str) -> None:
     normal = normalise(text)
@@ -63,7 +61,6 @@ def test_shingles(text: str) -> None:
     assert shingles(text, 3, 4).tolist() == expected
 
 
-@settings(deadline=None, max_examples=150)
 @given(texts)
 def test_forms(text: str) -> None:
     assert normalise(text) == unicodedata.normalize("NFKC", text).lower()
