@@ -16,7 +16,7 @@ KINDS = {
     "other": "beside the recipe",
 }
 
-# Shown where the report uses them.
+# The list at the end of the report.
 WORDS = {
     "95% interval": "Where the figure would lie in 95 of 100 repetitions with other questions. Two figures whose intervals overlap may be equal.",
     "right answers": "Share of held-out questions whose answer begins with the known right one.",
