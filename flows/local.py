@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from prefect.context import FlowRunContext
@@ -62,13 +63,21 @@ def _dask(runner: Runner) -> Any:
 
 def _ray(runner: Runner) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # on a closed network its telemetry would only wait
+    if runner.address and _has_ray_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # who starts a cluster with a token at hand gets one that demands it; who joins has to say so
     from prefect_ray.task_runners import RayTaskRunner
 
     if runner.address:
         # "auto" is the cluster that this machine belongs to: prefect-ray would start one of its own for it.
         own = {"address": "auto"} if runner.address == "auto" else {}
         return RayTaskRunner(address=runner.address, init_kwargs=own)
-    return RayTaskRunner(init_kwargs={"num_cpus": runner.workers, "include_dashboard": False})
+    # "local": without it Ray joins whatever cluster has last run on this machine, or fails where that is gone.
+    return RayTaskRunner(init_kwargs={"address": "local", "num_cpus": runner.workers, "include_dashboard": False})
+
+
+def _has_ray_token() -> bool:
+    """Whether the token of a Ray cluster lies where Ray looks for it; read by Ray alone."""
+    return bool({"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()) or (Path.home() / ".ray" / "auth_token").exists()
 
 
 def begin(runner: Runner) -> None:

@@ -28,8 +28,8 @@ _GARBAGE = 50_000  # new objects before the collector looks for circles: a page'
 
 def engine(name: str) -> Callable[[str], str]:
     # Here, so that the parent imports none of it.
-    from data.corpus.attribute_tests import quicken_trafilatura
     from data.corpus.main_text import ENGINES
+    from data.corpus.quickened_trafilatura import quicken_trafilatura
 
     quicken_trafilatura()
     return ENGINES[name]

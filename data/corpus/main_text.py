@@ -19,7 +19,8 @@ from trafilatura import extract
 from trafilatura.baseline import baseline
 from trafilatura.htmlprocessing import convert_tags, prune_unwanted_nodes, tree_cleaning
 from trafilatura.main_extractor import extract_content
-from trafilatura.settings import DEFAULT_CONFIG, Extractor
+from trafilatura.settings import DEFAULT_CONFIG
+from trafilatura.settings import Extractor as Options
 from trafilatura.utils import load_html, normalize_unicode
 from trafilatura.xml import xmltotxt
 from trafilatura.xpaths import RAW_TREE_PRUNE_XPATH, REMOVE_COMMENTS_AND_LISTS_XPATH
@@ -68,7 +69,7 @@ def _by_rules(page: str) -> str:
     return normalize_unicode(xmltotxt(body, include_formatting=False)).strip() if found else ""
 
 
-def _pruned(page: str, options: Extractor) -> HtmlElement | None:
+def _pruned(page: str, options: Options) -> HtmlElement | None:
     """The page's tree without what its names and attributes call no content, comments among it, but for those of a forum."""
     tree = load_html(page, options.max_file_size)
     if tree is None:
@@ -115,7 +116,7 @@ def _config(min_extracted: str | None = None) -> ConfigParser:
 
 # Below 250 characters trafilatura falls back on coarser engines that lose lines and repeat layout tables.
 _SPACED_CONFIG, _UNSPACED_CONFIG = _config(), _config(str(_MIN_UNSPACED))
-_SPACED_OPTIONS, _UNSPACED_OPTIONS = (Extractor(config=config, fast=True, comments=False) for config in (_SPACED_CONFIG, _UNSPACED_CONFIG))
+_SPACED_OPTIONS, _UNSPACED_OPTIONS = (Options(config=config, fast=True, comments=False) for config in (_SPACED_CONFIG, _UNSPACED_CONFIG))
 
 ENGINES: dict[str, Engine] = {
     "combined": _by_both, "trafilatura": _by_trafilatura, "trafilatura_fast": _by_trafilatura_fast, "resiliparse": _by_resiliparse,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+import psutil
 import pytest
 from prefect import flow
 
@@ -86,9 +89,34 @@ def _dask() -> Iterator[str]:
         yield cluster.scheduler_address
 
 
+@contextmanager
+def _ray() -> Iterator[str]:
+    """A cluster that demands a token, as Ray's are where one lies about when they are started."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray = str(Path(sys.executable).with_name("ray"))
+    command = [ray, "start", "--head", "--block", "--num-cpus=2", f"--port={port}", "--include-dashboard=false"]
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        head = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert head.stdout is not None
+        try:
+            assert any("Ray runtime started" in line for line in head.stdout)
+            yield f"127.0.0.1:{port}"
+        finally:
+            for process in (psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)):
+                process.terminate()
+            head.communicate()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("kind", "running"), [("dask", None), ("ray", None), ("dask", _dask)], ids=["dask", "ray", "dask by address"])
+@pytest.mark.parametrize(
+    ("kind", "running"),
+    [("dask", None), ("ray", None), ("dask", _dask), ("ray", _ray)],
+    ids=["dask", "ray", "dask by address", "ray by address"],
+)
 def test_a_cluster_gives_the_bytes_of_the_worker_processes(
     kind: str, running: Callable[[], AbstractContextManager[str]] | None, expected: dict[str, str], tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import trafilatura.core
 
 from data.corpus import main_text
-from data.corpus.attribute_tests import quicken_trafilatura
+from data.corpus.quickened_trafilatura import quicken_trafilatura
 from data.corpus.reading import inputs, readers
 from data.corpus.reading.charset import decode
 from data.settings import IngestSettings
