@@ -117,6 +117,15 @@ def split_on_loading(launch: Launch, precision: str) -> Iterator[None]:
         integration.unset_hf_deepspeed_config()
 
 
+def split_frozen(module: nn.Module, launch: Launch, precision: str, ranks: Ranks) -> Any:
+    """A model that is asked and never trained, its weights split over the ranks as ZeRO-3 splits those of trained ones: read
+    it under `split_on_loading`. All ranks must ask it equally often."""
+    module.to(ranks.device).eval().requires_grad_(False)
+    config = _config(launch, precision, 1, 0.0)
+    engine, *_ = _deepspeed().initialize(model=module, config=config, dist_init_required=False)
+    return engine
+
+
 def whole(parameters: list[nn.Parameter]) -> Any:
     """A context in which parameters that are split over the ranks are whole; rank 0's changes are kept."""
     split = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]

@@ -88,13 +88,14 @@ def need(stage: TrainingStage, shape: Shape, others: Mapping[str, Shape], ranks:
     if isinstance(stage, PpoStage) and stage.value_backbone == "separate":
         engines.append(_engine(stage, others.get("value_init") or others.get("reward_model") or shape, ranks))
     lora, zero = stage.optimizer.lora, stage.launch.zero_stage
-    frozen = sum(other.parameters for role, other in others.items() if role.startswith("reward")) * size
+    frozen: float = sum(other.parameters for role, other in others.items() if role.startswith("reward")) * size
     cache = 0.0
     if isinstance(stage, OnPolicyStage):
         shared = (
             lora is not None and lora.only and zero < 3
         )  # the reference is the policy without its adapters
-        frozen += shape.parameters * size * ((not shared) + (zero == 3 or lora is not None))
+        references = 0.0 if shared else 1 / ranks if zero == 3 else 1.0
+        frozen += shape.parameters * size * (references + (zero == 3 or lora is not None))
         cache = _rollout(stage, shape, ranks)
         frozen += shape.parameters * 4 * (getattr(stage, "ema_decay", None) is not None)
     return Need(
@@ -110,9 +111,10 @@ def need(stage: TrainingStage, shape: Shape, others: Mapping[str, Shape], ranks:
 
 
 def _is_split_on_loading(stage: TrainingStage) -> bool:
-    """Whether no rank ever holds the whole model (rlhf_core.engine.split_on_loading). Fresh models are made whole, and on-policy
-    stages and DPO keep a whole reference."""
-    supervised = isinstance(stage, (PretrainStage, SftStage, RewardStage))
+    """Whether no rank ever holds the whole model (rlhf_core.engine.split_on_loading). Fresh models are made whole, and who
+    writes answers of its own holds a whole model for it."""
+    rankings = isinstance(stage, DpoStage) and stage.pairs_from != "samples"
+    supervised = rankings or isinstance(stage, (PretrainStage, SftStage, RewardStage))
     return supervised and stage.launch.zero_stage == 3 and stage.init is not None
 
 

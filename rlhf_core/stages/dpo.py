@@ -1,12 +1,13 @@
 """Direct preference optimisation (Rafailov et al. 2023): pairs of answers, no rollout and no reward while it trains.
 
-The reference's log-probabilities never change: they are computed once, before the first step, and the reference is
-let go. Pairs come from rankings, or from the starting policy's own answers, best against worst by the rewards.
+The reference's log-probabilities never change: they are those of the policy itself, computed once, before its first
+step. Pairs come from rankings, or from the starting policy's own answers, best against worst by the rewards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from rlhf_core.dataset.batches import pad_right
 from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
+from rlhf_core.dataset.prompts import read_prompts
 from rlhf_core.dataset.records import Record, read_records
-from rlhf_core.engine import Ranks
+from rlhf_core.engine import Ranks, split_on_loading
 from rlhf_core.generation.rollout import cut_at_marks, generate, noise, without_marks
 from rlhf_core.job.errors import BadInput
 from rlhf_core.job.inputs import Inputs, check_length
@@ -25,7 +27,6 @@ from rlhf_core.losses import dpo_loss
 from rlhf_core.models.networks import PolicyModel, load_policy, selected_labels
 from rlhf_core.rewards.scoring import Scoring
 from rlhf_core.settings import DpoStage
-from rlhf_core.stages.on_policy import read_prompts
 from rlhf_core.stages.supervised import Supervised
 
 _ROWS = 32
@@ -48,13 +49,15 @@ class Dpo(Supervised):
 
     def __init__(self, settings: DpoStage, inputs: Inputs, ranks: Ranks) -> None:
         chat = load_chat(inputs.model("init"))
-        module = load_policy(inputs.model("init"), chat, settings.precision, settings.launch.attention)
+        # Who writes its own pairs needs the whole model for it.
+        own = settings.pairs_from == "samples"
+        with nullcontext() if own else split_on_loading(settings.launch, settings.precision):
+            module = load_policy(inputs.model("init"), chat, settings.precision, settings.launch.attention)
         own_length = settings.max_prompt_length + settings.max_new_tokens
-        check_length(settings, module.model, own_length if settings.pairs_from == "samples" else None)
+        check_length(settings, module.model, own_length if own else None)
         data = inputs.folder("data")
-        reference = module.to(ranks.device).eval()
-        if settings.pairs_from == "samples":
-            source = OwnAnswers(settings, inputs, chat, ranks, reference)
+        if own:
+            source = OwnAnswers(settings, inputs, chat, ranks, module.to(ranks.device).eval())
             self.train, self.dropped = source.pairs(data / "train.jsonl", settings.max_prompt_length)
             self.held_out, _ = source.pairs(data / "eval.jsonl", settings.max_prompt_length)
         else:
@@ -64,9 +67,9 @@ class Dpo(Supervised):
             raise BadInput(
                 f"{data / 'train.jsonl'}: no two answers of a prompt differ (dropped: {self.dropped})"
             )
-        if not settings.reference_free:
-            remember(reference, self.train + self.held_out, chat, ranks)
         super().__init__(settings, ranks, chat, module, len(self.train))
+        if not settings.reference_free:
+            remember(self.engine, self.train + self.held_out, chat, ranks)
 
     def weigh(self, indices: list[int]) -> int:
         return len(indices)
@@ -147,11 +150,12 @@ def answer_logprobs(policy: Any, rows: list[Tokens], chat: Chat, device: torch.d
 
 
 @torch.no_grad()
-def remember(reference: PolicyModel, pairs: list[Pair], chat: Chat, ranks: Ranks) -> None:
-    """Give every pair its reference log-probabilities; each rank computes its share."""
+def remember(reference: Any, pairs: list[Pair], chat: Chat, ranks: Ranks) -> None:
+    """Give every pair its reference log-probabilities; each rank computes its share, in as many passes as the others (under
+    ZeRO-3 they wait for each other). `reference` is the policy before its first step, adapters and all."""
     own = pairs[ranks.rank :: ranks.world]
     found: list[tuple[float, float]] = []
-    for start in range(0, len(own), _ROWS):
+    for start in range(0, -(-len(pairs) // ranks.world), _ROWS):
         part = own[start : start + _ROWS]
         rows = [pair.chosen for pair in part] + [pair.rejected for pair in part]
         values = answer_logprobs(reference, rows, chat, ranks.device).tolist()

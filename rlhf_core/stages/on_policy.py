@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from rlhf_core.dataset.batches import Order, TokenBatch
-from rlhf_core.dataset.chat_template import Chat, load_chat
-from rlhf_core.dataset.records import Record, read_records
-from rlhf_core.engine import Engine, Ranks
+from rlhf_core.dataset.chat_template import load_chat
+from rlhf_core.dataset.prompts import read_prompts
+from rlhf_core.dataset.records import Record
+from rlhf_core.engine import Engine, Ranks, split_frozen, split_on_loading
 from rlhf_core.generation.rollout import Rollout, cut_at_marks, noise, without_marks
 from rlhf_core.generation.sampler import OwnSampler, Sampler
 from rlhf_core.job.errors import BadInput
@@ -25,7 +26,7 @@ from rlhf_core.job.inputs import Inputs, check_length
 from rlhf_core.losses import kl_estimate
 from rlhf_core.measures.text_measures import commonest_share, distinct_n
 from rlhf_core.models.lora import WithoutAdapters, is_frozen_below
-from rlhf_core.models.networks import DTYPES, load_policy, selected_labels
+from rlhf_core.models.networks import DTYPES, PolicyModel, load_policy, selected_labels
 from rlhf_core.rewards.scoring import Scoring
 from rlhf_core.settings import OnPolicyStage
 
@@ -66,9 +67,7 @@ class OnPolicy(ABC):
         policy = load_policy(inputs.model("init"), self.chat, settings.precision, settings.launch.attention)
         check_length(settings, policy.model, settings.max_prompt_length + settings.max_new_tokens)
         lora, zero = settings.optimizer.lora, settings.launch.zero_stage
-        # Frozen weights under adapters are the reference themselves.
-        shared = is_frozen_below(lora) and zero < 3
-        self.reference = WithoutAdapters(policy) if shared else self.frozen(copy.deepcopy(policy))
+        self.reference = self._make_reference(policy, inputs)
         self.scoring = Scoring(settings, inputs, self.chat, ranks, settings.precision)
         data = inputs.folder("data")
         self.prompts, self.dropped = read_prompts(data / "train.jsonl", self.chat, settings.max_prompt_length)
@@ -297,6 +296,15 @@ class OnPolicy(ABC):
 
     # Preparation
 
+    def _make_reference(self, policy: PolicyModel, inputs: Inputs) -> Any:
+        """The policy as it is at the start. Frozen weights under adapters are that themselves; under ZeRO-3 it is split."""
+        settings = self.settings
+        if settings.launch.zero_stage == 3:
+            with split_on_loading(settings.launch, settings.precision):
+                own = load_policy(inputs.model("init"), self.chat, settings.precision, settings.launch.attention)
+            return split_frozen(own, settings.launch, settings.precision, self.ranks)
+        return WithoutAdapters(policy) if is_frozen_below(settings.optimizer.lora) else self.frozen(copy.deepcopy(policy))
+
     def _make_sampler(self, inputs: Inputs) -> Sampler:
         settings = self.settings
         if settings.vllm is None:
@@ -336,11 +344,3 @@ _NOISE = 1e-5  # nats; a policy that is still its reference has estimates of eit
 def spread(values: Tensor, mask: Tensor) -> Tensor:
     """Values (N,) of the tokens that count, row by row, into (B, T) float32 with 0 elsewhere."""
     return torch.zeros(mask.shape, dtype=torch.float32, device=mask.device).masked_scatter(mask, values.float())
-
-
-def read_prompts(path: Path, chat: Chat, longest: int) -> tuple[list[tuple[Record, list[int]]], int]:
-    """(prompts with their token ids, dropped as longer than `longest` tokens)."""
-    records = [record.prompt() for record in read_records(path)] if path.exists() else []
-    encoded = list(zip(records, chat.prompts(records), strict=True))
-    kept = [(record, ids) for record, ids in encoded if len(ids) <= longest]
-    return kept, len(encoded) - len(kept)

@@ -15,7 +15,7 @@ from rlhf_core import plan
 from rlhf_core.job.errors import BadInput
 from rlhf_core.models import shapes
 from rlhf_core.models.shapes import Shape
-from rlhf_core.settings import FreshModel, Lora, PpoStage, SftStage
+from rlhf_core.settings import DpoStage, FreshModel, Lora, PpoStage, SftStage
 from tests.rlhf_core.toy import Chain
 
 ROOT = Path(__file__).parents[2]
@@ -50,8 +50,10 @@ def test_published_sizes(name: str, billions: float) -> None:
     assert shapes.KNOWN[f"Qwen/Qwen2.5-{name}"].parameters / 1e9 == pytest.approx(billions, rel=0.005)
 
 
-def stage(kind: Any = SftStage, **launch: Any) -> Any:
-    more = {"reward_model": "x/y"} if kind is PpoStage else {}
+def stage(kind: Any = SftStage, pairs_from: str | None = None, **launch: Any) -> Any:
+    more = {"reward_model": "x/y"} if kind is PpoStage or pairs_from == "samples" else {}
+    if pairs_from:
+        more |= {"pairs_from": pairs_from, "data": "splits/ppo"}
     return kind(name="s", init="x/y", precision="bf16", batch_size=16, launch=launch, **more)
 
 
@@ -126,8 +128,17 @@ def test_models_that_are_split_as_they_are_read_need_no_room_to_be_whole() -> No
     assert plan.need(stage(**small), shape, {}, 4).loading == 0
     ppo = plan.need(stage(PpoStage, **small), shape, {"reward_model": SHAPE}, 4)
     assert ppo.loading > 2 * shape.parameters
+    assert plan.need(stage(DpoStage, **small), shape, {}, 4).loading == 0
+    assert plan.need(stage(DpoStage, pairs_from="samples", **small), shape, {}, 4).loading == 2 * shape.parameters
     assert plan.host(stage(zero_stage=3), shape, 4, 4) == 2 * shape.parameters
     assert plan.host(stage(zero_stage=2), shape, 4, 4) == 4 * 2 * shape.parameters
+
+
+def test_under_zero_3_a_rank_holds_its_share_of_the_reference_and_the_whole_model_that_writes() -> None:
+    """2 bytes a weight: reward model and reference whole without ZeRO-3, and nobody else writes."""
+    p, others = SHAPE.parameters, {"reward_model": SHAPE}
+    found = [plan.need(stage(PpoStage, zero_stage=zero), SHAPE, others, 4).other_models for zero in (2, 3)]
+    assert found == [2 * p + 2 * p, 2 * p + 2 * p / 4 + 2 * p]
 
 
 MEASURE = """

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from rlhf_core.dataset.chat_template import load_chat
+from rlhf_core.dataset.prompts import read_prompts
 from rlhf_core.evaluation import drift
 from rlhf_core.evaluation.candidate import Candidate, load_candidate
 from rlhf_core.generation.rollout import generate, noise
 from rlhf_core.job.inputs import Inputs
 from rlhf_core.models.networks import load_scalar
 from rlhf_core.rewards.sources import RewardModel
-from rlhf_core.stages.on_policy import read_prompts
 from tests.rlhf_core.toy import Chain
 
 TOKENS, SEED, PROMPTS = 12, 1, 16

@@ -87,7 +87,7 @@ def test_frozen_models_of_a_bf16_recipe_are_read_in_bf16(chain: Chain, monkeypat
 TWO = """
 import json, sys
 import torch
-from rlhf_core.engine import split_on_loading, start, stop, whole
+from rlhf_core.engine import split_frozen, split_on_loading, start, stop, whole
 from rlhf_core.settings import Launch
 from tests.rlhf_core.models.test_loading import SPLIT, loaded
 ranks = start(SPLIT)
@@ -100,13 +100,21 @@ for kind in ("policy", "scalar"):
     with whole(list(split.parameters())):
         same = all(torch.equal(a, b) for a, b in zip(split.state_dict().values(), plain.state_dict().values()))
     found[kind] = [kept, same]
+    if kind == "policy":
+        frozen = split_frozen(split, SPLIT, "fp32", ranks)
+        ids, select = torch.arange(12).view(2, 6) + ranks.rank, torch.ones(2, 6, dtype=torch.bool)
+        with torch.no_grad():
+            said, wanted = (model(ids, select, ids.flatten(), 1.0)[0] for model in (frozen, plain.eval()))
+        kept = sum(p.ds_tensor.numel() for p in frozen.module.parameters()) / sum(p.numel() for p in plain.parameters())
+        whole_again = any(p.numel() for p in frozen.module.parameters())
+        found["frozen"] = [kept, torch.allclose(said, wanted, atol=1e-5) and not whole_again]
 print(json.dumps(found))
 stop()
 """
 
 
 @pytest.mark.slow
-def test_two_ranks_hold_a_half_each(chain: Chain) -> None:
+def test_two_ranks_hold_a_half_each_and_of_a_frozen_model_too(chain: Chain) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
