@@ -40,7 +40,7 @@ RATE, KL_COEF = 1e-3, 0.05  # at 3e-4 forty iterations move the score by less th
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, in turn; run n has seed n")
-    parser.add_argument("--steps", type=int, default=12, help="iterations a run; the first two are not timed")
+    parser.add_argument("--steps", type=int, default=8, help="iterations a run; the first two are not timed")
     parser.add_argument("--only", choices=list(SETTINGS))
     parser.add_argument("--ours", action="store_true", help="leave TRL out")
     options = parser.parse_args()

@@ -33,7 +33,7 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "OMP_WAIT_POLICY
 def main(kind: str, description: str | None) -> None:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, in turn")
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=12, help="a run; the first three and the last are not timed")
     parser.add_argument("--only", choices=list(SIZES))
     options = parser.parse_args()
     rows, results = [], {}
