@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # until all is imported, as flows/temporary_server.py does
+
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +22,8 @@ from tasks.worker_processes import worker_processes
 
 
 def main() -> None:
+    gc.freeze()
+    gc.enable()
     recipe, run, until = command_line.parse(sys.argv[1:]).checked(full_pipeline.stage_names)
     with ThreadPoolExecutor(recipe.runner.workers) as pool:
 

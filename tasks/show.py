@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import (
-    create_image_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     update_progress_artifact,
@@ -86,8 +85,14 @@ def _page(manifest: Manifest, artifact: Artifact) -> str:
     figures = {name: value for name, value in manifest.metrics.items() if not isinstance(value, dict | list)}
     if figures:
         lines += ["| figure | value |", "|---|---:|", *(f"| {name} | {_number(value)} |" for name, value in figures.items()), ""]
-    lines += ["Made from:", *(f"- {role}: `{given.stage or given.path}` {given.fingerprint}" for role, given in manifest.inputs.items())]
+    sources = {role: link(given.stage) if given.stage else f"`{given.path}`" for role, given in manifest.inputs.items()}
+    lines += ["Made from:", *(f"- {role}: {sources[role]} {given.fingerprint}" for role, given in manifest.inputs.items())]
     return "\n".join(lines)
+
+
+def link(stage: str) -> str:
+    """To what the UI shows of a stage, from the page of another: relative, so that it holds behind any address and in both UIs."""
+    return f"[{stage}](../key/{_key(stage)})"
 
 
 def _warnings(manifest: Manifest) -> list[str]:
@@ -151,9 +156,9 @@ def curves(stage: str, lines: Sequence[Mapping[str, Any]], names: Sequence[str])
 
 
 def picture(key: str, png: bytes, description: str) -> None:
-    """A picture in the UI, in the page itself: the UI shows no files."""
+    """A picture in the UI, in the page itself: the UI shows no files, and below an image artifact its address, letter by letter."""
     address = "data:image/png;base64," + base64.b64encode(png).decode()
-    create_image_artifact(address, key=_key(key), description=description)
+    create_markdown_artifact(f"![{description}]({address})", key=_key(key), description=description)
 
 
 def _key(stage: str) -> str:

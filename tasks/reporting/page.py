@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from prefect.artifacts import create_markdown_artifact
 
+from tasks import show
 from tasks.reporting import tables, words
 from tasks.reporting.duration_bars import duration_bars
 from tasks.reporting.excerpt import UNANSWERED
@@ -90,7 +91,7 @@ def closing_table(made: Mapping[str, Made]) -> str:
 def show_stages(made: Mapping[str, Made]) -> None:
     """The same on the run's page in the UI, with every stage's fingerprint: the way from crawl to model."""
     lines = ["| stage | seconds | in | out | | fingerprint |", "|---|---:|---:|---:|---|---|"]
-    lines += ["| " + " | ".join([*_row(name, stage), f"`{stage.artifact.fingerprint}`"]) + " |" for name, stage in made.items()]
+    lines += ["| " + " | ".join([show.link(name), *_row(name, stage)[1:], f"`{stage.artifact.fingerprint}`"]) + " |" for name, stage in made.items()]
     again = sum(stage.reused for stage in made.values())
     create_markdown_artifact("\n".join(lines), key="stages", description=f"{len(made) - again} stages made, {again} reused")
 
