@@ -82,7 +82,7 @@ def test_a_failed_shard_ends_the_stage(tmp_path: Path, monkeypatch: pytest.Monke
     def fails_on_the_first(shard: Path, out: Path, index: int) -> Counts:
         if index == 0:
             raise ValueError("no luck")
-        assert failed.wait(60)
+        assert failed.wait(300)  # however busy the machine is
         return count_lines(shard, out, index)
 
     monkeypatch.setattr(Waiting, "give_up", gives_up)
