@@ -19,7 +19,7 @@ def warnings(figures: Mapping[str, Any], stages: Sequence[AnyStage]) -> list[str
     found = [*_corpus(figures["corpus"])]
     for stage in stages:
         found += [f"{stage.name}: {text}" for text in _stage(stage, figures[stage.name])]
-    found += [*_tax(figures, stages), *figures.get("evaluation", {}).get("warnings", []), *_judges(figures.get("judgement", {}))]
+    found += [*_tax(figures, stages), *figures.get("evaluation", {}).get("warnings", []), *_judges(figures.get("judgement", {}), {stage.name: stage.kind for stage in stages})]
     return found + [_problem(one) for one in figures.get("evaluation", {}).get("problems", [])]
 
 
@@ -53,7 +53,7 @@ def _tax(figures: Mapping[str, Any], stages: Sequence[AnyStage]) -> Iterator[str
             yield f"{answering[-1]}: knowledge ({name}) fell from {before['accuracy']:.0%} to {known['accuracy']:.0%}."
 
 
-def _judges(judgement: Mapping[str, Any]) -> Iterator[str]:
+def _judges(judgement: Mapping[str, Any], kinds: Mapping[str, str]) -> Iterator[str]:
     judges = judgement.get("judges", {})
     for judge, models in judges.items():
         for model, criteria in models.items():
@@ -72,7 +72,9 @@ def _judges(judgement: Mapping[str, Any]) -> Iterator[str]:
             other = judges.get(judge, {}).get(model, {}).get("overall", {}).get("win_rate")
             own = criteria["overall"]["win_rate"]
             if own and other and own["low"] > 0.5 and other["high"] < 0.5:
-                yield f"{model}: the reward model prefers it ({own['value']:.0%}) where judge {judge} does not ({other['value']:.0%}): the reward is hacked."
+                aligned = kinds.get(model) not in (None, "pretrain", "sft")  # the others never saw the reward
+                found = "the reward is hacked" if aligned else "the reward model is wrong about such answers"
+                yield f"{model}: the reward model prefers it ({own['value']:.0%}) where judge {judge} does not ({other['value']:.0%}): {found}."
 
 
 def _problem(problem: Mapping[str, Any]) -> str:

@@ -111,12 +111,14 @@ def tallied(value: float | None, failures: dict[str, int], first: float | None =
 
 
 def test_what_judges_fail_at_is_said(made: dict[str, Made]) -> None:
+    poor, good = ({"overall": tallied(rate, {})} for rate in (0.2, 0.8))
     teacher = {"tone": tallied(None, {"failed": 4}), "correctness": tallied(0.5, {"unreadable": 2}, first=0.9), "overall": tallied(0.2, {})}
-    figures = filled(made, judges={"teacher": {"ppo": teacher}, "reward": {"ppo": {"overall": tallied(0.8, {})}}})
+    figures = filled(made, judges={"teacher": {"ppo": teacher, "pretrain": poor}, "reward": {"ppo": good, "pretrain": good}})
     text = "\n".join(figures["warnings"])
     for expected in (
         "judge teacher, ppo, tone: 4 of 9 comparisons failed (4 failed); no win rate.", "correctness: 2 of 7 comparisons failed (2 unreadable); left out",
-        "in 90% of the decided orders the answer shown first won", "the reward is hacked", "held-out text (zh) costs 1.20 bits a byte, 1.00 with pretrain",
+        "in 90% of the decided orders the answer shown first won", "ppo: the reward model prefers it (80%) where judge teacher does not (20%): the reward is hacked",
+        "pretrain: the reward model prefers it (80%) where judge teacher does not (20%): the reward model is wrong about such answers", "held-out text (zh) costs 1.20 bits a byte, 1.00 with pretrain",
         "kl, ppo: its vocabulary is not that of sft.",
     ):  # fmt: skip
         assert expected in text
