@@ -103,10 +103,7 @@ static int add_line(PyObject *lines, Counter *before, const Py_UCS4 *codes, Py_s
         marks |= slot->count ? REPEATED : 0;
         *slot = (Slot){hash, 1, 0};
     }
-    PyObject *line = Py_BuildValue("nnni", begin, start, end, marks);
-    int failed = !line || PyList_Append(lines, line);
-    Py_XDECREF(line);
-    return failed ? -1 : 0;
+    return append_new(lines, Py_BuildValue("nnni", begin, start, end, marks));
 }
 
 PyObject *mark_lines(PyObject *module, PyObject *arguments)

@@ -70,10 +70,8 @@ static PyObject *choose(const Runs *found, const char *html, Py_ssize_t wanted, 
         if (!chosen[i])
             continue;
         Py_ssize_t length = found->runs[i].end - found->runs[i].start;
-        PyObject *text = PyBytes_FromStringAndSize(html + found->runs[i].start, length < piece ? length : piece);
-        if (!text || PyList_Append(texts, text))
+        if (append_new(texts, PyBytes_FromStringAndSize(html + found->runs[i].start, length < piece ? length : piece)))
             Py_CLEAR(texts);
-        Py_XDECREF(text);
     }
     if (!chosen)
         Py_CLEAR(texts);

@@ -34,6 +34,13 @@ int take_classes(Array *array, Classes *classes, PyObject *object)
     return 0;
 }
 
+int append_new(PyObject *list, PyObject *item)
+{
+    int failed = !item || PyList_Append(list, item);
+    Py_XDECREF(item);
+    return failed ? -1 : 0;
+}
+
 Py_UCS4 *take_codes(PyObject *text, Py_ssize_t *length)
 {
     *length = PyUnicode_GetLength(text);

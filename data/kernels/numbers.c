@@ -24,12 +24,7 @@ static int may_be_ipv6(const Py_UCS4 *codes, Py_ssize_t at)
 
 static int add_run(PyObject *runs, Py_ssize_t count, Py_ssize_t first, Py_ssize_t last)
 {
-    if (count < DIGITS)
-        return 0;
-    PyObject *run = Py_BuildValue("nn", first, last);
-    int failed = !run || PyList_Append(runs, run);
-    Py_XDECREF(run);
-    return failed ? -1 : 0;
+    return count < DIGITS ? 0 : append_new(runs, Py_BuildValue("nn", first, last));
 }
 
 PyObject *number_places(PyObject *module, PyObject *arguments)

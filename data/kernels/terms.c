@@ -94,10 +94,7 @@ static int find_at(const Counter *steps, const Py_UCS4 *codes, Py_ssize_t length
         node = slot->count;
         if (!slot->note || (whole && at + 1 < length && is_spaced(codes[at]) && is_spaced(codes[at + 1])))
             continue;
-        PyObject *match = Py_BuildValue("nnI", start, at + 1, (unsigned)slot->note - 1);
-        int failed = !match || PyList_Append(found, match);
-        Py_XDECREF(match);
-        if (failed)
+        if (append_new(found, Py_BuildValue("nnI", start, at + 1, (unsigned)slot->note - 1)))
             return -1;
     }
     return 0;

@@ -100,6 +100,9 @@ void find_words(Words *words, const Py_UCS4 *codes, Py_ssize_t length, Classes c
 /* Hash of a stretch of characters: mix of the sum of (code + 1) * MULTIPLIER^place, as that of a word. */
 uint64_t hash_codes(const Py_UCS4 *codes, Py_ssize_t length);
 
+/* Appends `item`, which may be NULL with an exception set, and gives it up; 0, or -1 with an exception set. */
+int append_new(PyObject *list, PyObject *item);
+
 /* Code points of a str and, behind the last, a zero; NULL with an exception set. Ends with PyMem_Free. */
 Py_UCS4 *take_codes(PyObject *text, Py_ssize_t *length);
 
