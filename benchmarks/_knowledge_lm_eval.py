@@ -1,7 +1,8 @@
 """Runs inside lm-evaluation-harness's own environment (benchmarks/knowledge.py makes it): every question of a folder in MMLU's
-layout, asked as `mmlu` asks; prints seconds, what was answered, and the letters' log-probabilities as JSON.
+layout, asked as `mmlu` asks, once with each batch size: starting takes longer than asking. Prints as JSON, by batch size, the
+seconds and the letters' log-probabilities.
 
-    _knowledge_lm_eval.py MODEL FOLDER SHOTS BATCH
+    _knowledge_lm_eval.py MODEL FOLDER SHOTS BATCH...
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-model, folder, shots, batch = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+model, folder, shots, batches = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), [int(size) for size in sys.argv[4:]]
 subjects = [file.name.removesuffix("_test.csv") for file in sorted((folder / "test").glob("*_test.csv"))]
 
 
@@ -32,10 +33,9 @@ def task(name):
     }  # fmt: skip
 
 
-with contextlib.redirect_stdout(sys.stderr):
+def asked(batch):
+    """Seconds and answers of one pass over all questions."""
     harness = HFLM(pretrained=model, batch_size=batch, device="cpu", dtype="float32")
-    manager = TaskManager(include_defaults=False)
-    tasks = [task(name) for name in subjects]
     seconds = []
     own = harness.loglikelihood
 
@@ -46,12 +46,20 @@ with contextlib.redirect_stdout(sys.stderr):
         return found
 
     harness.loglikelihood = timed
-    found = simple_evaluate(harness, tasks=tasks, num_fewshot=shots, bootstrap_iters=0, task_manager=manager, verbosity="ERROR")
-rows = {}
-for name in subjects:
+    tasks = [task(name) for name in subjects]
+    found = simple_evaluate(harness, tasks=tasks, num_fewshot=shots, bootstrap_iters=0, task_manager=TaskManager(include_defaults=False), verbosity="ERROR")
+    return {"wall": sum(w for w, _ in seconds), "processor": sum(p for _, p in seconds), "logprobs": {name: answers(name, found) for name in subjects}}
+
+
+def answers(name, found):
+    """The letters' log-probabilities of each question, in the file's order."""
     with (folder / "test" / f"{name}_test.csv").open(encoding="utf-8", newline="") as stream:
-        order = [row[0] for row in csv.reader(stream)]
+        count = sum(1 for _ in csv.reader(stream))
     samples = sorted(found["samples"][name], key=lambda sample: sample["doc_id"])
-    rows[name] = [[float(answer[0][0]) for answer in sample["resps"]] for sample in samples]
-    assert len(order) == len(rows[name])
-print(json.dumps({"wall": sum(w for w, _ in seconds), "processor": sum(p for _, p in seconds), "logprobs": rows}))
+    assert len(samples) == count
+    return [[float(answer[0][0]) for answer in sample["resps"]] for sample in samples]
+
+
+with contextlib.redirect_stdout(sys.stderr):
+    runs = {batch: asked(batch) for batch in batches}
+print(json.dumps(runs))
