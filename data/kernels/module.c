@@ -66,7 +66,7 @@ int counter_reset(Counter *counter, size_t keys)
     return 0;
 }
 
-/* What each takes and gives is said in __init__.py. */
+/* What each takes and gives is said in _compiled.pyi. */
 static PyMethodDef functions[] = {
     {"fold", fold, METH_VARARGS, NULL},
     {"scan_words", scan_words, METH_VARARGS, NULL},

@@ -197,13 +197,18 @@ def draw(logprobs: Tensor, uniforms: Tensor) -> Tensor:
     threshold = (uniforms * ends[:, -1]).unsqueeze(1)
     block = _first_beyond(ends, threshold)
     inside = blocks[torch.arange(rows, device=p.device), block.squeeze(1)].cumsum(-1, dtype=torch.float64)
-    return (block * _BLOCK + _first_beyond(inside, threshold - F.pad(ends, (1, 0)).gather(1, block))).squeeze(1)
+    token = block * _BLOCK + _first_beyond(inside, threshold - F.pad(ends, (1, 0)).gather(1, block))
+    return token.squeeze(1).clamp(max=words - 1)
 
 
 def _first_beyond(cumulated: Tensor, threshold: Tensor) -> Tensor:
-    """Where rows of sums (B, N) pass a threshold (B, 1); where rounding leaves it at the end, the last that added any: (B, 1)."""
+    """Where rows of sums (B, N) pass a threshold (B, 1); where rounding leaves it at the end, the last that added any: (B, 1).
+
+    A row of NaN gives its end: the loss, which is NaN as well, is what stops the training.
+    """
     found = torch.searchsorted(cumulated, threshold, right=True)
-    return torch.minimum(found, torch.searchsorted(cumulated, cumulated[:, -1:].contiguous()))
+    last = torch.searchsorted(cumulated, cumulated[:, -1:].contiguous())
+    return torch.minimum(found, last).clamp(max=cumulated.shape[1] - 1)
 
 
 _BLOCK = 64

@@ -177,6 +177,12 @@ def test_draw_follows_the_probabilities() -> None:
     assert torch.allclose(counts, torch.tensor([0.1, 0.6, 0.3]), atol=0.02)
 
 
+def test_draw_from_what_is_no_number_is_a_token() -> None:
+    drawn = draw(torch.tensor([[float("nan")] * 70, [0.0] + [float("-inf")] * 69]), torch.tensor([0.5, 0.5]))
+    assert 0 <= int(drawn[0]) < 70
+    assert int(drawn[1]) == 0
+
+
 def test_draw_across_blocks_of_the_vocabulary_is_the_plain_search() -> None:
     """150 tokens are three blocks, the last one padded; some tokens and a whole block are impossible."""
     generator = torch.Generator().manual_seed(2)
