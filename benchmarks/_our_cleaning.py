@@ -5,8 +5,14 @@ The filters are datatrove's: Gopher, C4 and FineWeb with English thresholds for 
 
 from __future__ import annotations
 
-import json
 import sys
+
+if __name__ == "__main__" and sys.argv[1] == "prefect":
+    from flows import temporary_server
+
+    temporary_server.begin_for_command()  # beside the imports, as the pipeline's own commands do
+
+import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
