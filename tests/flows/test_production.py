@@ -205,5 +205,5 @@ def stages_made(stack: Stack, runs: list[str]) -> Counter[str]:
     tasks: list[dict[str, Any]] = []
     while page := stack.call("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [*runs, *started]}}, "limit": 200, "offset": len(tasks)}):
         tasks += page
-    own = [one for one in tasks if not one["state"]["state_details"]["child_flow_run_id"] and "· group" not in one["name"]]
+    own = [one for one in tasks if not one["state"]["state_details"]["child_flow_run_id"] and "· worker" not in one["name"]]
     return Counter(one["name"].partition(" · ")[0] for one in own if one["state"]["name"] == "Completed")
