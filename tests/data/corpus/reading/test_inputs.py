@@ -129,7 +129,7 @@ def test_lines_are_the_same_in_parts(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").unlink()
     streams = {
         "gz": gzip.compress(body), "bz2": bz2.compress(body[:2000]) + bz2.compress(body[2000:]),
-        "xz": lzma.compress(body[:2000]) + bytes(4) + lzma.compress(body[2000:]), "zst": pa.Codec("zstd").compress(body, asbytes=True),
+        "xz": lzma.compress(body[:2000]) + bytes(4) + lzma.compress(body[2000:]), "zst": pa.Codec("zstd").compress(body, asbytes=True), "lz4": pa.Codec("lz4").compress(body, asbytes=True),
     }  # fmt: skip
     for ending, data in streams.items():
         path = tmp_path / f"a.jsonl.{ending}"
