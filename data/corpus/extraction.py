@@ -1,7 +1,8 @@
 """Main text out of HTML, in a child process that can be killed.
 
 `trafilatura.extract` may run for minutes on hostile HTML and libxml2 may crash; a page costs its limit, never the run.
-The child lives as long as one call (a shard): starting it costs a quarter of a second, and nothing is left behind.
+Starting the child costs a third of a second, so it waits for its process's next shard, for half a minute; what it extracted before
+changes no page's outcome.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.util import Finalize
 from pathlib import Path
-from types import TracebackType
 
 import pyarrow as pa
 
@@ -36,46 +40,50 @@ class _Lost(Exception):
 
 
 class Extractor:
-    """Owns one child at a time. Use as a context manager; safe in any thread or process that owns it alone."""
+    """Owns one child at a time, until `close`; safe in any thread or process that owns it alone."""
 
     def __init__(self, settings: ExtractionSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._child: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Extractor:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
     def extract(self, page: bytes, charset: str = "utf-8") -> tuple[str, Verdict | None]:
-        """Main text of `page`, in the encoding of that Python name, or "" and why there is none."""
+        """Main text of `page`, in the encoding of that Python name, or "" and why there is none.
+
+        Where a child is lost that has extracted before, a fresh one tries again: it had left after a while without work, or what
+        it had kept of other pages took the memory.
+        """
+        used = self._child is not None
+        text, verdict = self._ask(page, charset)
+        if used and verdict and verdict[0] in ("extraction_crashed", "extraction_memory"):
+            return self._ask(page, charset)
+        return text, verdict
+
+    def _ask(self, page: bytes, charset: str) -> tuple[str, Verdict | None]:
+        seconds = self.settings.timeout_seconds
         try:
             child = self._running()
-            deadline = time.monotonic() + self._settings.timeout_seconds * WALL_FACTOR
+            deadline = time.monotonic() + seconds * WALL_FACTOR
             name = charset.encode("ascii", "replace")[:255]  # an unknown name is utf-8
             self._write(child, PAGE_HEAD.pack(len(page), len(name)) + name, deadline)
             self._write(child, page, deadline)
             kind, answer = self._read(child, deadline)
         except TimeoutError:
-            self._end()
-            return "", ("extraction_timeout", f"{self._settings.timeout_seconds:g} s")
+            self.close()
+            return "", ("extraction_timeout", f"{seconds:g} s")
         except _Lost as lost:
-            self._end()
+            self.close()
             if lost.signal == signal.SIGPROF:
-                return "", ("extraction_timeout", f"{self._settings.timeout_seconds:g} s")
+                return "", ("extraction_timeout", f"{seconds:g} s")
             return "", ("extraction_crashed", str(lost))
         if kind == MEMORY:
-            self._end()
-            return "", ("extraction_memory", f"{self._settings.memory_megabytes} MiB")
+            self.close()
+            return "", ("extraction_memory", f"{self.settings.memory_megabytes} MiB")
         text = answer.decode("utf-8", "replace")
         return ("", ("extraction_failed", text)) if kind == FAILED else (text, None)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._child is None:
-            settings = self._settings
+            settings = self.settings
             limits = [str(settings.memory_megabytes), str(settings.timeout_seconds)]
             self._child = subprocess.Popen(
                 [sys.executable, "-m", WORKER, settings.engine, *limits],
@@ -91,7 +99,7 @@ class Extractor:
             try:
                 self._read(self._child, time.monotonic() + _START_SECONDS)
             except (TimeoutError, _Lost) as error:
-                self._end()
+                self.close()
                 raise RuntimeError(f"the extraction child does not start: {error}") from None
         return self._child
 
@@ -129,7 +137,8 @@ class Extractor:
                 needed += HEAD.unpack(received[: HEAD.size])[1]
         return HEAD.unpack(received[: HEAD.size])[0], bytes(received[HEAD.size :])
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """End the child, at once; `extract` starts another."""
         child, self._child = self._child, None
         if child is not None:
             child.kill()
@@ -147,6 +156,44 @@ def _lost(child: subprocess.Popen[bytes]) -> _Lost:
     return _Lost(f"signal {-status}", -status) if status < 0 else _Lost(f"exit status {status}")
 
 
+_idle: deque[Extractor] = deque()  # of this process, whose children wait for its next shard; a deque's methods are atomic
+os.register_at_fork(after_in_child=_idle.clear)  # they are the parent's
+
+
+@contextmanager
+def _extractor(settings: ExtractionSettings) -> Iterator[Extractor]:
+    """One that an earlier shard has left, or a new one; after an error it is closed, else left to the next shard."""
+    extractor = _left(settings) or _new(settings)
+    try:
+        yield extractor
+    except BaseException:
+        extractor.close()
+        raise
+    _idle.append(extractor)
+
+
+def _left(settings: ExtractionSettings) -> Extractor | None:
+    with suppress(IndexError):  # none there, or another thread was quicker
+        while True:
+            extractor = _idle.pop()
+            if extractor.settings == settings:
+                return extractor
+            extractor.close()
+    return None
+
+
+def _new(settings: ExtractionSettings) -> Extractor:
+    extractor = Extractor(settings)
+    Finalize(None, extractor.close, exitpriority=0)  # at the end of a process of multiprocessing too, where atexit has no say
+    return extractor
+
+
+def close_idle() -> None:
+    """End the children that wait for this process's next shard."""
+    while _idle:
+        _idle.pop().close()
+
+
 def extract_text(pages: pa.Table, settings: ExtractionSettings) -> Decided:
     """Documents (DOCUMENT_SCHEMA) of pages; what is text already passes through.
 
@@ -154,7 +201,7 @@ def extract_text(pages: pa.Table, settings: ExtractionSettings) -> Decided:
     """
     texts: list[str | None] = []
     verdicts: list[Verdict | None] = []
-    with Extractor(settings) as extractor:
+    with _extractor(settings) as extractor:
         for page in _rows(pages):
             verdict: Verdict | None = None
             text, html, charset = page

@@ -2,7 +2,8 @@
 
 A page that takes more processor time than allowed ends the child by SIGPROF: a busy machine changes no result. A page
 that hangs without working is ended from outside; should the parent be gone, the child ends by itself, at the end of
-stdin while it waits, by an alarm while it works.
+stdin while it waits, by an alarm while it works. It also leaves after a while without work, and after so many pages that what
+libxml2 keeps of each one's names would fill its memory.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gc
 import logging
 import os
 import resource
+import select
 import signal
 import struct
 import sys
@@ -22,6 +24,8 @@ HEAD = struct.Struct("<cI")  # of an answer: its kind, bytes that follow
 PAGE_HEAD = struct.Struct("<IB")  # of a page: its bytes and those of the name of its encoding, which comes first
 READY, TEXT, MEMORY, FAILED = b"r", b"t", b"m", b"f"
 WALL_FACTOR = 4  # a page may wait for the processor this many times its limit
+_IDLE_SECONDS = 30  # without a page; then its memory is worth more than its start
+_MOST_PAGES = 20_000
 _CACHE_PAGES = 200  # trafilatura's caches are emptied after so many pages, to bound memory
 _GARBAGE = 50_000  # new objects before the collector looks for circles: a page's elements make none
 
@@ -46,7 +50,7 @@ def serve(name: str, memory_megabytes: int, timeout_seconds: float, inward: Bina
     _limit_memory(memory_megabytes)
     _send(outward, READY, b"")
     served = 0
-    while head := inward.read(PAGE_HEAD.size):
+    while served < _MOST_PAGES and select.select([inward], [], [], _IDLE_SECONDS)[0] and (head := inward.read(PAGE_HEAD.size)):
         length, charset_length = PAGE_HEAD.unpack(head)
         charset, page = inward.read(charset_length).decode("ascii"), inward.read(length)
         signal.setitimer(signal.ITIMER_PROF, timeout_seconds)

@@ -9,8 +9,16 @@ import time
 
 from data.corpus import extraction_worker
 
+_kept: list[bytearray] = []
+
 
 def obey(page: str) -> str:
+    if page == "pid":
+        return str(os.getpid())
+    if page == "hoard":
+        _kept.append(bytearray(100 << 20))
+    if page == "leave":
+        extraction_worker._IDLE_SECONDS = 0
     if page == "spin":
         while True:
             pass

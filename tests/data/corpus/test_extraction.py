@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from contextlib import closing
 
 import psutil
 import pyarrow as pa
 import pytest
 
-from data.corpus import main_text
-from data.corpus.extraction import Extractor, extract_text
+from data.corpus import extraction, main_text
+from data.corpus.extraction import Extractor, close_idle, extract_text
 from data.document import DOCUMENT_SCHEMA, PAGE_SCHEMA
 from data.settings import ExtractionSettings
+from tests.conftest import ROOT
 from tests.data.corpus.helpers import documents, pages
 
 SENTENCE = "The miller of the valley told the children a long story about the river and its ferry. "
@@ -56,7 +61,7 @@ def _extractor(monkeypatch: pytest.MonkeyPatch, **changes: float) -> Extractor:
 
 
 def test_a_page_costs_its_limit_and_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    with _extractor(monkeypatch, timeout_seconds=0.5, memory_megabytes=256) as extractor:
+    with closing(_extractor(monkeypatch, timeout_seconds=0.5, memory_megabytes=256)) as extractor:
         assert extractor.extract(b"fine") == ("fine", None)
         for order, reason in [
             ("spin", "extraction_timeout"), ("sleep", "extraction_timeout"), ("eat", "extraction_memory"),
@@ -73,7 +78,7 @@ def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(psutil.Process().children())
 
     def work() -> None:
-        with _extractor(monkeypatch, timeout_seconds=0.5) as extractor:
+        with closing(_extractor(monkeypatch, timeout_seconds=0.5)) as extractor:
             extractor.extract(b"crash")
             extractor.extract(b"fine")
 
@@ -83,6 +88,72 @@ def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     for thread in threads:
         thread.join()
     assert set(psutil.Process().children()) <= before
+
+
+def test_what_a_child_keeps_of_other_pages_costs_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`hoard` takes a third of the memory and keeps it: the third of these would be lost, were it not tried in a fresh child."""
+    with closing(_extractor(monkeypatch, memory_megabytes=300)) as extractor:
+        assert [extractor.extract(b"hoard") for _ in range(4)] == [("hoard", None)] * 4
+
+
+def test_a_child_that_left_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while without work, or after so many pages, between two pages or while the next one is sent."""
+    with closing(_extractor(monkeypatch)) as extractor:
+        assert extractor.extract(b"leave") == ("leave", None)
+        assert extractor._child is not None
+        extractor._child.wait(30)
+        assert extractor.extract(b"fine") == ("fine", None)
+
+
+def test_the_next_shard_finds_the_child_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless its limits are others; and an error in a shard leaves none."""
+    close_idle()
+    monkeypatch.setattr("data.corpus.extraction.WORKER", "tests.data.corpus.obedient_worker")
+    settings = ExtractionSettings(min_characters=0)
+
+    def child() -> str:
+        (text,) = extract_text(pages("pid"), settings).kept["text"].to_pylist()
+        return str(text)
+
+    first = child()
+    assert child() == first
+    with pytest.raises(ZeroDivisionError), extraction._extractor(settings):
+        raise ZeroDivisionError
+    second = child()
+    assert second != first and not psutil.pid_exists(int(first))
+    settings = settings.model_copy(update={"timeout_seconds": 5.0})
+    assert child() != second and not psutil.pid_exists(int(second))
+    close_idle()
+    assert not extraction._idle
+
+
+def test_children_end_with_their_process() -> None:
+    """However it ends: by itself, or killed, when the child finds its stdin closed."""
+    program = (
+        "import sys; from data.corpus import extraction; from tests.data.corpus.helpers import pages\n"
+        "extraction.WORKER = 'tests.data.corpus.obedient_worker'\n"
+        "settings = extraction.ExtractionSettings(min_characters=0)\n"
+        "print(*extraction.extract_text(pages('pid'), settings).kept['text'].to_pylist(), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    for killed in (False, True):
+        process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        child = psutil.Process(int(process.stdout.readline()))
+        if killed:
+            process.kill()
+        process.communicate()
+        _, alive = psutil.wait_procs([child], timeout=30)
+        assert not alive
+
+
+def test_a_fork_leaves_its_parents_children_alone() -> None:
+    extract_text(pages(ARTICLE), ExtractionSettings())
+    assert extraction._idle
+    if not (fork := os.fork()):
+        os._exit(len(extraction._idle))
+    assert os.waitpid(fork, 0)[1] == 0
+    close_idle()
 
 
 def test_the_same_text_whatever_came_before() -> None:

@@ -94,9 +94,11 @@ def test_hostile_files_through_every_stage(tmp_path: Path) -> None:
     """In a process of its own, so that its memory can be told: a page of 50 MB costs its limit."""
     program = (
         "import json, resource, sys; from pathlib import Path\n"
+        "from data.corpus.extraction import close_idle\n"
         "from tests.data.corpus.test_pipeline import clean\n"
         "root = Path(sys.argv[1])\n"
         "counts = clean(root / 'in', root / 'out')\n"
+        "close_idle()\n"
         "own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))\n"
         "print(json.dumps({'in': counts.documents_in, 'kept': counts.kept, 'own': own >> 10, 'child': child >> 10}))\n"
     )
