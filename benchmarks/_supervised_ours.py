@@ -31,7 +31,7 @@ def main() -> None:
     train(job)
     # the last step is followed by the held-out examples: it is left out
     seconds, cpu = ([b - a for a, b in itertools.pairwise(times[:-1])] for times in (ends, busy))
-    print("\n" + json.dumps({"seconds": seconds, "cpu_seconds": cpu, "loss": losses[-1], "peak_mb": own_peak()}))
+    print("\n" + json.dumps({"seconds": seconds, "cpu_seconds": cpu, "losses": losses, "peak_mb": own_peak()}))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def main():
     seconds, cpu = ([b - a for a, b in itertools.pairwise(times[:-1])] for times in (clock.ends, clock.busy))
     with open("/proc/self/status", encoding="ascii") as file:  # not ru_maxrss, which counts what the parent held
         peak = int(file.read().split("VmHWM:", 1)[1].split()[0]) / 1024
-    print("\n" + json.dumps({"seconds": seconds, "cpu_seconds": cpu, "loss": clock.losses[-1], "peak_mb": peak}))
+    print("\n" + json.dumps({"seconds": seconds, "cpu_seconds": cpu, "losses": clock.losses, "peak_mb": peak}))
 
 
 if __name__ == "__main__":
