@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from functools import cache, lru_cache
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from data import kernels
 from data.corpus.language_codes import language_code
+from data.corpus.learned.fasttext_model import load_fasttext
 from data.corpus.reading.charset import decode
 from data.document import Decided, Verdict, decide, label_schema
 from data.settings import LanguageSettings
@@ -18,7 +20,7 @@ from data.settings import LanguageSettings
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_SAMPLE_CHARACTERS = 500  # of text; a model takes a microsecond for two of them
+_SAMPLE_CHARACTERS = 500  # of text
 # Of the sample are asked first; the rest only where the answer is less sure. On 506 real pages it was then never another
 # language than that of the whole sample, and on nine in ten it was sure.
 _FIRST_CHARACTERS = 200
@@ -27,20 +29,6 @@ _ROUGH_CHARACTERS = 300  # of a page's text, where only what is clearly another 
 _SCAN_BYTES = (1 << 16, 1 << 18)  # of a page, looked through for text; more where the first gives too little
 _MIN_CHARACTERS = 40  # less text than this says nothing about a page's language
 _TOP = 8  # languages asked for: more than one page mixes
-
-
-class _Model(Protocol):
-    def predict(self, text: str, k: int) -> tuple[tuple[str, ...], tuple[float, ...]]: ...
-
-
-@lru_cache(maxsize=4)
-def _load(path: str) -> _Model:
-    import fasttext
-
-    try:
-        return fasttext.load_model(path)
-    except (ValueError, MemoryError, OSError) as error:
-        raise ValueError(f"{path}: not a fastText model: {error}") from None
 
 
 @cache
@@ -53,18 +41,30 @@ def bundled_model() -> Path:
 
 
 def identify(text: str, model: Path | None = None) -> dict[str, float]:
-    """Probabilities of the likeliest languages of `text` by ISO code; empty where there is no text."""
-    sample = " ".join(text[: _SAMPLE_CHARACTERS * 2].split())[:_SAMPLE_CHARACTERS]
-    if not sample:
-        return {}
-    loaded = _load(str(model or bundled_model()))
-    names, scores = loaded.predict(sample[:_FIRST_CHARACTERS], _TOP)
-    if scores[0] < _SURE and len(sample) > _FIRST_CHARACTERS:
-        names, scores = loaded.predict(sample, _TOP)
+    """`identify_all` of one text."""
+    return identify_all([text], model)[0]
+
+
+def identify_all(texts: Sequence[str], model: Path | None = None) -> list[dict[str, float]]:
+    """Of each text the probabilities of its likeliest languages by ISO code; empty where there is no text."""
+    loaded = load_fasttext(str(model or bundled_model()))
+    samples = [" ".join(text[: _SAMPLE_CHARACTERS * 2].split())[:_SAMPLE_CHARACTERS] for text in texts]
+    numbers, scores = loaded.predict([sample[:_FIRST_CHARACTERS] for sample in samples], _TOP)
+    given = list(zip(numbers.tolist(), scores.tolist(), strict=True))
+    unsure = [row for row, sample in enumerate(samples) if len(sample) > _FIRST_CHARACTERS and scores[row, 0] < _SURE]
+    numbers, scores = loaded.predict([samples[row] for row in unsure], _TOP)
+    for row, better in zip(unsure, zip(numbers.tolist(), scores.tolist(), strict=True), strict=True):
+        given[row] = better
+    codes = [language_code(label) for label in loaded.labels]
+    return [_by_code(*labels, codes) if sample else {} for sample, labels in zip(samples, given, strict=True)]
+
+
+def _by_code(numbers: Sequence[int], scores: Sequence[float], codes: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
-    for name, score in zip(names, scores, strict=True):
-        code = language_code(name)
-        found[code] = min(1.0, found.get(code, 0.0) + float(score))
+    for number, score in zip(numbers, scores, strict=True):
+        if number >= 0:
+            code = codes[number]
+            found[code] = min(1.0, found.get(code, 0.0) + score)
     return found
 
 
@@ -81,21 +81,18 @@ def rough_gate(pages: pa.Table, settings: LanguageSettings, *, model: Path | Non
     language's own), and in the languages asked for with a tenth of that at most. `lang` is not filled: the labels on the text say it.
     Reason: language, value "de 0.98".
     """
-    verdicts: list[Verdict | None] = []
-    path = model or (Path(settings.model) if settings.model else None)
+    samples: list[str] = []
     for html, text, charset in zip(pages["html"], pages["text"].to_pylist(), pages["charset"].to_pylist(), strict=True):
         if text is not None:
             sample = text[:_ROUGH_CHARACTERS]
         else:
             sample = strip_quickly(html.as_buffer() if html.is_valid else b"", charset)
-        verdicts.append(_clearly_other(sample, settings, path))
-    return decide(pages, verdicts)
+        samples.append(sample if len(sample) >= _MIN_CHARACTERS else "")
+    found = identify_all(samples, model or (Path(settings.model) if settings.model else None))
+    return decide(pages, [_clearly_other(languages, settings) for languages in found])
 
 
-def _clearly_other(sample: str, settings: LanguageSettings, model: Path | None) -> Verdict | None:
-    if len(sample) < _MIN_CHARACTERS:
-        return None
-    found = identify(sample, model)
+def _clearly_other(found: dict[str, float], settings: LanguageSettings) -> Verdict | None:
     if not found:
         return None
     code, score = max(found.items(), key=lambda item: item[1])
@@ -119,12 +116,11 @@ def language_labels(documents: pa.Table, settings: LanguageSettings, *, model: P
     """Language of each document's text (LANGUAGE_LABELS). A text that mixes English and Chinese has a low
     `language_score` and a high `target_language_score`.
     """
-    path = model or (Path(settings.model) if settings.model else None)
+    texts = [text or "" for text in documents["text"].to_pylist()]
     langs: list[str | None] = []
     scores: list[float] = []
     targets: list[float] = []
-    for text in documents["text"].to_pylist():
-        found = identify(text or "", path)
+    for found in identify_all(texts, model or (Path(settings.model) if settings.model else None)):
         wanted = {code: found[code] for code in settings.languages if code in found}
         target = min(1.0, sum(wanted.values()))
         choice = wanted if target >= 0.5 else found

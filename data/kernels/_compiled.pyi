@@ -70,3 +70,14 @@ def number_places(text: str, /) -> tuple[bool, bool, bool, list[tuple[int, int]]
 
 def mark_lines(text: str, /) -> list[tuple[int, int, int, int]]:
     """Of each line of `text` where it begins, where it begins and ends when trimmed, and its marks (data.corpus.lines.Mark)."""
+
+def fasttext_open(file: ReadableBuffer, /) -> object:
+    """The fastText classifier in the bytes of its file (.bin or .ftz), which it goes on reading. Raises ValueError where it is none."""
+
+def fasttext_labels(model: object, /) -> list[str]:
+    """Its labels, as they stand in the file."""
+
+def fasttext_predict(model: object, texts: Sequence[str], most: int, /) -> tuple[bytes, bytes]:
+    """Of each text's first line the numbers of the `most` likeliest labels (int32, shape (texts, most)), likeliest first, and
+    their probabilities (float32, likewise); -1 and 0 where there are fewer.
+    """

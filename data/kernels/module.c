@@ -81,6 +81,9 @@ static PyMethodDef functions[] = {
     {"number_places", number_places, METH_VARARGS, NULL},
     {"mark_lines", mark_lines, METH_VARARGS, NULL},
     {"longest_texts", longest_texts, METH_VARARGS, NULL},
+    {"fasttext_open", fasttext_open, METH_VARARGS, NULL},
+    {"fasttext_labels", fasttext_labels, METH_VARARGS, NULL},
+    {"fasttext_predict", fasttext_predict, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

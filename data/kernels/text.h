@@ -10,7 +10,8 @@
 enum { SPACE, LETTER, UNSPACED, OTHER }; /* data.text.character_classes */
 
 #define MULTIPLIER UINT64_C(0x9E3779B97F4A7C15)
-#define LAST_SPACE 0x3000 /* there is no white space beyond */
+#define FIRST_WIDE_SPACE 0x1680 /* beyond U+00A0 there is no white space before it */
+#define LAST_SPACE 0x3000       /* nor beyond this */
 
 /* splitmix64's finaliser, as data.text.mix. */
 static inline uint64_t mix(uint64_t value)
@@ -25,6 +26,8 @@ static inline uint64_t mix(uint64_t value)
 /* What str.isspace says. */
 static inline int is_space(Py_UCS4 code)
 {
+    if (code - 0x80 < FIRST_WIDE_SPACE - 0x80) /* letters of half the scripts: no function is called for them */
+        return code == 0x85 || code == 0xA0;
     return code <= LAST_SPACE && Py_UNICODE_ISSPACE(code);
 }
 
@@ -121,5 +124,8 @@ PyObject *find_terms(PyObject *module, PyObject *arguments);      /* terms.c */
 PyObject *number_places(PyObject *module, PyObject *arguments);   /* numbers.c */
 PyObject *mark_lines(PyObject *module, PyObject *arguments);      /* lines.c */
 PyObject *longest_texts(PyObject *module, PyObject *arguments);  /* markup.c */
+PyObject *fasttext_open(PyObject *module, PyObject *arguments);    /* fasttext_file.c */
+PyObject *fasttext_labels(PyObject *module, PyObject *arguments);  /* fasttext_file.c */
+PyObject *fasttext_predict(PyObject *module, PyObject *arguments); /* fasttext.c */
 
 #endif

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data.corpus.learned.fasttext_model import load_fasttext
 from data.corpus.learned.linear_model import Features, LinearModel, hashed, train
 from data.document import label_schema, values
 from data.settings import ClassifierSettings
@@ -57,22 +58,15 @@ class _Linear:
 
 class _FastText:
     def __init__(self, path: Path) -> None:
-        import fasttext
-
-        try:
-            self._model = fasttext.load_model(str(path))
-        except ValueError as error:
-            raise ValueError(f"{path}: not a fastText model: {error}") from None
-        names, _ = self._model.predict("a", -1)
-        self._names = sorted(names)
-        self.classes = tuple(name.removeprefix("__label__") for name in self._names)
+        self._model = load_fasttext(str(path))
+        self.classes = tuple(sorted(label.removeprefix("__label__") for label in self._model.labels))
 
     def __call__(self, texts: list[str]) -> NDArray[np.float64]:
-        found = np.zeros((len(texts), len(self._names)))
-        for row, text in enumerate(texts):
-            names, scores = self._model.predict(" ".join(text[:_MOST_CHARACTERS].split()), -1)
-            by_name = dict(zip(names, scores, strict=True))
-            found[row] = [min(1.0, by_name.get(name, 0.0)) for name in self._names]
+        numbers, scores = self._model.predict([" ".join(text[:_MOST_CHARACTERS].split()) for text in texts], len(self.classes))
+        columns = np.array([self.classes.index(label.removeprefix("__label__")) for label in self._model.labels])
+        found = np.zeros((len(texts), len(self.classes)))
+        rows, places = np.nonzero(numbers >= 0)
+        found[rows, columns[numbers[rows, places]]] = np.minimum(scores[rows, places], 1.0)
         return found
 
 

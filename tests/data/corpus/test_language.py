@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from data.corpus.language import bundled_model, identify, language_labels, rough_gate, strip_quickly
+from data.corpus.language import (
+    bundled_model,
+    identify,
+    identify_all,
+    language_labels,
+    rough_gate,
+    strip_quickly,
+)
 from data.settings import LanguageSettings
 from tests.data.corpus.helpers import documents, pages
 
@@ -53,28 +63,29 @@ def test_labels() -> None:
 
 def test_identify_takes_newlines_and_long_text() -> None:
     assert max(identify("line\n" * 3 + ENGLISH * 1000).items(), key=lambda item: item[1])[0] == "en"
-    assert identify(" \n ") == {}
+    assert identify_all([" \n ", ENGLISH, ""]) == [{}, identify(ENGLISH), {}]
+    assert identify_all([]) == []
 
 
 class _GlotLid:
     """Names and scores as GlotLID gives them."""
 
-    def predict(self, text: str, k: int) -> tuple[tuple[str, ...], tuple[float, ...]]:
-        if "the" in text:
-            return ("__label__eng_Latn", "__label__deu_Latn"), (0.9, 0.1)
-        if "der" in text:
-            return ("__label__deu_Latn",), (0.7,)
-        return ("__label__cmn_Hani", "__label__yue_Hani", "__label__wuu_Hani"), (0.6, 0.2, 0.1)
+    labels = ("__label__eng_Latn", "__label__deu_Latn", "__label__cmn_Hani", "__label__yue_Hani", "__label__wuu_Hani")
+
+    def predict(self, texts: Sequence[str], most: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        found = [([0, 1, -1], [0.9, 0.1, 0]) if "the" in text else ([1, -1, -1], [0.7, 0, 0]) if "der" in text else ([2, 3, 4], [0.6, 0.2, 0.1]) for text in texts]
+        numbers = np.array([number for number, _ in found], np.int32).reshape(-1, 3)
+        return numbers, np.array([score for _, score in found], np.float32).reshape(-1, 3)
 
 
 def test_a_model_that_names_languages_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("data.corpus.language._load", lambda path: _GlotLid())
+    monkeypatch.setattr("data.corpus.language.load_fasttext", lambda path: _GlotLid())
     rows = language_labels(documents("the", "der", "字"), LanguageSettings(model="glotlid.bin")).to_pylist()
     assert [(row["lang"], round(row["language_score"], 3)) for row in rows] == [("en", 0.9), ("de", 0.7), ("zh", 0.9)]
 
 
 def test_each_language_has_its_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.corpus.language._load", lambda path: _GlotLid())
+    monkeypatch.setattr("data.corpus.language.load_fasttext", lambda path: _GlotLid())
     table = pages(_page("und der " + "xxx " * 50))
     assert rough_gate(table, LanguageSettings()).dropped["value"].to_pylist() == ["de 0.70"]
     assert rough_gate(table, LanguageSettings(rough_min_scores={"de": 0.8})).dropped.num_rows == 0

@@ -12,10 +12,12 @@ import pytest
 from data import kernels
 from data.character_tables import character_classes, normal_forms
 from data.corpus.quality import _stop_words, _traits
+from tests.data.kernels.fasttext_files import Shape, model_file
 
 CLASSES = character_classes()
 HASHES = np.ones(4, np.uint64)
 PAIRS = np.ones(16, np.uint32)
+MODEL = kernels.fasttext_open(model_file(Shape()))
 SLOTS = np.zeros(16, np.dtype([("key", "u8"), ("probability", "f4"), ("weight", "f4")]))
 
 
@@ -52,6 +54,13 @@ SLOTS = np.zeros(16, np.dtype([("key", "u8"), ("probability", "f4"), ("weight", 
         ("mark_lines", (b"line",), TypeError),
         ("number_places", (None,), TypeError),
         ("symbols", (3, False), TypeError),
+        ("fasttext_open", ("text",), TypeError),
+        ("fasttext_labels", (None,), ValueError),
+        ("fasttext_predict", (MODEL, ["a"], 0), ValueError),
+        ("fasttext_predict", (MODEL, ["a"], 7), ValueError),
+        ("fasttext_predict", (MODEL, ["a", b"b"], 1), TypeError),
+        ("fasttext_predict", (MODEL, ["\ud800"], 1), UnicodeEncodeError),
+        ("fasttext_predict", (MODEL, None, 1), TypeError),
     ],
 )  # fmt: skip
 def test_wrong_arguments(function: str, arguments: tuple[Any, ...], error: type[Exception]) -> None:
