@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
+from prefect.context import TaskRunContext
 
 from data.corpus import (
     card,
@@ -56,7 +58,7 @@ from tasks.store.artifacts import Draft, Files, Result
 VERSIONS = {
     "urls": 2, "rough_language": 3, "extraction": 2, "language": 3, "quality": 1, "lines": 1,
     "duplicates": 5, "perplexity": 2, "classifiers": 1, "sensitive": 2, "decontamination": 1, "corpus": 3,
-    "card": 1,
+    "card": 2,
 }  # fmt: skip
 
 
@@ -84,7 +86,11 @@ def extract(run: Run, pages: Made, settings: ExtractionSettings) -> State[Made]:
 @task(task_run_name=over_shards("lines"), cache_policy=NO_CACHE)
 def clean_lines(run: Run, documents: Made, settings: LineSettings) -> State[Made]:
     def prepare(shards: list[Path], work: Path) -> dict[str, Path]:
-        host_lines.find_host_lines(shards, work / "host_lines.parquet", settings)
+        if not settings.host_repeats:
+            return {}
+        keys = partial(work_on_shard, door=run_label, function=host_lines.host_line_keys, settings=settings, inputs={})
+        map_shards("lines of hosts", keys, shards, work / "keys", work / "keys-done", run.workers)
+        host_lines.find_host_lines(list_shards(work / "keys" / "labels"), work / "host_lines.parquet", settings)
         return {"host_lines": work / "host_lines.parquet"}
 
     return mapped(run, "lines", VERSIONS["lines"], documents, run_filter, lines.filter_lines, settings, prepare=prepare)
@@ -183,6 +189,8 @@ def describe(run: Run, corpus: Made, gates: Mapping[str, Made], labels: Mapping[
         documents_in = gates["ingest"].counts["documents_in"]
         found = card.make_card(documents_in, shards(corpus, "documents"), dropped, measured, settings)
         card.write_card(found, draft.out)
+        if TaskRunContext.get():
+            create_markdown_artifact((draft.out / "card.md").read_text(encoding="utf-8"), key="corpus-card", description="what was kept, what was dropped and why")
         return Result({}, {name: found[name] for name in ("kept", "characters", "hosts_in_all")})
 
     inputs = {"corpus": corpus, **{f"dropped_{name}": made for name, made in gates.items()}, **{f"labels_{name}": made for name, made in labels.items()}}

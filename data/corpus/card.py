@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data.corpus.personal_data import redact
-from data.corpus.sampling import id_keys
+from data.corpus.drops import drops_of, shown
 from data.corpus.selection import host_of
 from data.document import values
 from data.settings import CardSettings
@@ -79,37 +78,17 @@ def _share(count: int, total: int) -> float:
 
 
 def _drops(stage: str, shards: Shards, documents_in: int, settings: CardSettings) -> list[dict[str, Any]]:
-    """Reasons of a stage, the commonest first, with the documents of smallest key as examples."""
-    counts: Counter[str] = Counter()
-    chosen: dict[str, list[tuple[int, str, Path, int]]] = {}
-    for shard in shards:
-        table = read_shard(shard, ["id", "source", "reason"])
-        reasons = values(table, "reason")
-        counts.update(reasons)
-        keys = id_keys(np.array(values(table, "id"), dtype="S32"), 0).tolist()
-        sources = values(table, "source")
-        for reason in set(reasons):
-            here = [(key, sources[row], shard, row) for row, key in enumerate(keys) if reasons[row] == reason]
-            chosen[reason] = sorted([*chosen.get(reason, []), *here], key=lambda item: item[:2])[: settings.examples]
+    """Reasons of a stage, the commonest first, with some of their documents."""
     return [
         {
             "stage": stage,
-            "reason": reason,
-            "documents": count,
-            "share": _share(count, documents_in),
-            "examples": [_example(shard, row, settings) for _, _, shard, row in chosen[reason]],
+            "reason": drop.reason,
+            "documents": drop.documents,
+            "share": _share(drop.documents, documents_in),
+            "examples": [shown(place, settings.example_characters) for place in drop.examples],
         }
-        for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        for drop in drops_of(shards, settings.examples)
     ]
-
-
-def _example(shard: Path, row: int, settings: CardSettings) -> dict[str, Any]:
-    """URL, measured value and the beginning of the text, personal data redacted."""
-    found = read_shard(shard, ["url", "value", "text"]).slice(row, 1).to_pylist()[0]
-    text = " ".join((found["text"] or "")[: settings.example_characters * 4].split())
-    shown = redact(text)
-    cut = shown[: settings.example_characters]
-    return {"url": redact(found["url"] or "") or None, "value": found["value"], "text": cut + "…" if len(shown) > len(cut) else cut}
 
 
 def _labels(labels: Mapping[str, Shards], kept: NDArray[np.bytes_], settings: CardSettings) -> dict[str, Any]:
@@ -162,11 +141,13 @@ def _page(card: Mapping[str, Any]) -> str:
         lines += [f"## {title.capitalize()}", "", "| | documents | share |", "|---|---:|---:|"]
         lines += [f"| {_cell(row['value'])} | {row['documents']:,} | {row['share']:.1%} |" for row in card[title]]
         lines.append("")
-    lines += ["## What was dropped, and why", "", "| stage | reason | documents | share | an example |", "|---|---|---:|---:|---|"]
+    lines += ["## What was dropped, and why", "", "| stage | reason | documents | share |", "|---|---|---:|---:|"]
+    lines += [f"| {drop['stage']} | {drop['reason']} | {drop['documents']:,} | {drop['share']:.1%} |" for drop in card["drops"]]
+    lines += ["", "## Some of it", "", "`python -m data.corpus.look ARTIFACT` shows more, and whole texts.", "", "| stage | reason | measured | address | text |", "|---|---|---|---|---|"]
     for drop in card["drops"]:
-        example = drop["examples"][0] if drop["examples"] else {}
-        shown = " · ".join(_cell(part) for part in (example.get("value"), example.get("text") or example.get("url")) if part)
-        lines.append(f"| {drop['stage']} | {drop['reason']} | {drop['documents']:,} | {drop['share']:.1%} | {shown} |")
+        for example in drop["examples"]:
+            cells = [_cell(part) if part else "" for part in (example["value"], example["url"], example["text"])]
+            lines.append(f"| {drop['stage']} | {drop['reason']} | " + " | ".join(cells) + " |")
     lines += ["", "## Labels of the kept", "", "| label | 5% | 25% | 50% | 75% | 95% |", "|---|---:|---:|---:|---:|---:|"]
     numbers = {name: label["percentiles"] for name, label in card["labels"].items() if "percentiles" in label}
     lines += [f"| {name} | " + " | ".join(f"{value:g}" for value in row.values()) + " |" for name, row in numbers.items()]

@@ -1,20 +1,31 @@
-"""Lines that many documents of one host share: chrome that no pattern knows."""
+"""Lines that many documents of one host share: chrome that no pattern knows.
+
+Each line is a number (`host_line_keys`, shard by shard); the numbers are dealt into partitions, one pass over all of them, and
+counted there, so that memory is bounded by a partition.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from data.document import values
+from data.corpus.partitions import deal
+from data.document import label_schema, values
 from data.settings import LineSettings
 from data.shards import read_shard, write_shard
 
-_PARTITION_LINES = 20_000_000  # distinct (document, line) pairs counted at once
+_PARTITION_LINES = 10_000_000  # 8 bytes each, and as much again some three times while they are counted
+LINE_KEYS_SCHEMA = label_schema({"lines": pa.list_(pa.int64())})
 
 
 def host_of(url: str | None) -> str:
@@ -30,40 +41,42 @@ def line_key(host: str, line: str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def find_host_lines(shards: list[Path], out: Path, settings: LineSettings) -> None:
-    """Write to `out` (Parquet: key) the keys of lines that stand in `host_repeats` or more documents of a host.
+def host_line_keys(documents: pa.Table, settings: LineSettings) -> pa.Table:
+    """The keys of each document's different lines (LINE_KEYS_SCHEMA); none where no URL names a host."""
+    keys: list[list[int]] = []
+    for url, text in zip(values(documents, "url"), values(documents, "text"), strict=True):
+        lines = {stripped for line in (text or "").split("\n") if (stripped := line.strip())} if (host := host_of(url)) else set()
+        keys.append(sorted(line_key(host, line) for line in lines))
+    return pa.table([documents["id"].combine_chunks(), pa.array(keys, pa.list_(pa.int64()))], schema=LINE_KEYS_SCHEMA)
 
-    Independent of order and shards. Keys are counted in partitions, so memory is bounded.
+
+def find_host_lines(keys: Sequence[Path], out: Path, settings: LineSettings, partition_lines: int = _PARTITION_LINES) -> None:
+    """Write to `out` (Parquet: key) the keys of lines that stand in `host_repeats` or more documents of a host, in order.
+
+    `keys` are shards of `host_line_keys`; none where `host_repeats` is 0. The result depends on neither order nor shards.
     """
-    found: list[np.ndarray] = []
-    partition, partitions = 0, 1
-    while settings.host_repeats and partition < partitions:
-        keys: list[np.ndarray] = []
-        size = 0
-        for shard in shards:
-            part = _keys(shard)
-            part = part[part % partitions == partition] if partitions > 1 else part
-            keys.append(part)
-            size += len(part)
-            if size > _PARTITION_LINES:
-                break
-        if size > _PARTITION_LINES:  # start again with smaller partitions
-            partition, partitions, found = 0, partitions * 2, []
-            continue
-        values, counts = np.unique(np.concatenate(keys), return_counts=True) if keys else (np.zeros(0, np.int64),) * 2
-        found.append(values[counts >= settings.host_repeats])
-        partition += 1
-    merged = np.sort(np.concatenate(found)) if found else np.zeros(0, np.int64)
-    write_shard(out, pa.table({"key": pa.array(merged, pa.int64())}))
+    partitions = max(1, -(-sum(map(_lines, keys)) // partition_lines))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as folder:
+        # By its upper half: what is found in one partition after the other is in order.
+        deal(map(_keys, keys), Path(folder) / "lines", partitions, lambda part: (part >> 31) * partitions >> 32)
+        found = [_repeated(np.fromfile(Path(folder) / f"lines-{number}", np.int64), settings.host_repeats) for number in range(partitions)]
+    write_shard(out, pa.table({"key": pa.array(np.concatenate(found), pa.int64())}))
 
 
-def _keys(shard: Path) -> np.ndarray:
-    table = read_shard(shard, ["url", "text"])
-    keys: list[int] = []
-    for url, text in zip(table["url"].to_pylist(), table["text"].to_pylist(), strict=True):
-        if host := host_of(url):
-            keys += {line_key(host, stripped) for line in (text or "").split("\n") if (stripped := line.strip())}
-    return np.array(keys, dtype=np.int64)
+def _lines(shard: Path) -> int:
+    """About how many keys a shard has, from its footer: those without a line count as well."""
+    metadata = pq.read_metadata(shard)
+    return sum(metadata.row_group(group).column(1).num_values for group in range(metadata.num_row_groups))
+
+
+def _keys(shard: Path) -> NDArray[np.int64]:
+    return pc.list_flatten(read_shard(shard, ["lines"])["lines"].combine_chunks()).to_numpy()
+
+
+def _repeated(keys: NDArray[np.int64], least: int) -> NDArray[np.int64]:
+    found, counts = np.unique(keys, return_counts=True)
+    return found[counts >= least]
 
 
 @lru_cache(maxsize=2)

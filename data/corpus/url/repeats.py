@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from data.corpus.partitions import deal
 from data.corpus.url.form import normalise_url
 from data.document import label_schema, values
 from data.settings import UrlSettings
@@ -69,9 +69,9 @@ def find_repeats(keys: Sequence[Path], out: Path, partition_rows: int = _PARTITI
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".") as folder:
         work = Path(folder)
-        _deal(_pages(keys), work / "pages", partitions, lambda pages: (pages["key"] >> np.uint64(32)).astype(np.int64) * partitions >> 32)
+        deal(_pages(keys), work / "pages", partitions, lambda pages: (pages["key"] >> np.uint64(32)).astype(np.int64) * partitions >> 32)
         found = (_repeats(np.fromfile(work / f"pages-{number}", _PAGE)) for number in range(partitions))
-        _deal(found, work / "repeats", buckets, lambda repeats: repeats["shard"].astype(np.int64) // _BUCKET_SHARDS)
+        deal(found, work / "repeats", buckets, lambda repeats: repeats["shard"].astype(np.int64) // _BUCKET_SHARDS)
         for number in range(buckets):
             repeats = np.fromfile(work / f"repeats-{number}", _REPEAT)
             for shard in range(number * _BUCKET_SHARDS, min((number + 1) * _BUCKET_SHARDS, len(keys))):
@@ -86,18 +86,6 @@ def _pages(keys: Sequence[Path]) -> Iterator[NDArray]:
             pages[name] = table[name].to_numpy()
         pages["shard"] = number
         yield pages
-
-
-def _deal(rows: Iterator[NDArray], files: Path, count: int, place: Callable[[NDArray], NDArray[np.int64]]) -> None:
-    """Append each row to the file `files`-<place of the row>."""
-    with ExitStack() as stack:
-        opened = [stack.enter_context(open(f"{files}-{number}", "wb")) for number in range(count)]
-        for part in rows:
-            places = place(part)
-            order = np.argsort(places, kind="stable")
-            starts = np.searchsorted(places[order], np.arange(count + 1))
-            for number in np.flatnonzero(np.diff(starts)).tolist():
-                opened[number].write(part[order[starts[number] : starts[number + 1]]].tobytes())
 
 
 def _repeats(pages: NDArray) -> NDArray:

@@ -62,8 +62,11 @@ def test_shards_change_nothing_and_the_page_holds_no_markup_of_the_crawl(tmp_pat
     assert card == _card(tmp_path / "two", 2)
     write_card(card, tmp_path)
     assert json.loads((tmp_path / "card.json").read_text()) == card
-    rows = [line for line in (tmp_path / "card.md").read_text().splitlines() if line.startswith("| corpus | short")]
-    assert len(rows) == 1 and rows[0].count("|") == 6 and "'mail'" in rows[0]
+    page = (tmp_path / "card.md").read_text().splitlines()
+    rows = [line for line in page if line.startswith("| corpus | short")]
+    assert rows[0] == "| corpus | short | 4 | 50.0% |"
+    assert len(rows) == 3 and all(row.count("|") == 6 and "'mail'" in row and "<EMAIL>" in row for row in rows[1:]), "two examples"
+    assert "| urls | blocked_host | `h.example` | `http://h.example/?mail=<EMAIL>` |  |" in page
 
 
 def test_nothing_kept(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from data.corpus.host_lines import find_host_lines
+from data.corpus.host_lines import find_host_lines, host_line_keys, line_key, read_host_lines
 from data.corpus.lines import clean_lines, filter_lines, is_boilerplate
 from data.settings import LineSettings
-from data.shards import write_shard
+from data.shards import list_shards, shard_name, write_shard
 from tests.data.corpus.helpers import documents
 
 
@@ -64,14 +64,18 @@ def test_documents_of_chrome_are_dropped() -> None:
     assert decided.labels["removed_lines"].to_pylist() == [0, 1]
 
 
-def test_lines_of_a_host(tmp_path: Path) -> None:
+@pytest.mark.parametrize("partition_lines", [1, 3, 1000])
+def test_lines_of_a_host(tmp_path: Path, partition_lines: int) -> None:
     chrome = "Our valley, our paper, every morning"
     texts = [f"Article number {n} tells of a different thing and at some length, as articles of this paper do.\n{chrome}" for n in range(4)]
     urls: list[str | None] = ["http://a.example/1", "http://www.a.example/2", "http://a.example/3", "http://b.example/1"]
-    table = documents(*texts, urls=urls)
-    write_shard(tmp_path / "part-00000.parquet", table.slice(0, 2))
-    write_shard(tmp_path / "part-00001.parquet", table.slice(2))
+    table = documents(*texts, f"{texts[0]}\n{chrome}", chrome, "", urls=[*urls, "http://b.example/2", None, "http://["])
     settings = LineSettings(host_repeats=3)
-    find_host_lines([tmp_path / "part-00000.parquet", tmp_path / "part-00001.parquet"], tmp_path / "lines.parquet", settings)
-    decided = filter_lines(table, settings, host_lines=tmp_path / "lines.parquet")
+    for number, part in enumerate((table.slice(0, 2), table.slice(2), table.slice(0, 0))):
+        write_shard(tmp_path / "keys" / shard_name(number), host_line_keys(part, settings))
+    find_host_lines(list_shards(tmp_path / "keys"), tmp_path / "lines.parquet", settings, partition_lines)
+    assert read_host_lines(tmp_path / "lines.parquet") == {line_key("a.example", chrome)}, "twice in one document of b counts once"
+    decided = filter_lines(table.slice(0, 4), settings, host_lines=tmp_path / "lines.parquet")
     assert [chrome in text for text in decided.kept["text"].to_pylist()] == [False, False, False, True]
+    find_host_lines([], tmp_path / "none.parquet", settings)
+    assert read_host_lines(tmp_path / "none.parquet") == frozenset()
