@@ -14,8 +14,9 @@ from data.corpus.canonical import part_borders, write_sorted
 from data.corpus.duplicates.copies import Copies
 from data.corpus.labels import read_labels
 from data.corpus.selection import Selected, select
+from data.corpus.sensitive import sensitive_labels
 from data.document import DOCUMENT_SCHEMA, Counts
-from data.settings import Balance, Rule, SelectionSettings
+from data.settings import Balance, Rule, SelectionSettings, SensitiveSettings
 from data.shards import write_shard
 from tests.data.corpus.helpers import read_all
 
@@ -175,6 +176,27 @@ def test_long_texts_are_cut_at_a_sentence_and_personal_data_by_kind(tmp_path: Pa
     kept = [row["text"] for row in read_all(tmp_path / "out/documents")]
     assert kept == ["The first sentence is here. " * 2 + "The first sentence is here.", "mail <EMAIL> or 13812345678"]
     assert (done.redacted, done.cut) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("action", "dropped", "kept"),
+    [
+        ("drop", {"a": "2", "b": "1"}, {"c": "plain"}),
+        ({"emails": "drop"}, {"a": "2"}, {"b": "call <PHONE>", "c": "plain"}),
+        ({"phones": "drop", "emails": "keep"}, {"b": "1"}, {"a": "a@b.example c@d.example", "c": "plain"}),
+        ("redact", {}, {"a": "<EMAIL> <EMAIL>", "b": "call <PHONE>", "c": "plain"}),
+        ("keep", {}, {"a": "a@b.example c@d.example", "b": "call 13812345678", "c": "plain"}),
+    ],
+)
+def test_personal_data_is_dropped_redacted_or_kept(tmp_path: Path, action: Any, dropped: dict[str, str], kept: dict[str, str]) -> None:
+    texts = {"a": "a@b.example c@d.example", "b": "call 13812345678", "c": "plain"}
+    table = [{"id": letter * 32, "source": letter, "text": text} for letter, text in texts.items()]
+    write_shard(tmp_path / "d.parquet", pa.Table.from_pylist(table, DOCUMENT_SCHEMA))
+    write_shard(tmp_path / "l.parquet", sensitive_labels(pa.Table.from_pylist(table, DOCUMENT_SCHEMA), SensitiveSettings()))
+    counts = select([tmp_path / "d.parquet"], {"sensitive": [tmp_path / "l.parquet"]}, tmp_path / "out", SelectionSettings(rules=[], prefer=None, personal_data=action)).counts
+    assert {letter: ("personal_data", value) for letter, value in dropped.items()} == _reasons(tmp_path)
+    assert counts.dropped == ({"personal_data": len(dropped)} if dropped else {})
+    assert {row["id"][0]: row["text"] for row in read_all(tmp_path / "out/documents")} == kept
 
 
 def test_earlier_copies_go_first(tmp_path: Path) -> None:
