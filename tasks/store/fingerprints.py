@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import fsspec
@@ -13,6 +15,8 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel
 
 from data.places import file_system
+
+_HASHED_AT_ONCE = 8  # files
 
 
 def significant(settings: BaseModel) -> dict[str, Any]:
@@ -69,8 +73,9 @@ def hash_files(path: str) -> str:
         return _hash_stream(fs, files[0])
     root = os.path.commonpath([os.path.dirname(name) for name in files])
     total = hashlib.blake2b(digest_size=12)
-    for name in files:
-        total.update(f"{os.path.relpath(name, root)}\0{_hash_stream(fs, name)}\0".encode("utf-8", "surrogateescape"))
+    with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:  # reading and hashing leave Python's lock to others
+        for name, of_file in zip(files, pool.map(partial(_hash_stream, fs), files), strict=True):
+            total.update(f"{os.path.relpath(name, root)}\0{of_file}\0".encode("utf-8", "surrogateescape"))
     return total.hexdigest()
 
 

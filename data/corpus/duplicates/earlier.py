@@ -129,18 +129,19 @@ def _masks(shards: Sequence[Path], rows: _Rows) -> list[NDArray[np.bool_]]:
 
 def _write(labels: Path, ids: NDArray[np.bytes_], found: _Rows) -> int:
     """Of every cluster the smallest of its documents' earlier copies, as a column of the label shards."""
-    tables = [read_shard(path) for path in list_shards(labels)]
-    cluster = np.concatenate([np.array(values(table, "duplicate_cluster"), dtype="S32") for table in tables])
+    shards = list_shards(labels)
+    cluster = np.concatenate([np.array(values(read_shard(path, ["duplicate_cluster"]), "duplicate_cluster"), dtype="S32") for path in shards])
     _, place = np.unique(cluster, return_inverse=True)
     smallest = np.full(len(cluster), len(ids), dtype=np.int64)
     np.minimum.at(smallest, place, found)
-    copies = [ids[row].decode("ascii") if row < len(ids) else None for row in smallest[place].tolist()]
     start = 0
-    for path, table in zip(list_shards(labels), tables, strict=True):
-        span = pa.array(copies[start : start + table.num_rows], pa.string())
-        write_shard(path, table.append_column("earlier_duplicate", span))
+    for path in shards:
+        table = read_shard(path)
+        rows = smallest[place[start : start + table.num_rows]].tolist()
+        copies = [ids[row].decode("ascii") if row < len(ids) else None for row in rows]
+        write_shard(path, table.append_column("earlier_duplicate", pa.array(copies, pa.string())))
         start += table.num_rows
-    return sum(copy is not None for copy in copies)
+    return int((smallest[place] < len(ids)).sum())
 
 
 def _column(shards: Sequence[Path], name: str) -> Hashes:

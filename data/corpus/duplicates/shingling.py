@@ -30,7 +30,7 @@ def short(hashes: Hashes) -> NDArray[np.uint32]:
 
 def write_sets(documents: Path, wanted: NDArray[np.bool_], out: Path, settings: DedupSettings) -> None:
     """Write the sets of the `wanted` rows of a shard: the number of shingles of every row (.npy), then the sorted shingles."""
-    texts = read_shard(documents, ["text"])["text"].filter(wanted).to_pylist()
+    texts = read_shard(documents, ["text"])["text"].filter(wanted).to_pylist() if wanted.any() else []  # most shards of a crawl have none
     lengths = np.zeros(len(wanted), dtype=np.int64)
     sets: list[NDArray[np.uint32]] = []
     for text in texts:
