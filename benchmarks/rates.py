@@ -24,7 +24,7 @@ from data.corpus import extraction, language, lines, perplexity, quality, select
 from data.corpus.duplicates import dedup
 from data.corpus.reading import inputs, readers
 from data.corpus.shard_work import run_filter, run_label
-from data.corpus.url import gate, repeats
+from data.corpus.url import blocks, gate, repeats
 from data.settings import (
     DedupSettings,
     ExtractionSettings,
@@ -42,12 +42,14 @@ from data.shards import list_shards, shard_name, write_shard
 _CRAWL_BYTES = 100e12
 _LANGUAGES = ["en", "zh", "de", "fr", "it", "es", "pl"]
 _SCANNED = 1_000_000  # synthetic keys of the steps that see the whole corpus
+_BLOCKED = 500_000  # hosts of a long block list
 
 Times = dict[str, float]
 
 
 def processor_seconds() -> float:
-    """Of this process and of its children that have ended."""
+    """Of this process and of its children, which end for it."""
+    extraction.close_idle()
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
@@ -104,6 +106,22 @@ def url_repeat_rate(out: Path, rows: int) -> float:
     return rows / (processor_seconds() - start)
 
 
+def block_list_rates(out: Path, hosts: int) -> dict[str, float]:
+    """URLs a second that are held against a list of so many hosts, and against the bundled one; seconds to read the long one."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "hosts").write_text("".join(f"host{number}.example{number % 97}.com\n" for number in range(hosts)))
+    urls = [f"http://www.host{number}.example.org/some/path/{number}.html?a=1" for number in range(100_000)]
+    found: dict[str, float] = {}
+    for name, settings in {"the bundled list": UrlSettings(), f"{hosts:,} hosts": UrlSettings(blocked_hosts_file=str(out / "hosts"))}.items():
+        start = processor_seconds()
+        listed = blocks.block_list(settings)
+        read = processor_seconds()
+        for url in urls:
+            listed.match(url)
+        found |= {f"URLs/s against {name}": len(urls) / (processor_seconds() - read), f"seconds to read {name}": read - start}
+    return found
+
+
 def corpus_rate(out: Path, count: int) -> dict[str, float]:
     """Documents a second of the clusters (candidates' shingles, which are mapped, left out) and of the selection, on synthetic ones."""
     shards = write_documents(out / "documents", documents(count, 100), 20_000)
@@ -158,12 +176,14 @@ def main(given: list[str]) -> None:
     hours = {name: spent * scale / 3600 for name, spent in median.items()}
     total = sum(hours.values())
     dearest = max(hours, key=hours.__getitem__)
+    blocking = block_list_rates(out / "blocked", _BLOCKED // (10 if options.quick else 1))
     whole = corpus_rate(out / "whole", 200_000 // (10 if options.quick else 1))
     shutil.rmtree(out, ignore_errors=True)
     figures = {
         "pages at 100 TB": pages, "documents that reach the labels": kept, "core hours at 100 TB": total, "days on 1,000 cores": total / 1000 / 24,
         f"share of {dearest}": hours[dearest] / total,
         "url repeats, pages/s in one process": repeats, "url repeats at 100 TB, hours in one process": pages / repeats / 3600,
+        **blocking,
         **{f"{name}, documents/s in one process": rate for name, rate in whole.items()},
         **{f"{name} at 100 TB, hours in one process": kept / rate / 3600 for name, rate in whole.items()},
         "peak MiB of the process": peak,
