@@ -1,13 +1,13 @@
 """Rows of many shards written in the order of their ids, in shards of a fixed size: bytes that depend on rows alone.
 
 An external sort: rows are dealt into parts by ranges of ids, on disk, each small enough to be sorted in memory. In memory
-are one input shard, then one part or one output shard, whichever is larger, and the ids.
+are one input shard, then one part or one output shard, whichever is larger, and the ids. A corpus that is one part is not dealt.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -39,30 +39,37 @@ def write_sorted(
     """
     for folder, _ in outputs:
         shutil.rmtree(folder, ignore_errors=True)
-        (folder / _PARTS).mkdir(parents=True)
+        folder.mkdir(parents=True)
+    if not len(borders):
+        tables = [read(shard) for shard in range(shards)]
+        for number, (folder, schema) in enumerate(outputs):
+            _write_shards(folder, schema, [[table[number] for table in tables]], shard_rows)
+        return
+    for folder, _ in outputs:
+        (folder / _PARTS).mkdir()
     for shard in range(shards):
         for (folder, _), table in zip(outputs, read(shard), strict=True):
             part_of = np.searchsorted(borders, np.array(table["id"].to_pylist(), dtype="S32"), side="right")
             for part in np.unique(part_of).tolist():
                 _append(_part(folder, part), table.filter(pa.array(part_of == part)))
     for folder, schema in outputs:
-        _write_shards(folder, schema, len(borders) + 1, shard_rows)
+        _write_shards(folder, schema, (_tables(_part(folder, part)) for part in range(len(borders) + 1)), shard_rows)
         shutil.rmtree(folder / _PARTS)
 
 
-def _write_shards(folder: Path, schema: pa.Schema, parts: int, shard_rows: int) -> None:
+def _write_shards(folder: Path, schema: pa.Schema, parts: Iterable[Iterable[pa.Table]], shard_rows: int) -> None:
+    """Write `parts`, which follow each other, sorted."""
     by: list[tuple[str, Literal["ascending", "descending"]]] = [(name, "ascending") for name in ("id", "source") if name in schema.names]
     written, rest = 0, schema.empty_table()
-    for part in range(parts):
-        rows = pa.concat_tables([rest, *_tables(_part(folder, part))]).sort_by(by)
-        last = part == parts - 1
-        whole = rows.num_rows if last else rows.num_rows - rows.num_rows % shard_rows
+    for part in parts:
+        rows = pa.concat_tables([rest, *part]).sort_by(by)
+        whole = rows.num_rows - rows.num_rows % shard_rows
         for at in range(0, whole, shard_rows):
             write_shard(folder / shard_name(written), rows.slice(at, shard_rows).combine_chunks())
             written += 1
         rest = rows.slice(whole)  # it begins the next part's first shard
-    if not written:
-        write_shard(folder / shard_name(0), schema.empty_table())
+    if rest.num_rows or not written:
+        write_shard(folder / shard_name(written), rest.combine_chunks())
 
 
 def _part(folder: Path, part: int) -> Path:

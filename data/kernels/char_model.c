@@ -5,6 +5,7 @@
 
 #define PROBES 4      /* slots that are looked at for an n-gram, as char_model.py places them */
 #define MOST_ORDERS 64
+#define AHEAD 4       /* characters whose n-grams are looked for in advance */
 #define SMALL 1e-200  /* a product of probabilities is taken the logarithm of before it is smaller than numbers can be */
 
 /* What ASCII characters may stand in, by bits. */
@@ -145,17 +146,16 @@ typedef struct {
     float probability, weight;
 } Gram;
 
-/* The n-gram of one size that ends at a character. */
-typedef struct {
-    uint64_t sum;
-    const Gram *gram; /* NULL: not in the model */
-} Ending;
+static uint64_t key_of(uint64_t sum)
+{
+    uint64_t key = mix(sum);
+    return key ? key : 1;
+}
 
-static const Gram *find_gram(const Array *table, uint64_t sum)
+static const Gram *find_gram(const Array *table, uint64_t key)
 {
     const Gram *grams = table->items;
-    uint64_t mask = (uint64_t)table->count - 1, key = mix(sum);
-    key = key ? key : 1;
+    uint64_t mask = (uint64_t)table->count - 1;
     for (uint64_t probe = 0; probe < PROBES; probe++) {
         const Gram *gram = &grams[(key + probe) & mask];
         if (gram->key == key)
@@ -166,26 +166,46 @@ static const Gram *find_gram(const Array *table, uint64_t sum)
     return NULL;
 }
 
+/* The n-grams of all sizes that end at one character, by their keys. */
+typedef struct {
+    uint64_t sums[MOST_ORDERS], keys[AHEAD][MOST_ORDERS]; /* sums: of the last character; keys: of that and of some before it */
+} Endings;
+
+/* Goes on to the next character, and asks for the slots of its n-grams: they are far apart, and on their way while others are read. */
+static void step(Endings *endings, uint64_t *keys, uint64_t symbol, const Array *tables, Py_ssize_t orders)
+{
+    for (Py_ssize_t size = orders - 1; size >= 0; size--) {
+        endings->sums[size] = (size ? endings->sums[size - 1] * MULTIPLIER : 0) + symbol;
+        keys[size] = key_of(endings->sums[size]);
+        __builtin_prefetch((const Gram *)tables[size].items + (keys[size] & ((uint64_t)tables[size].count - 1)));
+    }
+}
+
 /* -log2 of the probability of all `symbols`; an unknown character has the probability `unseen`. */
 static double total_bits(const uint64_t *symbols, Py_ssize_t count, const Array *tables, Py_ssize_t orders, double unseen)
 {
-    Ending before[MOST_ORDERS] = {{0, NULL}}, here[MOST_ORDERS];
+    const Gram *known[2][MOST_ORDERS] = {{NULL}}; /* the n-grams that end at this character and at the one before */
+    Endings endings = {{0}, {{0}}};
     double bits = 0, product = 1;
+    for (Py_ssize_t at = 0; at < count && at < AHEAD; at++)
+        step(&endings, endings.keys[at], symbols[at], tables, orders);
     for (Py_ssize_t at = 0; at < count; at++) {
-        here[0] = (Ending){symbols[at], find_gram(&tables[0], symbols[at])};
-        double probability = here[0].gram ? here[0].gram->probability : unseen;
+        const Gram **before = known[at & 1], **here = known[!(at & 1)];
+        uint64_t *keys = endings.keys[at % AHEAD];
+        here[0] = find_gram(&tables[0], keys[0]);
+        double probability = here[0] ? here[0]->probability : unseen;
         Py_ssize_t size = 1;
         /* Training kept every n-gram: where a context is unknown so are all that are longer. */
-        for (; size < orders && before[size - 1].gram; size++) {
-            probability *= before[size - 1].gram->weight;
-            here[size].sum = before[size - 1].sum * MULTIPLIER + symbols[at];
-            here[size].gram = here[size - 1].gram ? find_gram(&tables[size], here[size].sum) : NULL;
-            if (here[size].gram)
-                probability = here[size].gram->probability;
+        for (; size < orders && before[size - 1]; size++) {
+            probability *= before[size - 1]->weight;
+            here[size] = here[size - 1] ? find_gram(&tables[size], keys[size]) : NULL;
+            if (here[size])
+                probability = here[size]->probability;
         }
         if (size < orders)
-            here[size].gram = NULL;
-        memcpy(before, here, (size_t)(size < orders ? size + 1 : size) * sizeof *here);
+            here[size] = NULL;
+        if (at + AHEAD < count)
+            step(&endings, keys, symbols[at + AHEAD], tables, orders);
         product *= probability;
         if (product < SMALL) {
             bits -= log2(product);

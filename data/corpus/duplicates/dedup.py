@@ -16,7 +16,7 @@ high enough (verification.py) and joins the links.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from data.text import MULTIPLIER, Hashes, mix, normalise
 
 OverShards = Callable[[Callable[[Path, Path, int], Counts], Sequence[Path], Path], Any]  # (work, shards, out): work(shard, out, index) on each
 _AT_ONCE = 256  # documents whose shingles are in memory
+_COLUMN_BYTES = 32 << 20  # of bands that are read together: the shards of a small corpus are opened once for all of them
 DUPLICATE_LABELS = label_schema(
     {
         "exact_cluster": pa.string(),  # smallest id of the documents with the same normalised text
@@ -115,18 +116,19 @@ def find_duplicates(
     other). What is written for that lies in `work` (default: a folder in `out`) until the end.
     """
     rows = Rows.read(signature_shards)
-    exact = near = join(len(rows), links_of_equal(_column(signature_shards, "text_hash"), rows.rank))
-    names = [f"band_{band}" for band in range(settings.bands)]
+    columns = partial(_columns, signature_shards, len(rows))
+    exact = near = join(len(rows), links_of_equal(next(columns(["text_hash"])), rows.rank))
+    bands = [f"band_{band}" for band in range(settings.bands)]
     if settings.verify:
         work = work or out / ".work"
-        wanted = candidates((_column(signature_shards, name) for name in names), rows.rank, exact)
+        wanted = candidates(columns(bands), rows.rank, exact)
         sets = _sets_of(wanted, rows, documents, work, settings, over_shards or _one_by_one)
-        for name in names:
-            near = join(len(rows), verified_links(_column(signature_shards, name), rows.rank, near, sets, settings.threshold), near)
+        for keys in columns(bands):
+            near = join(len(rows), verified_links(keys, rows.rank, near, sets, settings.threshold), near)
         shutil.rmtree(work)
     else:
-        for name in names:
-            near = join(len(rows), links_of_equal(_column(signature_shards, name), rows.rank), near)
+        for keys in columns(bands):
+            near = join(len(rows), links_of_equal(keys, rows.rank), near)
     _write(rows, exact, near, signature_shards, out)
     return Counts(len(rows), len(rows))
 
@@ -160,9 +162,14 @@ def _one_by_one(work: Callable[[Path, Path, int], Counts], shards: Sequence[Path
         work(shard, out, index)
 
 
-def _column(shards: Sequence[Path], name: str) -> Hashes:
-    parts = [read_shard(shard, [name])[name].to_numpy() for shard in shards]
-    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+def _columns(shards: Sequence[Path], rows: int, names: Sequence[str]) -> Iterator[Hashes]:
+    """The columns of all shards one after the other, `rows` long each; as many are in memory as take _COLUMN_BYTES, or one."""
+    at_once = max(1, _COLUMN_BYTES // max(8 * rows, 1))
+    for first in range(0, len(names), at_once):
+        together = list(names[first : first + at_once])
+        tables = [read_shard(shard, together) for shard in shards]
+        for name in together:
+            yield np.concatenate([np.zeros(0, np.uint64), *(table[name].to_numpy() for table in tables)])
 
 
 def _write(
