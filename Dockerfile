@@ -12,7 +12,7 @@ COPY flows flows
 COPY rlhf_core rlhf_core
 COPY tasks tasks
 COPY prefect.yaml ./
-ARG EXTRAS=server,s3,tensorboard
+ARG EXTRAS=server,s3,sweep,tensorboard
 RUN pip install --no-cache-dir --prefer-binary "setuptools>=77" wheel "torch>=2.6,<2.14" \
     && pip install --no-cache-dir --prefer-binary -e ".[${EXTRAS}]" \
     && mkdir -p /home/crawl2chat/.cache && chown -R crawl2chat /home/crawl2chat /app

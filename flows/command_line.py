@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,18 +31,16 @@ examples:
 @dataclass(frozen=True)
 class Options:
     recipe: Recipe
-    store: str
+    run: Run
     until: str | None
-    force: tuple[str, ...]
 
     def checked(self, stage_names: Callable[[Recipe, Run], Sequence[str]]) -> tuple[Recipe, Run, str | None]:
         """Recipe, run and last stage; exits with status 2 where a named stage is not one of the recipe's."""
-        run = Run(store=self.store, force=frozenset(self.force), workers=self.recipe.runner.workers)
-        names = stage_names(self.recipe, run)
-        for option, stage in [("--until", self.until), *(("--force", name) for name in self.force)]:
+        names = stage_names(self.recipe, self.run)
+        for option, stage in [("--until", self.until), *(("--force", name) for name in sorted(self.run.force))]:
             if stage is not None and stage not in names:
                 refuse(f"{option}: no stage {stage!r} in recipe {self.recipe.name!r}; stages: {', '.join(names)}")
-        return self.recipe, run, self.until
+        return self.recipe, self.run, self.until
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -52,6 +51,7 @@ def parse(arguments: Sequence[str]) -> Options:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_recipe_options(parser)
+    add_gpu_option(parser)
     parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
     parser.add_argument("--force", action="append", default=[], metavar="STAGE", help="make this stage again; repeatable")
     return options(parser.parse_args(arguments))
@@ -68,6 +68,14 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--questions", metavar="FILE", help="held-out questions with answers (JSONL); with --corpus the recipe's own are left out")
 
 
+def add_gpu_option(parser: argparse.ArgumentParser, default: str = "here") -> None:
+    parser.add_argument(
+        "--gpu", default=default, metavar="NAME|here",
+        help="who runs what needs a GPU: the deployments of this name (python -m flows.deploy makes `gpu`), or the flow's own process; "
+        f"default: {default}",
+    )  # fmt: skip
+
+
 def options(given: argparse.Namespace) -> Options:
     """Exits with status 2 where the recipe is wrong."""
     paths = {"corpus": given.corpus, "seed_tasks": given.seed_tasks, "preferences": given.preferences, "questions": given.questions}
@@ -75,7 +83,13 @@ def options(given: argparse.Namespace) -> Options:
         recipe = load(given.recipe, given.set, paths)
     except RecipeError as error:
         refuse(str(error))
-    return Options(recipe, given.store, getattr(given, "until", None), tuple(getattr(given, "force", ())))
+    run = Run(
+        store=given.store if "://" in given.store else os.path.abspath(given.store),  # other pools work in other folders
+        force=frozenset(getattr(given, "force", ())),
+        workers=recipe.runner.workers,
+        gpu=None if given.gpu == "here" else given.gpu,
+    )
+    return Options(recipe, run, getattr(given, "until", None))
 
 
 def refuse(message: str) -> NoReturn:

@@ -59,7 +59,7 @@ def crawl_to_model(recipe: Recipe, run: Run, until: str | None) -> dict[str, Mad
 
 
 def _walk_parts(recipe: Recipe, run: Run, until: str | None) -> dict[str, Made]:
-    """Each part where `run.deployments` says; a person is asked where the recipe says so."""
+    """Each part in its place; a person is asked where the recipe says so."""
     made: dict[str, Made] = {}
     for part in PARTS:
         names = list(part.steps(recipe, run))

@@ -1,4 +1,4 @@
-"""The server's memory: old flow runs leave its database, so that it does not grow for ever.
+"""The server's memory: old flow runs leave its database, so that it does not grow for ever, and nothing lost is shown as Running.
 
 python -m flows.housekeeping --keep-days 90
 """
@@ -19,6 +19,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 
+from flows import lost_tasks
+
 FINAL = [StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED]
 PAGE = 200  # the API's own limit
 
@@ -27,7 +29,7 @@ PAGE = 200  # the API's own limit
 def housekeeping(keep_days: int = 90) -> int:
     """Delete flow runs that ended more than `keep_days` days ago, with their task runs, states and logs. Returns how many.
 
-    Artifacts of the store are not touched; `python -m flows.prune` is for them.
+    Task runs that a lost worker left Running are Crashed, as their flow runs are. Artifacts of the store are not touched; `python -m flows.prune` is for them.
 
     Args:
         keep_days: days after its end that a flow run is kept.
@@ -45,7 +47,8 @@ def housekeeping(keep_days: int = 90) -> int:
                 except ObjectNotFound:  # went with its parent
                     continue
             gone += len(page)
-    get_run_logger().info(f"{gone} flow runs that ended before {before:%Y-%m-%d} are gone")
+        ended_tasks = lost_tasks.end(client)
+    get_run_logger().info(f"{gone} flow runs that ended before {before:%Y-%m-%d} are gone; {ended_tasks} lost task runs are ended")
     return gone
 
 

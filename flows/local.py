@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+from prefect import get_client
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -86,8 +89,23 @@ def begin(runner: Runner) -> None:
         start_server()
 
 
+def require_server() -> None:
+    """Raises ConnectionError, which says what to do, where the configured server does not answer or wants a password."""
+    address = PREFECT_API_URL.value()
+    try:
+        with get_client(sync_client=True) as client:
+            client.api_version()
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code in (401, 403):
+            raise ConnectionError(f"the Prefect server at {address} wants a password: set PREFECT_API_AUTH_STRING=user:password") from None
+        raise ConnectionError(f"the Prefect server at {address} cannot answer: {error.response.status_code} {error.response.reason_phrase}") from None
+    except (httpx.TransportError, RuntimeError):  # Prefect makes the second of the first
+        raise ConnectionError(f"no Prefect server answers at {address}: start it (prefect server start), or correct PREFECT_API_URL") from None
+
+
+@functools.cache
 def ensure_server() -> None:
-    """The configured Prefect server, or one for this process alone, from now on to its end.
+    """The configured Prefect server, or one for this process alone, from now on to its end. Raises OSError where there is none.
 
     To its end, because Prefect hands in its last events and log lines only there, and because the worker processes of a pool
     know their server by the environment alone; either would otherwise start a server of its own, which nobody stops.
@@ -96,7 +114,9 @@ def ensure_server() -> None:
     gc.freeze()  # what is imported stays: looking at it again in vain would take a second at the end alone
     gc.enable()
     chosen: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-    if not PREFECT_API_URL.value():
+    if PREFECT_API_URL.value():
+        require_server()
+    else:
         chosen[PREFECT_API_URL] = os.environ[PREFECT_API_URL.name] = temporary_server.start()
         chosen |= temporary_server.CLIENT
     _to_the_end.enter_context(temporary_settings(chosen))

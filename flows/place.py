@@ -1,4 +1,4 @@
-"""Where a part of the pipeline runs: in this process, or as a run of its own in another work pool."""
+"""Where a part of the pipeline runs: in this process, or, if it needs a GPU and `run.gpu` says where, as a run of its own in that pool."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelling
 
+from flows import lost_tasks
 from flows.recipe import Recipe
 from flows.steps import STOPPED_EARLY, reuse
 from tasks.stage import Made, Run
@@ -37,12 +38,12 @@ class PartFailed(RuntimeError):
 
 
 def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made], until: str | None) -> dict[str, Made]:
-    """Run `part.pipeline` where `run.deployments` says, and return what is made after it.
+    """Run `part.pipeline` in its place, and return what is made after it.
 
     Raises what the part raised, or PartFailed with its state's message where it ran elsewhere; Poor where it stopped early.
     """
     name = part.__name__.rsplit(".", 1)[-1]
-    if name not in run.deployments:
+    if run.gpu is None or name not in needing_gpu(recipe):
         return _outcome(part.pipeline(recipe, run, dict(made), until, return_state=True))
     present = run.model_copy(update={"reuse_only": True})
     there, whole = reuse(part.steps(recipe, present), made, until)
@@ -54,22 +55,37 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
         "made": {stage: one.model_dump(mode="json") for stage, one in there.items()},
         "until": until,
     }
+    deployment = f"{name}/{run.gpu}"
     for _ in range(1 + LOST_WORKERS):
-        get_run_logger().info(f"{name}: waiting for a worker of deployment {run.deployments[name]}")
+        get_run_logger().info(f"{name}: waiting for a worker of deployment {deployment}")
         try:
-            child: Any = run_deployment(run.deployments[name], parameters=parameters, as_subflow=True, poll_interval=POLL_SECONDS)
+            child: Any = run_deployment(deployment, parameters=parameters, as_subflow=True, poll_interval=POLL_SECONDS)
         except TerminationSignal:
             _cancel_with_this_run()
             raise
         except ObjectNotFound:
-            raise PartFailed(f"{name}: this server has no deployment {run.deployments[name]}; python -m flows.deploy applies them") from None
+            raise PartFailed(f"{name}: this server has no deployment {deployment}; python -m flows.deploy applies them") from None
         if child.state is not None and child.state.name == STOPPED_EARLY:
             raise Poor(child.state.message)
         if child.state is not None and child.state.is_completed():
-            return handover.take(run, str(child.id))
+            try:
+                return handover.take(run, str(child.id))
+            except LookupError as missing:
+                raise PartFailed(f"{name}: {missing}") from None
         if child.state is None or not child.state.is_crashed():
             break
-    raise PartFailed(f"{name} ({run.deployments[name]}, flow run {child.name}): {_reason(child.state)}")
+        with get_client(sync_client=True) as client:
+            lost_tasks.end(client, child.id)
+    raise PartFailed(f"{name} ({deployment}, flow run {child.name}): {_reason(child.state)}")
+
+
+def needing_gpu(recipe: Recipe) -> set[str]:
+    """The parts that need a GPU: training, evaluation, and the instructions where a model on this project's own machines answers or
+    judges. What asks a teacher's server needs none."""
+    asks = (recipe.self_instruct, recipe.domain, recipe.sampled, recipe.judged)
+    jobs = (recipe.answer_sampling, recipe.answer_scoring)
+    local = any(one.teacher_local for one in asks) or bool(recipe.judged_prompts and any(one.model for one in jobs))
+    return {"training", "evaluation"} | ({"instructions"} if local else set())
 
 
 def _outcome(state: State[Any]) -> dict[str, Made]:

@@ -218,7 +218,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise SystemExit("error: a sweep needs the extra `sweep`: pip install 'crawl2chat[sweep]'") from None
+        raise ValueError("a sweep needs the extra `sweep`: pip install 'crawl2chat[sweep]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
@@ -228,6 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m flows.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command_line.add_recipe_options(parser)
+    command_line.add_gpu_option(parser)
     parser.add_argument("--search", action="append", default=[], required=True, metavar="KEY=VALUES", help="low..high, low..high:log or a,b,c; repeatable")
     parser.add_argument("--objective", required=True, metavar="STAGE.FIGURE", help="what is compared")
     parser.add_argument("--lower", action="store_true", help="lower is better (default: higher)")
@@ -249,10 +250,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
         for dimension in search.dimensions:
             changed(recipe, [f"{dimension.key}={dimension.choices[0] if dimension.choices else f'{dimension.low:g}'}"])
-    except ValueError as error:
+        _optuna()
+        local.ensure_server()
+    except (ValueError, OSError) as error:
         command_line.refuse(str(error))
-    _optuna()
-    local.ensure_server()
     trials = sweep(recipe, run, search)
     print(table(trials, search))
     print(f"trials      {Path(run.open_store().url) / 'sweeps' / f'{recipe.name}.json'}")

@@ -53,7 +53,7 @@ def deepspeed_command(module: str, job_file: Path, ranks: int, hostfile: str | N
     """
     if hostfile and not Path(hostfile).is_file():
         raise JobFailed(f"launch.hostfile: no such file: {hostfile}")
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--master_port", str(_free_port())]
+    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--master_port", str(free_port())]
     launcher += ["--hostfile", str(Path(hostfile).resolve())] if hostfile else ["--num_gpus", str(ranks)]
     return [*launcher, "--module", module, str(job_file)]
 
@@ -116,10 +116,10 @@ def run_job(
     try:
         _wait(process, log, _Follower(metrics, on_metrics), limits)
     except JobFailed as failure:
-        _end(process)
+        end(process)
         raise JobFailed(f"{failure}\n{explain(log, begins_at)}\nThe whole log: {log}") from None
     finally:
-        _end(process)
+        end(process)
 
 
 def _start(command: list[str], log: Path, env: dict[str, str]) -> Process:
@@ -203,7 +203,7 @@ def die_with_parent() -> None:
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _end(process: Process) -> None:
+def end(process: Process) -> None:
     """End the job's whole process tree and group: SIGTERM, a moment's grace, SIGKILL."""
     alive = list(_family(process.pid))
     for member in alive:
@@ -230,7 +230,7 @@ def _family(pid: int) -> Iterator[psutil.Process]:
                 yield member
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,10 +20,9 @@ from typing import Any
 
 import httpx
 
-from tasks.jobs import die_with_parent, environment, explain
+from tasks.jobs import die_with_parent, end, environment, explain, free_port
 
 START_SECONDS = 600.0  # to load the model; a large one takes minutes
-GRACE_SECONDS = 5.0
 EXTRA = "openai"  # the one package of the extra `serve` that nothing else brings
 
 
@@ -54,7 +50,7 @@ def served(model: str, log: Path) -> Iterator[Served]:
         raise ServingError("a local model is served by `transformers serve`, which needs the extra: pip install 'crawl2chat[serve]'")
     if not (Path(model) / "config.json").is_file():
         raise ServingError(f"{model} is no model folder: it holds no config.json")
-    port = _free_port()
+    port = free_port()
     command = [
         sys.executable, "-m", "transformers.cli.transformers", "serve", model, "--host", "127.0.0.1", "--port", str(port),
         "--log-level", "warning", "--model-timeout", "-1",
@@ -69,7 +65,7 @@ def served(model: str, log: Path) -> Iterator[Served]:
         _wait(process, port, model, log)
         yield Served(f"http://127.0.0.1:{port}/v1", model, {"generation_config": json.dumps(_sampling(Path(model)))})
     finally:
-        _end(process)
+        end(process)
 
 
 def _sampling(model: Path) -> dict[str, Any]:
@@ -89,21 +85,3 @@ def _wait(process: subprocess.Popen[bytes], port: int, model: str, log: Path) ->
                 return
         time.sleep(0.2)
     raise ServingError(f"`transformers serve {model}` did not answer within {START_SECONDS:g} s:\n{explain(log)}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to the whole group, a moment's grace, SIGKILL."""
-    for order in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, order)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_SECONDS)
-            break
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

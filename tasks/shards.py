@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from prefect.context import FlowRunContext
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from data.document import Counts
+from tasks import show
 from tasks.groups import Group, ShardWork, work_on
 from tasks.worker_processes import run_in_worker
 
@@ -52,19 +56,41 @@ def map_shards(stage: str, work: ShardWork, shards: Sequence[Any], out: Path, pr
     flow = FlowRunContext.get()
     on_one_machine = flow is None or isinstance(flow.task_runner, ThreadPoolTaskRunner)
     runs = max(1, min(len(numbered), workers if on_one_machine else workers * GROUPS_PER_WORKER))
-    if workers == 1 or runs == 1:
-        return work_on(work, numbered, out, progress)
-    if on_one_machine:
-        waiting = Waiting(numbered)
-        named = (work_on_waiting.with_options(task_run_name=f"{stage} · worker {number + 1} of {runs}") for number in range(runs))
-        futures = [run.submit(work, waiting, str(out), str(progress)) for run in named]
-    else:
-        groups = [numbered[start::runs] for start in range(runs)]
-        futures = [
-            work_on_group.with_options(task_run_name=f"{stage} · group {number + 1} of {runs}").submit(work, group, str(out), str(progress))
-            for number, group in enumerate(groups)
-        ]
-    return sum((future.result() for future in futures), Counts())
+    with _ring(stage, len(numbered), progress):
+        if workers == 1 or runs == 1:
+            return work_on(work, numbered, out, progress)
+        if on_one_machine:
+            waiting = Waiting(numbered)
+            named = (work_on_waiting.with_options(task_run_name=f"{stage} · worker {number + 1} of {runs}") for number in range(runs))
+            futures = [run.submit(work, waiting, str(out), str(progress)) for run in named]
+        else:
+            groups = [numbered[start::runs] for start in range(runs)]
+            futures = [
+                work_on_group.with_options(task_run_name=f"{stage} · group {number + 1} of {runs}").submit(work, group, str(out), str(progress))
+                for number, group in enumerate(groups)
+            ]
+        return sum((future.result() for future in futures), Counts())
+
+
+@contextmanager
+def _ring(stage: str, shards: int, progress: Path) -> Iterator[None]:
+    """The stage's ring in the UI: shards that are finished, by the small files that they leave, whoever works on them. A stage that is
+    over before the first look shows none."""
+    ended, ring = threading.Event(), show.Progress(stage)
+
+    def look() -> None:
+        while not ended.wait(show.SECONDS_BETWEEN_UPDATES):
+            ring.count(sum(1 for _ in progress.glob("*.json")), shards, "shards")
+        if ring.id:
+            ring.count(sum(1 for _ in progress.glob("*.json")), shards, "shards")
+
+    looking = threading.Thread(target=copy_context().run, args=(look,), daemon=True, name=f"ring of {stage}")  # it knows the stage's task run
+    looking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        looking.join()
 
 
 def _size(shard: Any) -> int:

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
     update_progress_artifact,
 )
-from prefect.context import TaskRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
@@ -23,12 +24,17 @@ from prefect.runtime import deployment
 
 from tasks.store.artifacts import Artifact, Manifest
 
+log = logging.getLogger(__name__)
+_UNTOLD = ("step", "steps", "seconds", "time", "tokens", "learning_rate")  # told in other words, or no news
 SECONDS_BETWEEN_UPDATES = 5.0  # one takes server and flow 40 ms of a slow processor, which the training wants
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Not Prefect's line of every run that ended well and has nothing to say: what a stage did, `outcome` says."""
+    """Not Prefect's line of every run that ended well and has nothing to say: what a stage did, `outcome` says. Nor the address of every
+    part in a terminal: that of the whole run is above it and leads to them."""
     text = record.getMessage()
+    if text.startswith("View at ") and (flow := FlowRunContext.get()) is not None:
+        return flow.flow_run is None or flow.flow_run.parent_task_run_id is None
     return not (text.startswith("Finished in state ") and text.endswith(("Completed()", "(type=COMPLETED)")))
 
 
@@ -55,13 +61,22 @@ def outcome(manifest: Manifest, artifact: Artifact, reused: bool) -> None:
 
 
 def announce(manifest: Manifest, artifact: Artifact) -> None:
-    """Event `<stage>.artifact.created` with the figures, for automations: a new corpus can start training (prefect.yaml)."""
+    """Event `<stage>.artifact.created` with the figures, for automations: a new corpus can start training (prefect.yaml). What the artifact
+    was made from are the event's related resources."""
     figures = {name: value for name, value in manifest.metrics.items() if isinstance(value, int | float)}
     emit_event(
         f"{manifest.stage}.artifact.created",
-        resource={"prefect.resource.id": f"crawl2chat.{manifest.stage}.{artifact.fingerprint}", "prefect.resource.name": artifact.url},
+        resource={"prefect.resource.id": _resource(manifest.stage, artifact.fingerprint), "prefect.resource.name": artifact.url},
+        related=[
+            {"prefect.resource.id": _resource(given.stage or "files", given.fingerprint), "prefect.resource.role": "input", "prefect.resource.name": role}
+            for role, given in manifest.inputs.items()
+        ],
         payload={"counts": manifest.counts, "figures": figures},
     )
+
+
+def _resource(stage: str, print_: str) -> str:
+    return f"crawl2chat.{stage}.{print_}"
 
 
 def headline(manifest: Manifest) -> str:
@@ -107,30 +122,55 @@ class Progress:
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self.id: UUID | None = None
+        self.began: float | None = None
+        self.first = 0.0  # the step that it began with: a resumed job has others behind it
         self.last = 0.0
+        self.tokens = 0.0  # since the last update
 
     def __call__(self, line: Mapping[str, Any]) -> None:
-        """`line` has step and steps; the other figures become the ring's plain text."""
+        """`line` has step and steps; its other figures become the ring's plain text, `tokens` a rate."""
         if not line.get("steps") or TaskRunContext.get() is None:
             return
-        share = 100.0 * float(line["step"]) / float(line["steps"])
         now = time.monotonic()
-        if self.id is None:
-            self.id = UUID(str(create_progress_artifact(share, key=f"{_key(self.stage)}-progress", description=self._text(line))))
-        elif now - self.last >= SECONDS_BETWEEN_UPDATES or share >= 100:
-            update_progress_artifact(self.id, progress=share, description=self._text(line))
-        else:
+        step, steps = float(line["step"]), float(line["steps"])
+        self.tokens += line.get("tokens", 0.0)
+        share = 100.0 * step / steps
+        if self.began is None:
+            self.began, self.first = now, step
+        elif now - self.last < SECONDS_BETWEEN_UPDATES and share < 100:
             return
-        self.last = now
+        rate = f"{self.tokens / (now - self.last):,.0f} tokens/s" if self.tokens and now > self.began else ""
+        pace = (step - self.first) / (now - self.began) if now > self.began else 0.0
+        left = f"{duration((steps - step) / pace)} left" if pace > 0 and step < steps else ""
+        self.last, self.tokens = now, 0.0
+        self._draw(share, " · ".join(filter(None, (_told(line), rate, left))))
+
+    def _draw(self, share: float, text: str) -> None:
+        try:
+            if self.id is None:
+                self.id = UUID(str(create_progress_artifact(share, key=f"{_key(self.stage)}-progress", description=text)))
+            else:
+                update_progress_artifact(self.id, progress=share, description=text)
+        except httpx.HTTPError as error:
+            log.debug("the ring of %s stays as it is: %s", self.stage, error)  # a server that is away ends no training of days
 
     def count(self, done: int, of: int | None, text: str) -> None:
         """The same from the data half, which counts instead of measuring."""
         self({"step": done, "steps": of or 0, "text": text})
 
-    def _text(self, line: Mapping[str, Any]) -> str:
-        shown = {name: value for name, value in line.items() if name not in ("step", "steps") and isinstance(value, int | float)}
-        figures = " · ".join(f"{name} {_number(value)}" for name, value in list(shown.items())[:6])
-        return " · ".join(filter(None, (f"{line['step']}/{line['steps']}", figures, line.get("text"))))
+
+def _told(line: Mapping[str, Any]) -> str:
+    shown = {name: value for name, value in line.items() if name not in _UNTOLD and isinstance(value, int | float)}
+    figures = " · ".join(f"{name} {_number(value)}" for name, value in list(shown.items())[:4])
+    return " · ".join(filter(None, (f"{line['step']}/{line['steps']}", figures, line.get("text"))))
+
+
+def duration(seconds: float) -> str:
+    """As a person says it: `40 s`, `12 min`, `3 h 20 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def curves(stage: str, lines: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:

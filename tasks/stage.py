@@ -20,18 +20,17 @@ from tasks.store.artifacts import Artifact, Draft, Files, Manifest, Result, Stor
 class Run(BaseModel):
     """What one run of the pipeline tells every stage."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     store: str = Field(description="Folder or fsspec URL of the artifact store.")
     force: frozenset[str] = Field(frozenset(), description="Stages that are made again even if their artifact is there.")
     reuse_only: bool = Field(False, description="A stage whose artifact is not there is not made: its task ends as Missing.")
     workers: int = Field(1, ge=1, description="Shard groups at the same time.")
-    deployments: dict[str, str] = Field(
-        default_factory=dict,
-        description="Part of the pipeline (corpus, instructions, training, evaluation) -> deployment that runs it, as in "
-        "training/gpu; a part that is not named runs in the flow's own process.",
+    gpu: str | None = Field(
+        None,
+        description="Name of the deployments that run what needs a GPU: with gpu these are training/gpu, evaluation/gpu and, where a local model "
+        "answers or judges, instructions/gpu. null = everything in the flow's own process.",
     )
-
     stop: StopRule | None = Field(None, description="Ends a training stage that does worse than earlier ones; null = every stage goes to its end.")
 
     def open_store(self) -> Store:

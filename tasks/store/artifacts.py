@@ -146,6 +146,7 @@ class Store:
             return Path(self.root) / artifact.stage / artifact.fingerprint
         folder = self.workroot / "copies" / artifact.stage / artifact.fingerprint
         if (folder / MANIFEST).exists():
+            os.utime(folder)  # used: pruning leaves it
             return folder
         source = f"{self.root}/{artifact.stage}/{artifact.fingerprint}"
         arriving = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")

@@ -49,6 +49,14 @@ def held(file: Path, holder: str, waiting: Waiting) -> Iterator[None]:
             stream.truncate(0)
 
 
+def is_free(file: Path) -> bool:
+    """Whether nobody on this machine holds `file`."""
+    if not file.exists():
+        return True
+    with file.open("a+", encoding="utf-8") as stream:
+        return _locked(stream.fileno())
+
+
 def _locked(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,12 +1,17 @@
-"""Old artifacts leave the store; what a kept model descends from stays."""
+"""Old artifacts leave the store, what a kept model descends from stays; and what old runs left on this machine goes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from tasks import publishing
+from tasks.store import locks
 from tasks.store.artifacts import Artifact, Store
 
 
@@ -48,6 +53,38 @@ def plan(store: Store, older_than: timedelta, keep: Iterable[str] = (), now: dat
     gone = [name for name in artifacts if name not in kept]
     size = sum(facts["bytes"] for name in gone for facts in manifests[name].files.values())
     return Plan(remove=[artifacts[name] for name in gone], keep=[artifacts[name] for name in kept], bytes=size)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A folder of this machine that nobody has used for long: a draft of a run that was not taken up again, or a remote artifact's copy."""
+
+    folder: Path
+    bytes: int
+
+
+def leftovers(store: Store, older_than: timedelta, now: datetime | None = None) -> list[Leftover]:
+    """Drafts that nobody works on and copies, last written or used longer ago than `older_than`."""
+    oldest = ((now or datetime.now(UTC)) - older_than).timestamp()
+    drafts = (one for one in store.workroot.iterdir() if one.is_dir() and (one / "work").is_dir() and locks.is_free(store.workroot / "locks" / one.name))
+    copies = store.workroot.glob("copies/*/*")
+    found = []
+    for folder in sorted([*drafts, *copies]):
+        facts = [(status.st_mtime, status.st_size) for status in _statuses(folder)]
+        if max((time for time, _ in facts), default=0.0) <= oldest:
+            found.append(Leftover(folder, sum(size for _, size in facts)))
+    return found
+
+
+def _statuses(folder: Path) -> Iterator[os.stat_result]:
+    for path in [folder, *folder.rglob("*")]:
+        with contextlib.suppress(FileNotFoundError):  # a run that goes on meanwhile
+            yield path.lstat()
+
+
+def clear(leftovers: Iterable[Leftover]) -> None:
+    for one in leftovers:
+        shutil.rmtree(one.folder, ignore_errors=True)
 
 
 def prune(store: Store, plan: Plan) -> None:

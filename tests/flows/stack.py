@@ -129,6 +129,15 @@ class Stack:
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=300)
 
+    def engines(self, worker: str, run: str) -> list[psutil.Process]:
+        """Processes below a worker that work on the run."""
+        found = []
+        for process in _children(self.processes[worker].pid):
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("PREFECT__FLOW_RUN_ID") == run:
+                    found.append(process)
+        return found
+
     def stop(self, name: str) -> None:
         process = self.processes.pop(name)
         family = [process.pid, *(child.pid for child in _children(process.pid))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
-import psutil
 import pytest
 
 from flows import approval, full_pipeline
@@ -147,20 +145,10 @@ def suspended(stack: Stack) -> str:
     """A run that waits before pretraining: its id, once its process has ended."""
     recipe = load("tiny", ["approve_before=[pretrain]", "pretrain.steps=2", "pretrain.eval_steps=2", "pretrain.launch.ranks=1"]).model_dump(mode="json")
     run = stack.create("full_pipeline/production", recipe=recipe, run={"store": str(stack.folder / "store")}, until="pretrain")
-    until(lambda: engines(stack, run), "no worker took the run", 300)
+    until(lambda: stack.engines("cpu-worker", run), "no worker took the run", 300)
     stack.reaches(run, "PAUSED")
-    until(lambda: not engines(stack, run), "the suspended run's process lives on", 60)
+    until(lambda: not stack.engines("cpu-worker", run), "the suspended run's process lives on", 60)
     return run
-
-
-def engines(stack: Stack, run: str) -> list[int]:
-    """Processes below the worker that work on the run."""
-    found = []
-    for process in psutil.Process(stack.processes["cpu-worker"].pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get("PREFECT__FLOW_RUN_ID") == run:
-                found.append(process.pid)
-    return found
 
 
 @pytest.mark.slow

@@ -15,11 +15,14 @@ from unittest.mock import Mock
 
 import pytest
 import yaml
+from prefect import get_client
 from prefect.utilities.callables import parameter_schema
 
-from flows.automations import SILENT_SECONDS, lost_workers
-from flows.deploy import elsewhere
+from flows import automations, deploy
+from flows.place import needing_gpu
+from flows.recipe import Recipe
 from flows.recipe_file import load
+from tasks.stage import Run
 from tests.conftest import ROOT
 from tests.flows import stack
 
@@ -51,11 +54,11 @@ def test_what_samples_on_this_projects_own_machines_goes_to_the_gpus(tmp_path: P
     """And every part that goes somewhere has its deployment there, in pool gpu."""
     (tmp_path / "prompts.jsonl").write_text("")
     given = [f"judged_prompts={tmp_path / 'prompts.jsonl'}", *(one.format(model=tmp_path) for one in settings)] if settings else []
-    placed = elsewhere(load("tiny", given))
-    assert placed == {part: f"{part}/gpu" for part in (["instructions"] if in_gpu else []) + ["training", "evaluation"]}
+    parts = needing_gpu(load("tiny", given))
+    assert parts == {"training", "evaluation", *(["instructions"] if in_gpu else [])}
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     pools = {f"{Path(one['entrypoint'].split(':')[0]).stem}/{one['name']}": one["work_pool"]["name"] for one in deployments}
-    assert all(pools[name] == "gpu" for name in placed.values())
+    assert all(pools[f"{part}/gpu"] == "gpu" for part in parts)
 
 
 def test_compose_file_follows_the_schema() -> None:
@@ -127,13 +130,49 @@ def test_compose_demands_its_secrets_and_the_example_names_them() -> None:
 
 def test_a_silent_run_is_marked_after_two_missed_heartbeats() -> None:
     beat = int(yaml.safe_load((ROOT / "prefect.yaml").read_text())["definitions"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
-    assert 2 * beat < SILENT_SECONDS < 90
-    assert lost_workers().trigger.within.total_seconds() == SILENT_SECONDS  # type: ignore[union-attr]
+    assert 2 * beat < automations.SILENT_SECONDS < 90
+    assert automations.wanted()[0].trigger.within.total_seconds() == automations.SILENT_SECONDS  # type: ignore[union-attr]
 
 
 def test_dockerfile_runs_as_nobody_special_and_pins_its_base() -> None:
     text = Path(ROOT / "Dockerfile").read_text()
     assert re.search(r"^FROM python:3\.11\.\d+-", text, re.M) and re.search(r"^USER (?!root)", text, re.M)
+
+
+# ---- on a server ----
+
+
+@pytest.mark.slow
+def test_deploying_twice_leaves_one_of_everything_with_the_recipes_values(prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second time by the function that `prefect deploy` is followed by: what it does again is Prefect's own matter."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
+    assert deploy.main(["--store", str(tmp_path), "--set", "ppo.kl_coef=0.07", "--secret", "STORE_KEY=store-key"]) == 0
+    named = capsys.readouterr().out.splitlines()[:-1]
+    with get_client(sync_client=True) as client:
+        for _ in range(2):
+            pools = {pool.name: pool.concurrency_limit for pool in client.read_work_pools()}
+            assert (pools["cpu"], pools["gpu"]) == (None, 1)
+            found = {name: client.read_deployment_by_name(name) for name in named}
+            for name, deployment in found.items():
+                variables = (deployment.job_variables or {})["env"]
+                assert variables == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "PREFECT_CLIENT_MAX_RETRIES": "8", "STORE_KEY": "{{ prefect.blocks.secret.store-key }}"}
+                if name != "housekeeping/daily":
+                    recipe, run = Recipe.model_validate(deployment.parameters["recipe"]), Run.model_validate(deployment.parameters["run"])
+                    assert recipe.training[-1].kl_coef == 0.07 and run.store == str(tmp_path)  # type: ignore[union-attr]
+                    assert run.gpu == (None if name.split("/")[0] in deploy.PARTS else "gpu")
+            for automation in automations.wanted():
+                assert len(list(client.read_automations_by_name(automation.name))) == 1
+            for name, limit in deploy.POOLS.items():
+                deploy._pool(client, name, limit)
+            assert deploy._fill(client, recipe, run.model_copy(update={"gpu": "gpu"}), {"STORE_KEY": "store-key"}) == named
+            automations.install(client)
+
+
+def test_a_secret_is_named_and_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        deploy.main(["--secret", "AWS_SECRET_ACCESS_KEY=hunter2/+"])
+    said = capsys.readouterr().err
+    assert refusal.value.code == 2 and "--secret: write VARIABLE=BLOCK" in said and "hunter2" not in said
 
 
 # ---- the form in the UI ----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ from data.shards import list_shards
 from flows.full_pipeline import full_pipeline, main
 from flows.place import PartFailed
 from flows.recipe_file import load
+from flows.retrain import NOTHING_NEW, retrain
 from tasks.stage import Run
 from tests.conftest import ROOT
 from tests.flows.person import FEW_STEPS, FIGURES, command, environment, ranks, run, table
@@ -104,12 +106,29 @@ def test_nothing_changed_is_all_reused_and_a_change_runs_only_what_depends_on_it
 
 def test_no_worker_is_asked_for_what_lies_in_the_store(first: tuple[Path, str], prefect_server: str) -> None:
     """The deployments named here do not exist: a part that had to be made there would fail."""
-    run = Run(store=str(first[0]), deployments={"training": "training/gpu", "evaluation": "evaluation/gpu"})
+    run = Run(store=str(first[0]), gpu="gpu")
     made = full_pipeline(load("tiny", FEW_STEPS), run)
     assert isinstance(made, dict)
     assert list(made)[-1] == "report" and all(one.reused for one in made.values())
     with pytest.raises(PartFailed, match="no deployment training/gpu"):
         full_pipeline(load("tiny", [*FEW_STEPS, "sft.seed=9"]), run)
+
+
+@pytest.mark.parametrize("alone", ["corpus", "instructions", "training", "evaluation"])
+def test_every_part_can_be_run_alone(first: tuple[Path, str], prefect_server: str, alone: str) -> None:
+    """As its deployment runs it: with what comes before it, which lies in the store."""
+    part = importlib.import_module(f"flows.{alone}")
+    recipe, run = load("tiny", FEW_STEPS), Run(store=str(first[0]))
+    made = part.pipeline(recipe, run, {})
+    assert list(made)[-1] == list(part.steps(recipe, run))[-1] and all(one.reused for one in made.values())
+
+
+def test_retraining_goes_the_whole_way_and_remembers_the_crawl(first: tuple[Path, str], prefect_server: str) -> None:
+    recipe, run = load("tiny", FEW_STEPS), Run(store=str(first[0]))
+    made = retrain(recipe, run)
+    assert isinstance(made, dict) and list(made)[-1] == "report"
+    again = retrain(recipe, run, return_state=True)
+    assert again.name == NOTHING_NEW and "3 lie there" in (again.message or "")
 
 
 @pytest.mark.timeout(900)

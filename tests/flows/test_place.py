@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import pytest
 from prefect import flow, get_client
@@ -26,7 +26,7 @@ MISSING = {"sft": lambda made: SimpleNamespace(result=lambda: None)}
 def elsewhere(store: Path) -> tuple[Any, Run]:
     """A part whose one step is not in the store, and a run that gives the part to another pool."""
     part = SimpleNamespace(__name__="flows.training", steps=lambda recipe, run: MISSING)
-    return part, Run(store=str(store), deployments={"training": "elsewhere/gpu"})
+    return part, Run(store=str(store), gpu="gpu")
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -36,7 +36,7 @@ def test_a_dying_run_takes_along_what_it_waits_for_if_it_is_cancelled(tmp_path: 
     children: list[Any] = []
     passed_on: list[bool] = []  # what a flow asserts would end in its state
 
-    @flow(name="elsewhere")
+    @flow(name="training")
     def child() -> None: ...
 
     def killed(name: str, **how: Any) -> None:
@@ -76,10 +76,13 @@ def test_the_childs_end_is_the_parents(
     child = Mock(return_value=SimpleNamespace(state=state, id="1", name="training · tiny"))
     monkeypatch.setattr(place, "run_deployment", child)
     monkeypatch.setattr(place, "get_run_logger", Mock())
+    monkeypatch.setattr(place, "get_client", MagicMock())
+    monkeypatch.setattr(place, "lost_tasks", lost := Mock())
     part, run = elsewhere(tmp_path)
     with pytest.raises(failure, match=words):
         place.run_part(part, load("tiny"), run, {}, None)
     assert child.call_count == asked
+    assert lost.end.call_count == (asked if state.is_crashed() else 0)  # what the server believes to run in it
 
 
 @pytest.mark.usefixtures("prefect_server")

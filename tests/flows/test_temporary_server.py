@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import temporary_server
+from flows import local, temporary_server
 
 OWNER = "import sys; from flows import temporary_server as t; print(t.start(), flush=True); sys.stdin.read()"
 
@@ -59,3 +62,25 @@ subprocess.run([sys.executable, "-c", {asked!r}], check=True)
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     said = subprocess.run([sys.executable, "-c", calling], capture_output=True, text=True, check=True, env=alone)
     assert said.stdout.strip() == "http://127.0.0.1:1/api"
+
+
+@pytest.mark.parametrize(("answer", "said"), [(None, "no Prefect server answers at"), (401, "wants a password: set PREFECT_API_AUTH_STRING"), (500, "cannot answer: 500")])
+def test_a_server_that_cannot_be_used_is_one_line(answer: int | None, said: str) -> None:
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answer or 0)
+            self.end_headers()
+
+        def log_message(self, *given: object) -> None: ...
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        address = f"http://127.0.0.1:{server.server_port}/api"
+        if answer:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        else:
+            server.socket.close()
+        with temporary_settings({PREFECT_API_URL: address}), pytest.raises(ConnectionError, match=said) as refusal:
+            local.require_server()
+        assert address in str(refusal.value) and "\n" not in str(refusal.value)
+        if answer:
+            server.shutdown()

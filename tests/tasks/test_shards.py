@@ -15,6 +15,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from data.document import Counts
+from tasks import show
 from tasks.groups import Group, ShardWork
 from tasks.shards import Waiting, map_shards, work_on_group
 from tasks.worker_processes import worker_processes
@@ -121,6 +122,31 @@ def test_a_cluster_gets_groups_of_even_size(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(work_on_group, "with_options", run)
     map_shards("lines", count_lines, shards, tmp_path / "out", tmp_path / "progress", workers=2)
     assert groups == [[15 - number, 7 - number] for number in range(8)]
+
+
+def test_a_long_stage_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at from outside: whoever works on the shards, each leaves a file when it is done."""
+    said: list[tuple[int, int]] = []
+    looked = threading.Event()
+
+    class Ring:
+        def __init__(self, stage: str) -> None:
+            self.id = stage
+
+        def count(self, done: int, of: int, text: str) -> None:
+            said.append((done, of))
+            looked.set()
+
+    def waits_for_a_look(shard: Path, out: Path, index: int) -> Counts:
+        if index == 2:
+            looked.clear()
+            assert looked.wait(300)  # however busy the machine is
+        return count_lines(shard, out, index)
+
+    monkeypatch.setattr(show, "Progress", Ring)
+    monkeypatch.setattr(show, "SECONDS_BETWEEN_UPDATES", 0.01)
+    map_shards("lines", waits_for_a_look, write_shards(tmp_path, 4), tmp_path / "out", tmp_path / "progress", workers=1)
+    assert (2, 4) in said and said[-1] == (4, 4) and said == sorted(said)
 
 
 def test_finished_shards_are_not_done_again(tmp_path: Path) -> None:
