@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
+import numpy as np
 import regex
 
 from data import kernels
 
-_PREFIX = 3  # characters by which patterns are chosen; more would choose hardly better
+_PREFIX = 3  # characters by which patterns are chosen; more would choose hardly better; data/kernels/lines.c has it too
+_PROSE_PLACES = 1 << 15
 _CACHED_PREFIXES = 1 << 16
 
 
@@ -22,6 +24,8 @@ class LinePatterns:
 
     An entry is a pattern, or `words<TAB>pattern` with the words, separated by '|', of which one stands in every match.
     Raises ValueError for an entry that is no regular expression.
+
+    `words` are those words for kernels.cut_lines, and `prose` is where it notes beginnings that no pattern has (uint64).
     """
 
     def __init__(self, entries: Iterable[str]) -> None:
@@ -39,14 +43,19 @@ class LinePatterns:
             self._containing = [regex.compile(pattern) for pattern in containing]
         except regex.error as error:
             raise ValueError(f"line patterns: {error}") from None
-        self._words = kernels.build_terms(sorted(words))
+        self.words = kernels.build_terms(sorted(words))
+        self.prose = np.zeros(_PROSE_PLACES, np.uint64)
         self._possible = lru_cache(_CACHED_PREFIXES)(self._find_possible)
 
     def fullmatch(self, line: str) -> bool:
         for pattern in self._possible(line[:_PREFIX]):
             if pattern.fullmatch(line):
                 return True
-        return bool(kernels.find_terms(line, *self._words, False)) and any(pattern.fullmatch(line) for pattern in self._containing)
+        return bool(kernels.find_terms(line, *self.words, False)) and any(pattern.fullmatch(line) for pattern in self._containing)
+
+    def may_begin(self, line: str) -> bool:
+        """Whether any pattern but those with words can match a line that begins as this one does."""
+        return bool(self._possible(line[:_PREFIX]))
 
     def _find_possible(self, prefix: str) -> tuple[regex.Pattern[str], ...]:
         """The patterns that a line with this beginning may match."""

@@ -35,28 +35,25 @@ def _patterns() -> LinePatterns:
 class Mark(IntFlag):
     """What data/kernels/lines.c sees of a line."""
 
-    REPEATED = 1  # it stood before, and has twelve characters or more
-    LETTERLESS = 2
-    SHOUTED = 4  # mainly of capitals
-    SEPARATED = 8  # three separators or more, no table's row and no end of a sentence
-    ENDLESS = 16  # a word of more than a thousand characters
+    LETTERLESS = 1
+    SHOUTED = 2  # mainly of capitals
+    SEPARATED = 4  # three separators or more, no table's row and no end of a sentence
+    ENDLESS = 8  # a word of more than a thousand characters
 
 
-_CHROME = int(Mark.SHOUTED | Mark.ENDLESS)
-_LETTERLESS, _SEPARATED_MARK, _REPEATED = int(Mark.LETTERLESS), int(Mark.SEPARATED), int(Mark.REPEATED)  # plain, for speed
+_CHROME = int(Mark.SHOUTED | Mark.ENDLESS)  # a line with one of these is chrome
+_LETTERLESS, _SEPARATED_MARK = int(Mark.LETTERLESS), int(Mark.SEPARATED)  # plain, for speed
+_KEEP, _CUT, _KEEP_ALIKE = 0, 1, 2  # answers to kernels.cut_lines
 
 
 def is_boilerplate(line: str) -> bool:
     """Whether a trimmed line is chrome, by itself alone."""
-    ((_, start, end, marks),) = kernels.mark_lines(line)
-    return _is_chrome(line[start:end], marks)
+    return clean_lines(line)[1] == 1
 
 
 def _is_chrome(line: str, marks: int) -> bool:
     if marks & _LETTERLESS:
         return _CODE_OR_TABLE.fullmatch(line) is None
-    if marks & _CHROME:
-        return True
     return len(line) <= _SHORT_CHARACTERS and (_is_known(line) or (marks & _SEPARATED_MARK != 0 and _is_menu(line)))
 
 
@@ -99,18 +96,12 @@ def clean_lines(text: str, host: str = "", repeated: frozenset[int] = frozenset(
     """`text` without boilerplate, lines that stood before and lines of `repeated`; lines cut and their share of
     characters. Blank lines stay, one at a time.
     """
-    kept: list[str] = []
-    removed = removed_characters = characters = 0
-    for begin, start, end, marks in kernels.mark_lines(text):
-        if start == end:
-            if kept and kept[-1]:
-                kept.append("")
-            continue
-        characters += end - start
-        # A copy of a line that was cut is cut like that one.
-        if marks & _REPEATED or _is_chrome(line := text[start:end], marks) or (repeated and line_key(host, line) in repeated):
-            removed += 1
-            removed_characters += end - start
-        else:
-            kept.append(text[begin:end])
-    return "\n".join(kept).strip(), removed, removed_characters / max(characters, 1)
+    patterns = _patterns()
+
+    def answer(line: str, marks: int) -> int:
+        if _is_chrome(line, marks) or (repeated and line_key(host, line) in repeated):
+            return _CUT
+        return _KEEP if patterns.may_begin(line.lower()) else _KEEP_ALIKE
+
+    kept, removed, cut, characters = kernels.cut_lines(text, *patterns.words, patterns.prose, answer, _CHROME, bool(repeated))
+    return kept, removed, cut / max(characters, 1)

@@ -1,6 +1,6 @@
 """What data/kernels/*.c hold. `classes` is data.character_tables.character_classes(), `forms` and `longer` a data.character_tables.Forms."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -68,8 +68,17 @@ def number_places(text: str, /) -> tuple[bool, bool, bool, list[tuple[int, int]]
     more with at most three characters between neighbours.
     """
 
-def mark_lines(text: str, /) -> list[tuple[int, int, int, int]]:
-    """Of each line of `text` where it begins, where it begins and ends when trimmed, and its marks (data.corpus.lines.Mark)."""
+def cut_lines(
+    text: str, firsts: Array, steps: Array, prose: NDArray[np.uint64], ask: Callable[[str, int], int], chrome: int, ask_all: bool, /
+) -> tuple[str, int, int, int]:
+    """`text` without some of its lines and without white space around it, of blank lines one at a time; the lines that were cut, their
+    characters when trimmed, and those of all lines.
+
+    A later copy of a line of twelve characters or more is cut, and one with a mark of `chrome` (data.corpus.lines.Mark). Of
+    others with a mark, and of those up to 200 characters that are not known to be prose, `ask(trimmed line, marks)` says: 0 kept, 1 cut, 2 kept as all
+    that begin with the same three characters and contain none of the terms of build_terms in small letters. What 2 was said of is
+    noted in `prose`, a table of a power of two of places that begins with zeros. `ask_all`: of every line that would be kept.
+    """
 
 def fasttext_open(file: ReadableBuffer, /) -> object:
     """The fastText classifier in the bytes of its file (.bin or .ftz), which it goes on reading. Raises ValueError where it is none."""

@@ -1,19 +1,26 @@
-/* Lines of a text with what is seen of each without its language: data/corpus/lines.py decides which of them are chrome. */
+/* A text without the lines that data/corpus/lines.py takes for chrome. It is asked of those alone that may be: most are prose by
+   their first characters, as it said itself of others that begin so. */
 #include "text.h"
 
 /* Marks of a line, as lines.py names them. */
 enum {
-    REPEATED = 1,   /* it stood before, and is no short one */
-    LETTERLESS = 2, /* figures and signs alone */
-    SHOUTED = 4,    /* capitals, most of it */
-    SEPARATED = 8,  /* short pieces between separators may be in it, and it ends no sentence */
-    ENDLESS = 16,   /* it has a word that is none */
+    LETTERLESS = 1, /* figures and signs alone */
+    SHOUTED = 2,    /* capitals, most of it */
+    SEPARATED = 4,  /* short pieces between separators may be in it, and it ends no sentence */
+    ENDLESS = 8,    /* it has a word that is none */
 };
 #define REPEATABLE 12  /* shorter lines may stand twice */
 #define SHORT 200      /* longer lines are prose */
 #define WORD 1000      /* C4: a line with a longer word is no text */
 #define CAPITALS 0.6   /* RefinedWeb: "mainly composed of uppercase characters" */
 #define SEPARATORS 3   /* of four pieces */
+#define BEGINNING 3    /* characters by which data/corpus/line_patterns.py says that no pattern begins so */
+
+enum { KEEP, CUT, KEEP_ALIKE }; /* answers; the last: no pattern begins as this line does */
+
+/* What changes its small letter with its neighbours, or becomes more than one: of such lines everybody else is asked. */
+#define SIGMA 0x3A3
+#define DOTTED_I 0x130
 
 static int is_one_of(Py_UCS4 code, const Py_UCS4 *set)
 {
@@ -89,47 +96,188 @@ static int marks_of(const Py_UCS4 *line, Py_ssize_t length)
     return (is_shouted(line, length) ? SHOUTED : 0) | (is_separated(line, length) ? SEPARATED : 0);
 }
 
-static int add_line(PyObject *lines, Counter *before, const Py_UCS4 *codes, Py_ssize_t begin, Py_ssize_t end)
+typedef struct {
+    const Py_UCS4 *codes, *lower; /* the text, and it in small letters */
+    Py_UCS4 *kept;
+    int last_is_blank; /* of the lines that are kept */
+    Py_ssize_t lines, written, removed, removed_characters, characters;
+    Counter before; /* hashes of the lines so far */
+    const uint8_t *firsts;
+    Counter words; /* find_terms: of which a pattern that may begin with anything contains one */
+    uint64_t *prose, mask; /* beginnings that no pattern has, each at the place of its hash; a later one takes it over */
+    PyObject *ask;
+    int ask_all, chrome; /* chrome: marks of which one is enough */
+} Cutting;
+
+/* The first characters of a line as a number, of which no two are equal. */
+static uint64_t beginning_of(const Py_UCS4 *line, Py_ssize_t length)
 {
-    Py_ssize_t start = begin;
-    while (start < end && is_space(codes[start]))
-        start++;
-    while (end > start && is_space(codes[end - 1]))
-        end--;
-    int marks = end > start ? marks_of(codes + start, end - start) : 0;
-    if (end - start >= REPEATABLE) {
-        uint64_t hash = hash_codes(codes + start, end - start);
-        Slot *slot = counter_find(before, hash);
-        marks |= slot->count ? REPEATED : 0;
-        *slot = (Slot){hash, 1, 0};
-    }
-    return append_new(lines, Py_BuildValue("nnni", begin, start, end, marks));
+    uint64_t key = 0;
+    for (Py_ssize_t at = 0; at < BEGINNING && at < length; at++)
+        key |= ((uint64_t)line[at] + 1) << 21 * at;
+    return key;
 }
 
-PyObject *mark_lines(PyObject *module, PyObject *arguments)
+static uint64_t *prose_at(const Cutting *cutting, uint64_t beginning)
 {
-    (void)module;
-    PyObject *text;
-    if (!PyArg_ParseTuple(arguments, "U", &text))
-        return NULL;
-    Py_ssize_t length;
-    Py_UCS4 *codes = take_codes(text, &length);
-    PyObject *lines = codes ? PyList_New(0) : NULL;
-    Counter before = {0};
+    return &cutting->prose[mix(beginning) & cutting->mask];
+}
+
+/* Whether all that patterns could see in a line is known to be none of theirs. */
+static int is_prose(const Cutting *cutting, Py_ssize_t start, Py_ssize_t end)
+{
+    uint64_t beginning = beginning_of(cutting->codes + start, end - start);
+    if (*prose_at(cutting, beginning) != beginning || contains_term(&cutting->words, cutting->firsts, cutting->lower + start, end - start))
+        return 0;
+    for (Py_ssize_t at = start; at < end; at++)
+        if (cutting->codes[at] == SIGMA || cutting->codes[at] == DOTTED_I)
+            return 0;
+    return 1;
+}
+
+/* 1 cut, 0 kept, -1 with an exception set. */
+static int ask(const Cutting *cutting, Py_ssize_t start, Py_ssize_t end, int marks)
+{
+    PyObject *line = PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, cutting->codes + start, end - start);
+    PyObject *answer = line ? PyObject_CallFunction(cutting->ask, "Oi", line, marks) : NULL;
+    long given = answer ? PyLong_AsLong(answer) : -1;
+    Py_XDECREF(line);
+    Py_XDECREF(answer);
+    if (PyErr_Occurred())
+        return -1;
+    if (given == KEEP_ALIKE) {
+        uint64_t beginning = beginning_of(cutting->codes + start, end - start);
+        *prose_at(cutting, beginning) = beginning;
+    }
+    return given == CUT;
+}
+
+/* 1 cut, 0 kept, -1 with an exception set; a trimmed line that is not empty. A copy of a line that was cut is cut like that one. */
+static int is_cut(Cutting *cutting, Py_ssize_t start, Py_ssize_t end)
+{
+    const Py_UCS4 *line = cutting->codes + start;
+    Py_ssize_t length = end - start;
+    if (length >= REPEATABLE) {
+        uint64_t hash = hash_codes(line, length);
+        Slot *slot = counter_find(&cutting->before, hash);
+        if (slot->count)
+            return 1;
+        *slot = (Slot){hash, 1, 0};
+    }
+    int marks = marks_of(line, length);
+    if (marks & cutting->chrome)
+        return 1;
+    if (marks || cutting->ask_all || (length <= SHORT && !is_prose(cutting, start, end)))
+        return ask(cutting, start, end, marks);
+    return 0;
+}
+
+static void keep(Cutting *cutting, Py_ssize_t begin, Py_ssize_t end)
+{
+    if (cutting->lines++)
+        cutting->kept[cutting->written++] = '\n';
+    memcpy(cutting->kept + cutting->written, cutting->codes + begin, (size_t)(end - begin) * sizeof(Py_UCS4));
+    cutting->written += end - begin;
+    cutting->last_is_blank = begin == end;
+}
+
+/* One line of the text; 0, or -1 with an exception set. */
+static int take_line(Cutting *cutting, Py_ssize_t begin, Py_ssize_t end)
+{
+    Py_ssize_t start = begin;
+    while (start < end && is_space(cutting->codes[start]))
+        start++;
+    while (end > start && is_space(cutting->codes[end - 1]))
+        end--;
+    if (start == end) { /* blank lines stay, one at a time */
+        if (cutting->lines && !cutting->last_is_blank)
+            keep(cutting, end, end);
+        return 0;
+    }
+    int cut = is_cut(cutting, start, end);
+    if (cut < 0)
+        return -1;
+    cutting->characters += end - start;
+    cutting->removed += cut;
+    cutting->removed_characters += cut ? end - start : 0;
+    if (!cut)
+        keep(cutting, begin, end);
+    return 0;
+}
+
+static int cut_text(Cutting *cutting, Py_ssize_t length, Py_UCS4 *lower)
+{
     size_t ends = 1;
-    for (Py_ssize_t at = 0; codes && at < length; at++)
-        ends += codes[at] == '\n';
-    if (lines && counter_reset(&before, ends))
-        Py_CLEAR(lines);
-    for (Py_ssize_t begin = 0; lines && begin <= length;) {
+    for (Py_ssize_t at = 0; at < length; at++) {
+        Py_UCS4 code = cutting->codes[at];
+        ends += code == '\n';
+        lower[at] = code < 128 ? code + (code - 'A' <= 'Z' - 'A' ? 'a' - 'A' : 0) : Py_UNICODE_TOLOWER(code);
+    }
+    lower[length] = 0;
+    if (counter_reset(&cutting->before, ends))
+        return -1;
+    for (Py_ssize_t begin = 0; begin <= length;) {
         Py_ssize_t end = begin;
-        while (end < length && codes[end] != '\n')
+        while (end < length && cutting->codes[end] != '\n')
             end++;
-        if (add_line(lines, &before, codes, begin, end))
-            Py_CLEAR(lines);
+        if (take_line(cutting, begin, end))
+            return -1;
         begin = end + 1;
     }
-    PyMem_Free(before.slots);
+    return 0;
+}
+
+/* The text that is kept without white space around it: `text` itself where nothing is gone. */
+static PyObject *kept_text(const Cutting *cutting, PyObject *text)
+{
+    Py_ssize_t start = 0, end = cutting->written;
+    while (start < end && is_space(cutting->kept[start]))
+        start++;
+    while (end > start && is_space(cutting->kept[end - 1]))
+        end--;
+    if (end - start == PyUnicode_GET_LENGTH(text))
+        return Py_NewRef(text);
+    return PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, cutting->kept + start, end - start);
+}
+
+PyObject *cut_lines(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    PyObject *text, *objects[3], *found = NULL;
+    Cutting cutting = {0};
+    if (!PyArg_ParseTuple(arguments, "UOOOOip", &text, &objects[0], &objects[1], &objects[2], &cutting.ask, &cutting.chrome, &cutting.ask_all))
+        return NULL;
+    Array firsts = {0}, steps = {0}, prose = {0};
+    Py_ssize_t length;
+    Py_UCS4 *codes = NULL, *lower = NULL;
+    if (take_terms(&firsts, objects[0], &steps, objects[1], &cutting.words) || take_array(&prose, objects[2], sizeof(uint64_t), 1, 1))
+        goto end;
+    if (prose.count & (prose.count - 1)) {
+        PyErr_Format(PyExc_ValueError, "a table has a power of two of places, not %zd", prose.count);
+        goto end;
+    }
+    if (!(codes = take_codes(text, &length)))
+        goto end;
+    lower = PyMem_Malloc(((size_t)length + 1) * sizeof *lower);
+    cutting.kept = PyMem_Malloc(((size_t)length + 1) * sizeof *lower);
+    if (!lower || !cutting.kept) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    cutting.codes = codes;
+    cutting.lower = lower;
+    cutting.firsts = firsts.items;
+    cutting.prose = prose.view.buf;
+    cutting.mask = (uint64_t)prose.count - 1;
+    if (!cut_text(&cutting, length, lower))
+        found = Py_BuildValue("Nnnn", kept_text(&cutting, text), cutting.removed, cutting.removed_characters, cutting.characters);
+end:
+    PyMem_Free(cutting.before.slots);
+    PyMem_Free(cutting.kept);
+    PyMem_Free(lower);
     PyMem_Free(codes);
-    return lines;
+    give_back(&firsts);
+    give_back(&steps);
+    give_back(&prose);
+    return found;
 }

@@ -79,7 +79,7 @@ static PyMethodDef functions[] = {
     {"build_terms", build_terms, METH_VARARGS, NULL},
     {"find_terms", find_terms, METH_VARARGS, NULL},
     {"number_places", number_places, METH_VARARGS, NULL},
-    {"mark_lines", mark_lines, METH_VARARGS, NULL},
+    {"cut_lines", cut_lines, METH_VARARGS, NULL},
     {"longest_texts", longest_texts, METH_VARARGS, NULL},
     {"fasttext_open", fasttext_open, METH_VARARGS, NULL},
     {"fasttext_labels", fasttext_labels, METH_VARARGS, NULL},

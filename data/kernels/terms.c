@@ -83,7 +83,8 @@ end:
     return found;
 }
 
-/* Appends (start, end, number) of the terms that begin at `start`; `whole`: those that end with their word. */
+/* Appends (start, end, number) of the terms that begin at `start`; `whole`: those that end with their word. Without `found` the answer is 1
+   where there is one; -1 with an exception set. */
 static int find_at(const Counter *steps, const Py_UCS4 *codes, Py_ssize_t length, Py_ssize_t start, int whole, PyObject *found)
 {
     uint32_t node = 0;
@@ -94,9 +95,36 @@ static int find_at(const Counter *steps, const Py_UCS4 *codes, Py_ssize_t length
         node = slot->count;
         if (!slot->note || (whole && at + 1 < length && is_spaced(codes[at]) && is_spaced(codes[at + 1])))
             continue;
+        if (!found)
+            return 1;
         if (append_new(found, Py_BuildValue("nnI", start, at + 1, (unsigned)slot->note - 1)))
             return -1;
     }
+    return 0;
+}
+
+static inline int may_begin(const uint8_t *firsts, Py_UCS4 code, Py_UCS4 next)
+{
+    return (firsts[pair_of(code, next)] & PAIR) | (firsts[code & (FIRSTS - 1)] & SINGLE);
+}
+
+int take_terms(Array *firsts, PyObject *firsts_object, Array *steps, PyObject *steps_object, Counter *trie)
+{
+    if (take_array(firsts, firsts_object, 1, FIRSTS, 0) || take_array(steps, steps_object, sizeof(Slot), 1, 0))
+        return -1;
+    if (steps->count & (steps->count - 1)) {
+        PyErr_SetString(PyExc_ValueError, "these are no steps of build_terms");
+        return -1;
+    }
+    *trie = (Counter){(Slot *)steps->items, (size_t)steps->count - 1, 0}; /* it is only read */
+    return 0;
+}
+
+int contains_term(const Counter *steps, const uint8_t *firsts, const Py_UCS4 *codes, Py_ssize_t length)
+{
+    for (Py_ssize_t at = 0; at < length; at++)
+        if (may_begin(firsts, codes[at], codes[at + 1]) && find_at(steps, codes, length, at, 0, NULL))
+            return 1;
     return 0;
 }
 
@@ -108,20 +136,13 @@ PyObject *find_terms(PyObject *module, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "UOOp", &text, &objects[0], &objects[1], &whole))
         return NULL;
     Array firsts = {0}, slots = {0};
+    Counter steps;
     Py_ssize_t length;
     Py_UCS4 *codes = NULL;
-    if (take_array(&firsts, objects[0], 1, FIRSTS, 0) || take_array(&slots, objects[1], sizeof(Slot), 1, 0))
+    if (take_terms(&firsts, objects[0], &slots, objects[1], &steps) || !(codes = take_codes(text, &length)) || !(found = PyList_New(0)))
         goto end;
-    if (slots.count & (slots.count - 1)) {
-        PyErr_SetString(PyExc_ValueError, "these are no steps of build_terms");
-        goto end;
-    }
-    if (!(codes = take_codes(text, &length)) || !(found = PyList_New(0)))
-        goto end;
-    const uint8_t *first = firsts.items;
-    Counter steps = {(Slot *)slots.items, (size_t)slots.count - 1, 0}; /* it is only read */
     for (Py_ssize_t at = 0; at < length; at++) { /* behind the last character stands a zero */
-        if (!(first[pair_of(codes[at], codes[at + 1])] & PAIR) && !(first[codes[at] & (FIRSTS - 1)] & SINGLE))
+        if (!may_begin(firsts.items, codes[at], codes[at + 1]))
             continue;
         if (whole && at && is_spaced(codes[at]) && is_spaced(codes[at - 1]))
             continue;

@@ -109,6 +109,12 @@ int append_new(PyObject *list, PyObject *item);
 /* Code points of a str and, behind the last, a zero; NULL with an exception set. Ends with PyMem_Free. */
 Py_UCS4 *take_codes(PyObject *text, Py_ssize_t *length);
 
+/* The two arrays of build_terms, and the second as its trie; 0, or -1 with an exception set. */
+int take_terms(Array *firsts, PyObject *firsts_object, Array *steps, PyObject *steps_object, Counter *trie);
+
+/* Whether a term stands in `codes`, behind which one more can be read. */
+int contains_term(const Counter *trie, const uint8_t *firsts, const Py_UCS4 *codes, Py_ssize_t length);
+
 /* The functions of the module, by file. */
 PyObject *fold(PyObject *module, PyObject *arguments);           /* forms.c */
 PyObject *scan_words(PyObject *module, PyObject *arguments);     /* words.c */
@@ -122,7 +128,7 @@ PyObject *char_model_bits(PyObject *module, PyObject *arguments); /* char_model.
 PyObject *build_terms(PyObject *module, PyObject *arguments);     /* terms.c */
 PyObject *find_terms(PyObject *module, PyObject *arguments);      /* terms.c */
 PyObject *number_places(PyObject *module, PyObject *arguments);   /* numbers.c */
-PyObject *mark_lines(PyObject *module, PyObject *arguments);      /* lines.c */
+PyObject *cut_lines(PyObject *module, PyObject *arguments);       /* lines.c */
 PyObject *longest_texts(PyObject *module, PyObject *arguments);  /* markup.c */
 PyObject *fasttext_open(PyObject *module, PyObject *arguments);    /* fasttext_file.c */
 PyObject *fasttext_labels(PyObject *module, PyObject *arguments);  /* fasttext_file.c */

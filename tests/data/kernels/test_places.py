@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -55,37 +57,77 @@ def test_number_places(text: str) -> None:
     assert runs == [(row[0], row[-1]) for row in rows if len(row) >= 7]
 
 
-def _marks(line: str, before: list[str]) -> Mark:
+def _marks(line: str) -> Mark:
     """What lines.c sees, by regular expressions."""
-    repeated = Mark.REPEATED if len(line) >= 12 and line in before else Mark(0)
     if re.fullmatch(r"[\W\d_]*", line):
-        return (repeated | Mark.LETTERLESS) if line else repeated
+        return Mark.LETTERLESS
     if len(line) > 200:
-        return repeated | (Mark.ENDLESS if re.search("[!-~]{1001}", line) else Mark(0))
+        return Mark.ENDLESS if re.search("[!-~]{1001}", line) else Mark(0)
     letters, capitals = sum(map(str.isalpha, line)), sum(map(str.isupper, line))
-    if letters > 15 and capitals > 0.6 * letters and len(line.split()) > 3:
-        repeated |= Mark.SHOUTED
+    found = Mark.SHOUTED if letters > 15 and capitals > 0.6 * letters and len(line.split()) > 3 else Mark(0)
     separators = len(re.findall(r"[|»›·•／丨]|(?<=\s)[>/–—-](?=\s)", line))
     if separators >= 3 and line[0] != "|" and not re.search(r"[.!?。！？…][\"'”’」』）)]*\Z", line):
-        repeated |= Mark.SEPARATED
-    return repeated
+        found |= Mark.SEPARATED
+    return found
 
 
-@given(texts, st.sampled_from(["", "x", "HELLO AGAIN TO ALL OF YOU", "one | two > three • four", "z" * 1001, "天" * 201]), texts)
-def test_lines(first: str, middle: str, last: str) -> None:
-    text = f"{first}\n{middle}\n{last}\n {middle}"
-    at, before = 0, []
-    expected = []
+_WORDS = ["cat", "很好", "i̇s", "ς"]  # the last two are small letters of two, and of one at the end of a word alone
+
+
+def _answer(line: str) -> int:
+    """As patterns would: a line with one of the words is cut, and of the others those that begin like some."""
+    if any(word in line.lower() for word in _WORDS):
+        return 1
+    return len(line) % 2 if line[0].lower() in ("t", "h", "1", "天") else 2
+
+
+@given(texts, st.sampled_from(["", "x", "HELLO AGAIN TO ALL OF YOU", "one | two > three • four", "z" * 1001, "天" * 201]), texts, st.booleans())
+def test_lines(first: str, middle: str, last: str, ask_all: bool) -> None:
+    text = f"{first}\n{middle}\n{last}\n {middle}\n\n{first[:3]}y\n{last[:3]} and so on \n{first[:3]} İs\n{last[:3]}ΟΔΟΣ"
+    asked: list[str] = []
+
+    def ask(line: str, marks: int) -> int:
+        assert marks == _marks(line)
+        asked.append(line)
+        return _answer(line)
+
+    kept: list[str] = []
+    before: list[str] = []
+    removed: list[str] = []
     for raw in text.split("\n"):
         line = raw.strip()
-        start = at + (len(raw) - len(raw.lstrip()) if line else 0)
-        found = (at, start, start + len(line), int(_marks(line, before)))
-        expected.append(found if line else None)
+        if not line:
+            if kept and kept[-1]:
+                kept.append("")
+            continue
+        repeated = len(line) >= 12 and line in before
         before.append(line)
-        at += len(raw) + 1
-    lines = kernels.mark_lines(text)
-    assert [line if line[1] < line[2] else None for line in lines] == expected
-    assert "\n".join(text[begin:end] for begin, _, end, _ in lines).split() == text.split()
+        chrome = bool(_marks(line) & (Mark.SHOUTED | Mark.ENDLESS))
+        is_asked = bool(_marks(line)) or len(line) <= 200 or ask_all
+        if repeated or chrome or (is_asked and _answer(line) == 1):
+            removed.append(line)
+        else:
+            kept.append(raw.rstrip())
+    found = kernels.cut_lines(text, *kernels.build_terms(_WORDS), np.zeros(1 << 10, np.uint64), ask, int(Mark.SHOUTED | Mark.ENDLESS), ask_all)
+    assert found == ("\n".join(kept).strip(), len(removed), sum(map(len, removed)), sum(map(len, before)))
+    assert asked == [line for line in asked if line in before]
+
+
+def test_prose_is_asked_of_once() -> None:
+    asked: list[str] = []
+
+    def ask(line: str, marks: int) -> int:
+        asked.append(line)
+        return _answer(line)
+
+    prose = np.zeros(1 << 10, np.uint64)
+    for _ in range(2):
+        kernels.cut_lines("once\nonce more\non\nonce a cat\nthe", *kernels.build_terms(_WORDS), prose, ask, 0, False)
+    assert asked == ["once", "on", "once a cat", "the", "once a cat", "the"]
+    with pytest.raises(ZeroDivisionError):
+        kernels.cut_lines("x", *kernels.build_terms([]), prose, lambda line, marks: 1 // 0, 0, False)
+    with pytest.raises(TypeError):
+        kernels.cut_lines("x", *kernels.build_terms([]), prose, lambda line, marks: None, 0, False)
 
 
 _markup = st.lists(

@@ -18,6 +18,7 @@ CLASSES = character_classes()
 HASHES = np.ones(4, np.uint64)
 PAIRS = np.ones(16, np.uint32)
 MODEL = kernels.fasttext_open(model_file(Shape()))
+TERMS = kernels.build_terms(["a"])
 SLOTS = np.zeros(16, np.dtype([("key", "u8"), ("probability", "f4"), ("weight", "f4")]))
 
 
@@ -51,7 +52,10 @@ SLOTS = np.zeros(16, np.dtype([("key", "u8"), ("probability", "f4"), ("weight", 
         ("find_terms", ("a", bytes(1 << 16), np.zeros(48, np.uint64), True), ValueError),
         ("longest_texts", (b"<p>", -1, 0, 0, 1), ValueError),
         ("longest_texts", ("text", 1, 1, 1, 1), TypeError),
-        ("mark_lines", (b"line",), TypeError),
+        ("cut_lines", (b"line", *TERMS, HASHES, max, 0, False), TypeError),
+        ("cut_lines", ("line", TERMS[1], TERMS[0], HASHES, max, 0, False), ValueError),
+        ("cut_lines", ("line", *TERMS, HASHES[:3], max, 0, False), ValueError),
+        ("cut_lines", ("line", *TERMS, bytes(64), max, 0, False), BufferError),
         ("number_places", (None,), TypeError),
         ("symbols", (3, False), TypeError),
         ("fasttext_open", ("text",), TypeError),
