@@ -50,6 +50,13 @@ PATH_KEYS = ("corpus", "truth", "seed_tasks", "preferences", "questions", "domai
 DATA_KEYS = {"ptx": "ptx_data"}
 ORIGINS = ("corpus", "instructions", "domain", "splits")  # stages whose artifacts may be sources of a mixture; splits by folder
 SPLITS = ("splits/sft", "splits/reward", "splits/ppo")
+# What a training stage cannot be called, beside the recipe's own keys: its name is a folder of the store, a row of the run's table and
+# a section of report.json.
+TAKEN_NAMES = frozenset({
+    "rough_language", "instructions", "answers", "answer_scores", "report",  # stages that have no key of their own
+    "recipe", "crawl", "way", "settings", "stages", "warnings", "samples", "curves",  # parts of the report
+    "reports", "runs", "published", "retrained", "sweeps",  # folders of the store that hold no artifacts
+})  # fmt: skip
 
 
 class Runner(BaseModel):
@@ -62,7 +69,7 @@ class Runner(BaseModel):
     )
     workers: int = Field(2, ge=1, description="Shard groups at the same time.")
     address: str | None = Field(
-        None, description="Of a running cluster: tcp://HOST:8786 (Dask), ray://HOST:10001 or auto (Ray); null = one of this machine for the run. "
+        None, description="Of a running cluster: tcp://HOST:8786 (Dask), HOST:6379 or auto (Ray); null = one of this machine for the run. "
         "All its machines need this project installed, the store and the crawl under the same paths, and PREFECT_API_URL."
     )
 
@@ -154,8 +161,10 @@ class Recipe(BaseModel):
     def _stages_fit_together(self) -> Recipe:
         earlier: dict[str, str] = {}
         for stage in self.training:
-            if stage.name in earlier or stage.name in type(self).model_fields:
-                raise ValueError(f"training: the name {stage.name!r} is taken; give every stage a name of its own")
+            if stage.name in earlier:
+                raise ValueError(f"training: two stages are called {stage.name!r}; give every stage a name of its own")
+            if stage.name in TAKEN_NAMES or stage.name in type(self).model_fields:
+                raise ValueError(f"training: no stage can be called {stage.name!r}: another part of a run has that name")
             for role, model in stage.models().items():
                 kind = "reward" if role.startswith("reward") else None
                 _check_reference(stage.name, role, model, earlier, kind)

@@ -21,7 +21,7 @@ from tasks.store.artifacts import Draft, Files, Result
 
 TOKENIZER_VERSION = 1
 TRAINING_VERSION = 2
-EVALUATION_VERSION = 4
+EVALUATION_VERSION = 5
 
 
 @task(task_run_name="tokenizer", cache_policy=NO_CACHE)

@@ -59,8 +59,8 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
 
 
 def pairs(answers: Sequence[Mapping[str, Any]], baseline: str, settings: JudgementSettings) -> Iterator[Pair]:
-    """Every other model's answers beside the baseline's, model by model in the file's order; prompts that one of them did not
-    answer are left out."""
+    """Every other model's answers beside the baseline's, model by model in the file's order; prompts that one of them was not given
+    are left out, those that it could not answer are not."""
     models = dict.fromkeys(str(line["model"]) for line in answers)
     by_place = {(line["set"], line["id"], line["model"]): line for line in answers}
     places = dict.fromkeys((line["set"], line["id"]) for line in answers if line["set"] in settings.sets)

@@ -8,10 +8,12 @@ from standard input, one a line.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
     from rlhf_core.rewards.sources import RewardModel
 
 HELP = """/new           forget the conversation
+/undo          take the last question and its answer back
 /system TEXT   set the system prompt, which begins a new conversation; without TEXT there is none
 /help          this list
-/quit          leave"""
+/quit          leave (as Ctrl-C or Ctrl-D here; Ctrl-C breaks an answer off)"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,6 +69,9 @@ class Session:
                 if name == "/system":
                     speaker.system = rest.strip() or None
             self.show("new conversation\n")
+        elif name == "/undo":
+            undone = [question for speaker in self.speakers if (question := speaker.undo())]
+            self.show(f"taken back: {undone[0]}\n" if undone else "there is nothing to take back\n")
         elif name == "/help":
             self.show(HELP + "\n")
         else:
@@ -73,32 +79,32 @@ class Session:
         return True
 
     def ask(self, question: str) -> None:
+        """Show every speaker's answer as it comes; a question that one of them refuses is asked of none."""
         try:
-            if len(self.speakers) == 1:
-                for piece in self.speakers[0].answer(question):
-                    self.show(shown(piece))
-            else:
-                width = shutil.get_terminal_size().columns
-                streams = [[f"[{speaker.model.name}]\n"] for speaker in self.speakers]
-                left, right = (_chained(head, map(shown, s.answer(question))) for head, s in zip(streams, self.speakers, strict=True))
-                for line in side_by_side(left, right, width):
-                    self.show(line + "\n")
-        except KeyboardInterrupt:
-            self.show(" (broken off)")
+            for speaker in self.speakers:
+                speaker.check(question)
         except ValueError as error:
             self.show(f"error: {error}\n")
             return
+        answers = [speaker.answer(question) for speaker in self.speakers]
+        try:
+            for text in self._lines(answers) if len(answers) > 1 else map(shown, answers[0]):
+                self.show(text)
+        except KeyboardInterrupt:
+            self.show(" (broken off)")
         self.show("\n" + self.remarks())
+
+    def _lines(self, answers: Sequence[Iterator[str]]) -> Iterator[str]:
+        """Two answers in columns below their models' names."""
+        left, right = (chain([f"[{speaker.model.name}]\n"], map(shown, own)) for speaker, own in zip(self.speakers, answers, strict=True))
+        for line in side_by_side(left, right, shutil.get_terminal_size().columns):
+            yield line + "\n"
 
     def remarks(self) -> str:
         """What there is to say about the last answers: rewards, forgotten turns, answers that did not end."""
         lines = []
         for speaker in self.speakers:
-            notes = []
-            if self.reward_model is not None and speaker.turns:
-                prompt, text = speaker.prompt, speaker.turns[-1].text
-                score = float(self.reward_model.score_texts([prompt], [text], [speaker.finished]))
-                notes.append(f"reward {score:.2f}")
+            notes = [*self._reward(speaker)]
             if speaker.forgotten:
                 notes.append(f"the first {speaker.forgotten} turns no longer fit and were forgotten")
             if not speaker.finished:
@@ -107,6 +113,15 @@ class Session:
                 name = f"{speaker.model.name}: " if len(self.speakers) > 1 else ""
                 lines.append(f"({name}{'; '.join(notes)})\n")
         return "".join(lines)
+
+    def _reward(self, speaker: Speaker) -> Iterator[str]:
+        if self.reward_model is None or not speaker.turns:
+            return
+        prompt, text = speaker.prompt, speaker.turns[-1].text
+        if self.reward_model.fits([prompt], [text]) == [True]:
+            yield f"reward {float(self.reward_model.score_texts([prompt], [text], [speaker.finished])):.2f}"
+        else:
+            yield "too long for the reward model"
 
 
 def open_session(options: argparse.Namespace, show: Callable[[str], None] | None = None) -> Session:
@@ -143,17 +158,14 @@ def _name(source: str) -> str:
     return parts[-2] if artifact and len(parts) > 1 else parts[-1]
 
 
-def _chained(head: list[str], rest: Iterable[str]) -> Iterator[str]:
-    yield from head
-    yield from rest
-
-
 def _print(text: str) -> None:
     print(text, end="", flush=True)
 
 
 def _questions() -> Iterator[str]:
     """Lines that a person types, or that stand on standard input."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # a pasted byte that is no UTF-8 ends no conversation
     if not sys.stdin.isatty():
         yield from (line.strip() for line in sys.stdin)
         return
@@ -175,7 +187,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--second", metavar="MODEL", help="a second model, which answers the same questions beside the first")
     parser.add_argument("--reward-model", metavar="MODEL", help="show what it gives each answer")
     parser.add_argument("--system", metavar="TEXT", help="system prompt")
-    parser.add_argument("--max-new-tokens", type=_positive, default=256, help="tokens of an answer at most (default: %(default)s)")
+    parser.add_argument("--max-new-tokens", type=_positive, default=256, help="tokens of an answer at most, fewer where the context ends (default: %(default)s)")
     parser.add_argument("--temperature", type=_temperature, default=0.0, help="0 = always the most probable token (default: %(default)g)")
     parser.add_argument("--seed", type=int, default=1, help="of the drawn answers (default: %(default)s)")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the models' weights (default: %(default)s)")

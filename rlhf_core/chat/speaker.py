@@ -16,12 +16,16 @@ _UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # a character whose last bytes are in
 
 
 class Speaker:
-    """`finished` and `forgotten` speak of the last answer: whether it came to its end, and how many earlier turns it was
-    written without, since they did not fit the context."""
+    """An answer has `new_tokens` tokens at most, or what its question leaves of the context, but no less than `room`: half of the
+    context, or `new_tokens` where that is less. Old turns are forgotten to make that room.
+
+    `finished` and `forgotten` speak of the last answer: whether it came to its end, and how many earlier turns it was
+    written without.
+    """
 
     def __init__(self, model: Candidate, system: str | None, new_tokens: int, temperature: float, seed: int) -> None:
         self.model, self.system, self.temperature = model, system, temperature
-        self.new_tokens = min(new_tokens, model.context - 1)
+        self.new_tokens, self.room = new_tokens, min(new_tokens, model.context // 2)
         self.generator = torch.Generator().manual_seed(seed)
         self.turns: list[Turn] = []
         self.finished, self.forgotten = True, 0
@@ -32,41 +36,56 @@ class Speaker:
         record = Record("chat", self.system, tuple(self.turns))
         return record.prompt()
 
+    @property
+    def _remembered(self) -> list[Turn]:
+        """A plain model is not told of earlier turns: it has never seen a conversation."""
+        return [] if self.model.plain else self.turns
+
     def forget(self) -> None:
         self.turns = []
 
+    def undo(self) -> str | None:
+        """Take the last question and its answer back; the question, or None where there is none."""
+        if not self.turns:
+            return None
+        question = self.turns[-2].text
+        self.turns = self.turns[:-2]
+        return question
+
+    def check(self, question: str) -> None:
+        """Raises ValueError where the question alone is too long for the model."""
+        self._fitting(Turn("user", question))
+
     def answer(self, question: str) -> Iterator[str]:
-        """Pieces of the answer as they are written; what was taken by then becomes a turn, also where the taking breaks off.
+        """Pieces of the answer as they are written. The question is a turn from now on, and so is what was taken of the answer, also
+        where the taking breaks off.
 
         Raises:
-            ValueError: the question alone is too long for the model.
+            ValueError: as `check`; then nothing has changed.
         """
         asked = Turn("user", question)
-        ids = self._fitting(asked)
-        self.turns.append(asked)
+        ids, self.forgotten = self._fitting(asked)
         self.finished = False
-        said = ""
-        try:
-            for text in self._texts(ids):
-                yield text[len(said) :]
-                said = text
-        finally:
-            self.turns.append(Turn("assistant", said.strip()))
+        self.turns = [*self._remembered[self.forgotten :], asked, Turn("assistant", "")]
+        return self._say(ids)
 
-    def _fitting(self, asked: Turn) -> list[int]:
-        """Token ids of the conversation with the new question, without its oldest turns where all do not fit."""
-        earlier = [] if self.model.plain else self.turns
-        self.forgotten = 0
-        while True:
-            record = Record("chat", self.system, (*earlier[self.forgotten :], asked))
-            [ids] = self.model.encode([record])
-            if len(ids) + self.new_tokens <= self.model.context:
-                self.turns = self.turns[self.forgotten :]
-                return ids
-            if self.forgotten >= len(earlier):
-                room = self.model.context - self.new_tokens
-                raise ValueError(f"{len(ids)} tokens are too many for {self.model.name}: {room} fit beside an answer of {self.new_tokens}")
-            self.forgotten += 2
+    def _say(self, ids: list[int]) -> Iterator[str]:
+        said = ""
+        for text in self._texts(ids):
+            self.turns[-1] = Turn("assistant", text.strip())
+            yield text[len(said) :]
+            said = text
+
+    def _fitting(self, asked: Turn) -> tuple[list[int], int]:
+        """Token ids of the conversation with the new question, without its oldest turns where all leave no room for an answer; and
+        how many those are."""
+        earlier = self._remembered
+        for forgotten in range(0, len(earlier) + 1, 2):
+            [ids] = self.model.encode([Record("chat", self.system, (*earlier[forgotten:], asked))])
+            if len(ids) + self.room <= self.model.context:
+                return ids, forgotten
+        fit = self.model.context - self.room
+        raise ValueError(f"{len(ids)} tokens are too many for {self.model.name}: {fit} fit beside an answer of {self.room}")
 
     def _texts(self, ids: list[int]) -> Iterator[str]:
         """The answer's text as it grows, in whole characters."""
@@ -83,11 +102,12 @@ class Speaker:
     def _tokens(self, ids: list[int]) -> Iterator[int]:
         """Token ids without the end; greedy at temperature 0."""
         model, chat = self.model.policy.model, self.model.chat
-        decoder = make_decoder(model, self.new_tokens, len(ids))
+        most = min(self.new_tokens, self.model.context - len(ids))
+        decoder = make_decoder(model, most, len(ids))
         with torch.inference_mode():
             logits = decoder.prefill(pad_left([ids], chat.pad_id).to(model.device))
         stops = stop_tokens(chat, logits.shape[1], logits.device)
-        for number in range(self.new_tokens):
+        for number in range(most):
             if self.temperature == 0:
                 token = int(logits[0].argmax())
             else:
@@ -97,6 +117,6 @@ class Speaker:
                 self.finished = token == chat.end_id
                 return
             yield token
-            if number + 1 < self.new_tokens:
+            if number + 1 < most:
                 with torch.inference_mode():
                     logits = decoder.advance(torch.tensor([token], device=logits.device))

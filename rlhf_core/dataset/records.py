@@ -45,8 +45,8 @@ class Record:
         return Record(self.id, self.system, (*self.turns, Turn("assistant", text)), self.lang, self.labels)
 
 
-def parse_record(line: str) -> Record:
-    """One JSON line; raises ValueError, KeyError or TypeError with what is wrong."""
+def parse_record(line: str, name: str = "") -> Record:
+    """One JSON line, called `name` where it has no id; raises ValueError, KeyError or TypeError with what is wrong."""
     raw = json.loads(line)
     if "turns" not in raw and "prompt" in raw:  # a bare question with its answer
         labels = {"reference": raw.get("reference") or raw.get("answer")}
@@ -64,7 +64,7 @@ def parse_record(line: str) -> Record:
                 f"turn {index + 1} is by {turn.role}; user and assistant must alternate, user first"
             )
     return Record(
-        id=str(raw.get("id", "")),
+        id=str(raw.get("id", name)),
         system=raw.get("system") or None,
         turns=turns,
         lang=raw.get("lang"),
@@ -87,6 +87,6 @@ def iterate_records(path: Path) -> Iterator[Record]:
         for number, line in enumerate(file, 1):
             if line.strip():
                 try:
-                    yield parse_record(line)
+                    yield parse_record(line, f"line {number}")  # what is measured of a record is compared by its name
                 except (ValueError, KeyError, TypeError) as error:
                     raise BadInput(f"{path}, line {number}: {error!r} is no record") from error

@@ -157,7 +157,8 @@ class Evaluation:
             nats = drift.kl_to(reference, candidate, rollouts)
             found.figures |= grouped_mean_figures("kl", [nats[i : i + copies] for i in range(0, len(nats), copies)])
             if not nats:
-                self.problems.add("kl", candidate.name, f"its vocabulary is not that of {reference.name}")
+                why = f"its vocabulary is not that of {reference.name}" if rollouts else "no prompt leaves room for an answer"
+                self.problems.add("kl", candidate.name, why)
 
     def score(self, measured: list[Measured], report: dict[str, Any]) -> list[preferences.Pair]:
         """Fill in what the last reward model says: of every model's answers, and of the held-out rankings."""

@@ -200,7 +200,7 @@ def summarise(replies: Sequence[Reply], shots: int) -> dict[str, Any]:
         "right": sum(reply.right for reply in replies),
         "mean_of_subjects": average and average.value,
         "mean_of_subjects_interval": average and [average.low, average.high],
-        "letter_probability": sum(math.exp(p) for four in answered for p in four) / max(len(answered), 1),
+        "letter_probability": sum(math.exp(p) for four in answered for p in four) / len(answered) if answered else None,
         "too_long": counts["too_long"],
         "letters_alike": counts["letters_alike"],
         "fewer_shots": sum(reply.shots < min(shots, len(reply.subject.shots)) for reply in replies if not reply.reason),

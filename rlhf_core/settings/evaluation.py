@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -9,11 +10,13 @@ from pydantic import Field, model_validator
 from rlhf_core.settings.alignment import FILE, WHERE, Settings
 from rlhf_core.settings.training import Launch
 
+_NAME = r"^[a-z][a-z0-9_]*$"  # as of a training stage: paths of figures, roles and file names are made of it
+
 
 class KnowledgeSet(Settings):
     """Multiple-choice questions in the files of C-Eval or MMLU."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="What the report calls it.")
+    name: str = Field(pattern=_NAME, description="What the report calls it.")
     layout: Literal["ceval", "mmlu"] = Field(
         description="ceval: dev/ and val/ CSV files with a header, Chinese prompt; mmlu: dev/ and test/ without one, English prompt."
     )
@@ -58,6 +61,9 @@ class EvaluationSettings(Settings):
     def _fits_together(self) -> EvaluationSettings:
         if self.stride is not None and self.stride >= self.window:
             raise ValueError(f"stride: {self.stride} must be smaller than window ({self.window}), or tokens are left out")
+        for name in self.others:
+            if not re.fullmatch(_NAME, name):
+                raise ValueError(f"others: {name!r} is no name; names begin with a letter and have a to z, 0 to 9 and _")
         names = [one.name for one in self.knowledge]
         if len(set(names)) < len(names):
             raise ValueError(f"knowledge: every set needs a name of its own (given: {', '.join(names)})")

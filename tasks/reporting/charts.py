@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+LETTER = 0.075  # inches that a letter of a label takes
 WIDTH = 3.7  # inches: a phone shows it whole and in full size, so that its letters stay legible
 # Text stays text (small, searchable); element ids do not depend on the run, so the same figures give the same bytes.
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "crawl2chat", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
@@ -33,7 +34,7 @@ def waterfall(documents_in: int, dropped: Mapping[str, int], kept: int) -> str:
                 count = documents_in if row == 0 else kept
                 axes.barh(row, count, color=BLUE if row == 0 else GREEN)
                 axes.annotate(f"{count:,}", (count, row), xytext=(3, 0), textcoords="offset points", va="center")
-        axes.set(yticks=range(len(names)), yticklabels=names, xlabel="documents", xlim=(0, documents_in * 1.15 or 1))
+        axes.set(yticks=range(len(names)), yticklabels=shortened(names), xlabel="documents", xlim=(0, documents_in * 1.15 or 1))
         axes.invert_yaxis()
         steps = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
         return svg(figure, f"Documents: {documents_in:,} in; dropped: {steps or 'none'}; {kept:,} kept.")
@@ -86,21 +87,21 @@ def _number(text: str) -> float | str:
 
 
 def histograms(labels: Mapping[str, Mapping[str, Any]]) -> str:
-    """Distributions of a corpus card's number labels, a small picture each: of the kept, and on top of them of the dropped."""
+    """Distributions of a corpus card's number labels, a picture each, of which a phone shows two beside each other: of the kept, and on
+    top of them, hatched, of the dropped."""
     drawn = {name: label for name, label in labels.items() if "edges" in label}
-    return "".join(_histogram(name, label, legend=place == 0) for place, (name, label) in enumerate(drawn.items()))
+    return "".join(_histogram(name, label) for name, label in drawn.items())
 
 
-def _histogram(name: str, label: Mapping[str, Any], legend: bool) -> str:
+def _histogram(name: str, label: Mapping[str, Any]) -> str:
     edges = label["edges"]
     widths = [high - low for low, high in pairwise(edges)]
     with rc_context(STYLE):
-        figure, axes = plot(2.2, 1.7, below=0.25)
-        axes.bar(edges[:-1], label["kept"], widths, align="edge", color=GREEN, label="kept")
-        axes.bar(edges[:-1], label["dropped"], widths, bottom=label["kept"], align="edge", color=VERMILION, label="dropped", hatch="///", edgecolor="white", linewidth=0)
+        figure, axes = plot(1.8, 1.5, left=0.5, below=0.25)
+        axes.bar(edges[:-1], label["kept"], widths, align="edge", color=GREEN)
+        axes.bar(edges[:-1], label["dropped"], widths, bottom=label["kept"], align="edge", color=VERMILION, hatch="///", edgecolor="white", linewidth=0)
         axes.set_title(name, fontsize=8)
-        if legend:
-            axes.legend(frameon=False, fontsize=7)
+        axes.tick_params(labelsize=8)
         return svg(figure, f"Histogram of {name} from {edges[0]:.3g} to {edges[-1]:.3g}: {sum(label['kept']):,} kept, {sum(label['dropped']):,} dropped.")
 
 
@@ -117,19 +118,30 @@ def mixture(rows: Sequence[Mapping[str, Any]]) -> str:
             text = f"{row['planned']:,}" + (f", read {row['read']:,}" if row["read"] else "")
             axes.annotate(text, (max(row["planned"], row["read"]), place), xytext=(3, 0), textcoords="offset points", va="center")
         most = max((row["planned"] for row in rows), default=1)
-        axes.set(yticks=range(len(rows)), yticklabels=names, xlabel="tokens", xlim=(0, most * 1.35 or 1))
+        axes.set(yticks=range(len(rows)), yticklabels=shortened(names, 7.5), xlabel="tokens", xlim=(0, most * 1.35 or 1))
         axes.invert_yaxis()
         told = (f"{name}: {row['planned']:,} planned, {row['read']:,} read" for name, row in zip(names, rows, strict=True))
         return svg(figure, "Tokens by phase and source. " + "; ".join(told) + ".")
 
 
-def plot(width: float, height: float, labels: Sequence[str] = (), below: float = 0.45) -> tuple[Figure, Axes]:
-    """A figure of this size in inches with one pair of axes, and room for `labels` at its left and for what stands below. Margins that
-    are fixed cost less than half of the time that a layout takes, and a report has some thirty pictures."""
+def plot(width: float, height: float, labels: Sequence[str] = (), left: float = 0.7, below: float = 0.45) -> tuple[Figure, Axes]:
+    """A figure of this size in inches with one pair of axes, and room at their left, for `labels` where there are any, and below. Margins
+    that are fixed cost less than half of the time that a layout takes, and a report has some thirty pictures."""
     figure = Figure(figsize=(width, height))
-    left = 0.075 * max(map(len, labels)) + 0.2 if labels else 0.7
+    if labels:
+        left = LETTER * max(map(len, shortened(labels, width))) + 0.2
     axes = figure.add_axes((left / width, below / height, (width - left - 0.22) / width, (height - below - 0.28) / height))
     return figure, axes
+
+
+def shortened(labels: Sequence[str], width: float = WIDTH) -> list[str]:
+    """Labels beside a picture of this width in inches: of each as much as leaves two fifths of it to the picture."""
+    return [cut(label, int((0.62 * width - 0.2) / LETTER)) for label in labels]
+
+
+def cut(label: str, most: int) -> str:
+    """At most so many letters: of a longer label the middle is left out."""
+    return label if len(label) <= most else f"{label[: most // 2]}…{label[most // 2 + 1 - most :]}"
 
 
 def svg(figure: Figure, words: str) -> str:

@@ -9,11 +9,24 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tasks.reporting.charts import BLUE, GREEN, ORANGE, STYLE, VERMILION, WIDTH, plot, svg
+from tasks.reporting.charts import (
+    BLUE,
+    GREEN,
+    LETTER,
+    ORANGE,
+    STYLE,
+    VERMILION,
+    WIDTH,
+    cut,
+    plot,
+    shortened,
+    svg,
+)
 
 GREY = "#555555"
 COLOURS, MARKS = (BLUE, ORANGE, GREEN, VERMILION, GREY), ("o", "s", "^", "D", "v")  # told apart by shape as well
 HATCHES = ("", "///", "...", "xxx", "---")  # and bars by their filling
+_NAME = 16  # letters that fit into a box of the way
 _BOX = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": BLUE}
 
 
@@ -29,7 +42,7 @@ def way(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) 
             _arrow(axes, edge["text"], *(_end(edge[one], places[edge[one]], places[edge[other]]) for one, other in (("from", "to"), ("to", "from"))))
         for node in nodes:
             x, y = places[node["name"]]
-            axes.text(x, y, node["name"], ha="center", va="center", bbox=_BOX, zorder=3)
+            axes.text(x, y, cut(node["name"], _NAME), ha="center", va="center", bbox=_BOX, zorder=3)
             if node["note"]:
                 colour = VERMILION if "dropped" in node["note"] else GREY
                 place = {"x": x, "y": y - 0.38, "ha": "center"} if node["column"] else {"x": x - 0.2, "y": y, "ha": "right"}
@@ -42,7 +55,7 @@ def _end(name: str, own: tuple[float, float], other: tuple[float, float]) -> tup
     """Where an arrow touches a box: above or below it, or at the side that faces the other column."""
     if own[0] == other[0]:
         return own[0], own[1] + (0.25 if other[1] > own[1] else -0.25)
-    half = 0.0106 * len(name) + 0.01  # of the box, in parts of the picture's width
+    half = 0.0106 * len(cut(name, _NAME)) + 0.01  # of the box, in parts of the picture's width
     return own[0] + (half if other[0] > own[0] else -half), own[1]
 
 
@@ -74,7 +87,7 @@ def intervals(rows: Sequence[Mapping[str, Any]], axis: str, reference: float | N
             kind = groups.index(row["group"]) % len(COLOURS)
             axes.plot([row["low"], row["high"]], [place, place], color=COLOURS[kind], linewidth=2)
             axes.plot([row["value"]], [place], MARKS[kind], color=COLOURS[kind], markersize=6)
-        axes.set(yticks=range(len(rows)), yticklabels=[row["label"] for row in rows], xlim=(-0.02, 1.02))
+        axes.set(yticks=range(len(rows)), yticklabels=shortened([row["label"] for row in rows]), xlim=(-0.02, 1.02))
         axes.set_xlabel(axis, loc="right")  # it may be longer than the axis: then it reaches under the labels
         axes.invert_yaxis()
         told = (f"{row['label']}: {row['value']:.3g}, from {row['low']:.3g} to {row['high']:.3g}" for row in rows)
@@ -85,15 +98,16 @@ def grouped_bars(values: Mapping[str, Mapping[str, float]], axis: str) -> str:
     """Bars by outer key (a language), one for each inner key (a model)."""
     inner = list(dict.fromkeys(name for own in values.values() for name in own))
     width = 0.8 / max(1, len(inner))
+    columns = max(1, min(3, int(WIDTH / (LETTER * max(map(len, inner), default=1) + 0.55))))  # of the legend
     with rc_context(STYLE):
-        figure, axes = plot(WIDTH, 2.6, below=0.45 + 0.2 * math.ceil(len(inner) / 3))
+        figure, axes = plot(WIDTH, 2.6, below=0.45 + 0.2 * math.ceil(len(inner) / columns))
         for place, name in enumerate(inner):
             at = [number + (place - (len(inner) - 1) / 2) * width for number in range(len(values))]
             look: Any = {"color": COLOURS[place % len(COLOURS)], "hatch": HATCHES[place % len(HATCHES)], "edgecolor": "white", "linewidth": 0}
-            bars = axes.bar(at, [own.get(name, 0.0) for own in values.values()], width, label=name, **look)
+            bars = axes.bar(at, [own.get(name, 0.0) for own in values.values()], width, label=cut(name, 40), **look)
             axes.bar_label(bars, fmt="%.2f", fontsize=7)
         axes.set(xticks=range(len(values)), xticklabels=list(values), ylabel=axis)
-        axes.legend(frameon=False, ncols=max(1, min(3, len(inner))), loc="upper center", bbox_to_anchor=(0.5, -0.1))
+        axes.legend(frameon=False, ncols=min(columns, len(inner)), loc="upper center", bbox_to_anchor=(0.5, -0.1))
         told = (f"{outer}: " + ", ".join(f"{name} {value:.3g}" for name, value in own.items()) for outer, own in values.items())
         return svg(figure, f"{axis}. " + "; ".join(told) + ".")
 
@@ -105,6 +119,9 @@ def reward_against_kl(pictures: Mapping[str, Mapping[str, Sequence[Mapping[str, 
 
 def _rewards(title: str, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """The points of a long run stand alone: they go to and fro. Few points say which step, or the best of how many, they are."""
+    every = [point for points in curves.values() for point in points]
+    wide, high = (max(point[key] for point in every) - min(point[key] for point in every) or 1.0 for key in ("kl", "reward"))
+    marked: list[tuple[float, float]] = []  # about where words stand: none is written over another's
     with rc_context(STYLE):
         figure, axes = plot(WIDTH if len(curves) > 1 else 2.9, 2.6)
         for place, (name, points) in enumerate(curves.items()):
@@ -113,6 +130,11 @@ def _rewards(title: str, curves: Mapping[str, Sequence[Mapping[str, float]]]) ->
                 color=COLOURS[place % len(COLOURS)], linewidth=1, linestyle="-" if len(points) < 10 else "none", label=name,
             )  # fmt: skip
             for point in points if len(points) < 10 else ():
+                side = 1 if place == 0 else -1
+                at = point["kl"] + 0.1 * side * wide, point["reward"] - 0.06 * side * high
+                if any(abs(at[0] - x) < 0.16 * wide and abs(at[1] - y) < 0.07 * high for x, y in marked):
+                    continue
+                marked.append(at)
                 mark = f"N={point['n']}" if "n" in point else f"step {point['step']}"
                 below: Any = {"xytext": (5, -9)} if place == 0 else {"xytext": (-5, 4), "ha": "right"}  # of the first curve; of others above
                 axes.annotate(mark, (point["kl"], point["reward"]), textcoords="offset points", fontsize=7, **below)
@@ -120,8 +142,8 @@ def _rewards(title: str, curves: Mapping[str, Sequence[Mapping[str, float]]]) ->
         axes.margins(0.25, 0.12)  # room for the words
         if len(curves) > 1:
             axes.legend(frameon=False, fontsize=8)
-        told = (f"{name} from {points[0]['reward']:.3g} at {points[0]['kl']:.3g} nats to {points[-1]['reward']:.3g} at {points[-1]['kl']:.3g}" for name, points in curves.items())
-        return svg(figure, f"Reward against KL, {title}: " + "; ".join(told) + ".")
+        words = (f"{name} from {points[0]['reward']:.3g} at {points[0]['kl']:.3g} nats to {points[-1]['reward']:.3g} at {points[-1]['kl']:.3g}" for name, points in curves.items())
+        return svg(figure, f"Reward against KL, {title}: " + "; ".join(words) + ".")
 
 
 def reliability(bins: Sequence[Mapping[str, float]]) -> str:
@@ -152,7 +174,7 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> str:
             axes.plot([row["low"] / scale, row["high"] / scale], [place, place], color=colour, linewidth=2)
             axes.plot([row["value"] / scale], [place], mark, color=colour, markersize=6)
             axes.annotate(row["text"], (1.12, place), va="center", annotation_clip=False)
-        axes.set(yticks=range(len(rows)), yticklabels=[row["label"] for row in rows], xlim=(-1.1, 3.6), xticks=[0], xticklabels=["no difference"])
+        axes.set(yticks=range(len(rows)), yticklabels=shortened([row["label"] for row in rows], 8.0), xlim=(-1.1, 3.6), xticks=[0], xticklabels=["no difference"])
         # a bar beside the zero may still be "no difference shown": of many figures some lie there by chance
         axes.set_xlabel("bars: 95% intervals, each figure by itself; words: corrected for testing all of them (Holm)", fontsize=8)
         axes.invert_yaxis()

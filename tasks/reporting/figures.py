@@ -11,14 +11,15 @@ from rlhf_core.settings import AnyStage
 from tasks.stage import Made
 
 CORPUS_STAGES = ("ingest", "urls", "rough_language", "extraction", "lines", "corpus")  # those that drop documents
+SECTIONS = ("recipe", "corpus", "card", "way", "evaluation", "judgement", "warnings", "curves", "samples", "settings", "stages")  # report.json beside the stages
 TEACHER_FIGURES = ("teacher_calls", "teacher_tokens_in", "teacher_tokens_out", "teacher_cost")
 
 
 def gather(
     recipe: str, stages: Sequence[AnyStage], made: Mapping[str, Made], evaluation: Mapping[str, Any], judgement: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """report.json without its warnings and its table of stages: `corpus`, one entry per training stage by its name, what
-    the evaluation says of all, with models that the recipe did not make (`evaluation`), and `judgement`."""
+    """The measured part of report.json: `corpus`, one entry per training stage by its name, what the evaluation says of all, with
+    models that the recipe did not make (`evaluation`), and `judgement`."""
     figures: dict[str, Any] = {"recipe": recipe, "corpus": corpus_figures(made)}
     for stage in stages:
         measured = {**made[stage.name].metrics, **of_model(stage.kind, stage.name, evaluation, judgement)}
@@ -31,8 +32,7 @@ def gather(
 
 def trained(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The figures of every training stage, by its name, in order."""
-    sections = ("corpus", "card", "way", "evaluation", "judgement", "settings")
-    return {name: value for name, value in figures.items() if isinstance(value, Mapping) and name not in sections}
+    return {name: value for name, value in figures.items() if name not in SECTIONS}
 
 
 def answering(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rlhf_core.settings import AnyStage
+from tasks.reporting.figures import answering
 
 _FEW_KEPT = 0.1  # share of the crawl
 _FAR = 10.0  # nats a response; InstructGPT-like runs stay below (Stiennon et al. 2020, figure 5: rewards turn from about 10)
 _UNSURE = 0.6  # accuracy of a reward model little better than a coin
 _BIASED = 0.65  # share of decided orders that the answer shown first won
+_NO_LETTERS = 0.01  # probability of the four letters together, of every model: none of them answers with a letter
 _TAX = 1.1  # bits per byte of the last model against the first
 
 
@@ -19,7 +21,7 @@ def warnings(figures: Mapping[str, Any], stages: Sequence[AnyStage]) -> list[str
     found = [*_corpus(figures["corpus"])]
     for stage in stages:
         found += [f"{stage.name}: {text}" for text in _stage(stage, figures[stage.name])]
-    found += [*_tax(figures, stages), *figures.get("evaluation", {}).get("warnings", []), *_judges(figures.get("judgement", {}), {stage.name: stage.kind for stage in stages})]
+    found += [*_letters(figures), *_tax(figures, stages), *figures.get("evaluation", {}).get("warnings", []), *_judges(figures.get("judgement", {}), {stage.name: stage.kind for stage in stages})]
     return found + [_problem(one) for one in figures.get("evaluation", {}).get("problems", [])]
 
 
@@ -41,16 +43,27 @@ def _stage(stage: AnyStage, own: Mapping[str, Any]) -> Iterator[str]:
 
 def _tax(figures: Mapping[str, Any], stages: Sequence[AnyStage]) -> Iterator[str]:
     """What alignment cost: held-out text is predicted worse, and known answers are lost beyond what chance explains."""
-    answering = [stage.name for stage in stages if stage.kind != "reward"]
-    first, last = figures[answering[0]].get("language_model", {}), figures[answering[-1]].get("language_model", {})
+    names = [stage.name for stage in stages if stage.kind != "reward"]
+    first, last = figures[names[0]].get("language_model", {}), figures[names[-1]].get("language_model", {})
     for lang, own in ({"all": last["all"]} if "all" in last else last).items():
         before = first.get(lang, {}).get("bits_per_byte")
         if before and own["bits_per_byte"] > _TAX * before:
-            yield f"{answering[-1]}: held-out text{'' if lang == 'all' else f' ({lang})'} costs {own['bits_per_byte']:.2f} bits a byte, {before:.2f} with {answering[0]}: the alignment tax."
-    for name, known in figures[answering[-1]].get("knowledge", {}).items():
-        before = figures[answering[0]].get("knowledge", {}).get(name, {})
+            yield f"{names[-1]}: held-out text{'' if lang == 'all' else f' ({lang})'} costs {own['bits_per_byte']:.2f} bits a byte, {before:.2f} with {names[0]}: the alignment tax."
+    for name, known in figures[names[-1]].get("knowledge", {}).items():
+        before = figures[names[0]].get("knowledge", {}).get(name, {})
         if known.get("interval") and before.get("interval") and known["interval"][1] < before["interval"][0]:
-            yield f"{answering[-1]}: knowledge ({name}) fell from {before['accuracy']:.0%} to {known['accuracy']:.0%}."
+            yield f"{names[-1]}: knowledge ({name}) fell from {before['accuracy']:.0%} to {known['accuracy']:.0%}."
+
+
+def _letters(figures: Mapping[str, Any]) -> Iterator[str]:
+    """Multiple choice that measures nothing but a taste for letters."""
+    said: dict[str, list[float]] = {}
+    for own in answering(figures).values():
+        for name, known in own.get("knowledge", {}).items():
+            if known.get("letter_probability") is not None:  # null: no question was answered
+                said.setdefault(name, []).append(known["letter_probability"])
+    if silent := [name for name, shares in said.items() if max(shares) < _NO_LETTERS]:
+        yield f"Knowledge of {', '.join(silent)}: no model answers with a letter (A to D together get under {_NO_LETTERS:.0%} of the probability): these accuracies say little of what it knows."
 
 
 def _judges(judgement: Mapping[str, Any], kinds: Mapping[str, str]) -> Iterator[str]:

@@ -73,7 +73,7 @@ def measured(store: Store, artifact: Artifact, name: str) -> Measured:
     figures = dict(numbers({model: of_model(kind, model, said, verdicts) for model, kind in kinds.items()}))
     if artifact.stage == "report":
         report = read_json(store.local(artifact) / "figures.json")
-        figures |= dict(numbers({key: value for key, value in report.items() if key not in ("card", "way", "evaluation", "judgement")}))
+        figures |= dict(numbers({key: value for key, value in report.items() if key not in ("card", "way", "curves", "evaluation", "judgement")}))
     return Measured(name, figures, items(folder, judged, kinds))
 
 

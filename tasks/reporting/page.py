@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,13 @@ def write_run_report(recipe: str, run: Run, made: Mapping[str, Made], settings: 
     figures, pictures, samples = (
         json.loads((artifact / f"{name}.json").read_text(encoding="utf-8")) for name in ("figures", "pictures", "samples")
     )
-    figures["settings"] = dict(settings)
+    figures["samples"], figures["settings"] = samples, dict(settings)
     figures["stages"] = [_stage(store, name, stage) for name, stage in made.items()]
     pictures["durations"] = duration_bars({stage["name"]: stage["seconds"] for stage in figures["stages"]})
     paths = report_paths(recipe, run, made)
     paths["report"].parent.mkdir(parents=True, exist_ok=True)
     paths["figures"].write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    paths["report"].write_text(render(figures, pictures, samples), encoding="utf-8")
+    paths["report"].write_text(render(figures, pictures), encoding="utf-8")
     if not store.is_local:
         for path in (paths["figures"], paths["report"]):
             store.fs.put_file(str(path), f"{store.root}/reports/{recipe}/{path.name}")
@@ -55,28 +56,29 @@ def report_paths(recipe: str, run: Run, made: Mapping[str, Made]) -> dict[str, P
 
 
 def _stage(store: Store, name: str, stage: Made) -> dict[str, Any]:
-    inputs = store.manifest(stage.artifact).inputs
+    manifest = store.manifest(stage.artifact)
     return {
         "name": name,
         "seconds": round(stage.seconds, 2),
+        "ended": manifest.ended.astimezone(UTC).isoformat(timespec="seconds"),
         "reused": stage.reused,
         "artifact": stage.artifact.url,
         "fingerprint": stage.artifact.fingerprint,
         "kept": stage.counts.get("kept"),
         "teacher": {key.removeprefix("teacher_"): stage.metrics[key] for key in TEACHER_FIGURES if key in stage.metrics},
-        "inputs": {role: f"{given.stage or given.path} {given.fingerprint}" for role, given in inputs.items()},
+        "inputs": {role: f"{given.stage or given.path} {given.fingerprint}" for role, given in manifest.inputs.items()},
     }
 
 
-def render(figures: Mapping[str, Any], pictures: Mapping[str, str], samples: list[dict[str, Any]]) -> str:
-    """The page: self-contained HTML, readable on a phone. Whatever comes from texts is escaped; only our own pictures are not."""
+def render(figures: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
+    """The page of a report.json: self-contained HTML, readable on a phone. Whatever comes from texts is escaped; only our own pictures are not."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": tables.number, "share": tables.share}
     return environment.get_template("report.html.j2").render(
-        report=figures, pictures=pictures, samples=samples, headline=tables.headline(figures), models=tables.side_by_side(figures),
-        stages=tables.training(figures), verdicts=tables.verdicts(figures["judgement"]), groups=tables.reward_groups(figures),
-        subjects=tables.subjects(figures), kinds={name: words.KINDS.get(own["kind"], "") for name, own in answering(figures).items()}, words=words.WORDS, unanswered=UNANSWERED,
-        seconds=sum(stage["seconds"] for stage in figures["stages"]),
+        report=figures, pictures=pictures, summary=tables.summary(figures["stages"]), headline=tables.headline(figures), models=tables.side_by_side(figures),
+        stages=tables.training(figures), verdicts=tables.verdicts(figures["judgement"]), verdict_heads=tables.VERDICT_HEADS, groups=tables.reward_groups(figures),
+        subjects=tables.subjects(figures), kinds={name: words.KINDS.get(own["kind"], "") for name, own in answering(figures).items()}, words=words.WORDS,
+        unanswered=UNANSWERED,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from tasks.reporting.way import way
 from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Draft, Result
 
-REPORT_VERSION = 5
+REPORT_VERSION = 6
 
 
 class ReportSettings(BaseModel):
@@ -38,16 +38,17 @@ def report(run: Run, recipe: str, stages: Sequence[AnyStage], made: Mapping[str,
     """Gather figures, pictures and samples of all stages into `figures.json`, `pictures.json` and `samples.json`."""
 
     def build(draft: Draft) -> Result:
-        from tasks.reporting.pictures import draw  # late: a reused report needs no matplotlib
+        from tasks.reporting.pictures import curves, draw  # late: a reused report needs no matplotlib
 
         folders = {name: run.local(stage.artifact) for name, stage in made.items()}
         evaluation = read_json(folders["evaluation"] / "evaluation.json")
         judgement = read_json(folders["judgement"] / "judgement.json") if "judgement" in folders else {}
         figures = gather(recipe, stages, made, evaluation, judgement) | {"way": way(stages, made)}
         figures["warnings"] = warnings(figures, stages)
+        figures["curves"] = {stage.name: curves(stage.kind, folders[stage.name] / "metrics.jsonl") for stage in stages}
         if "card" in folders:
             figures["card"] = read_json(folders["card"] / "card.json")
-        pictures = draw(figures, stages, folders)
+        pictures = draw(figures, stages)
         _write(draft.out / "figures.json", figures)
         _write(draft.out / "pictures.json", pictures)
         _write(draft.out / "samples.json", json_lines(folders["evaluation"] / "samples.jsonl"))

@@ -12,7 +12,7 @@ Row = dict[str, Any]  # "label", "cells"
 
 # What a reader asks of a training stage first; every other figure is one click away.
 FIRST = ("loss", "perplexity", "bits_per_byte", "eval_loss", "accuracy", "pairs", "reward_before", "reward_after", "kl", "train_loss", "steps", "seconds")
-SHARES = ("exact_match", "accuracy", "mean_of_subjects", "win_rate", "share", "precision", "recall")  # how the names of figures between 0 and 1 begin or end
+SHARES = ("exact_match", "accuracy", "letter_probability", "mean_of_subjects", "win_rate", "share", "precision", "recall")  # how the names of figures between 0 and 1 begin or end
 _OF_MODELS = (
     ("exact_match", "right answers"), ("exact_match_en", "right answers, English"), ("exact_match_zh", "right answers, Chinese"),
     ("reward", "reward"), ("kl", "KL to SFT, nats"), ("finished_share", "finished"), ("repeating_share", "repeating themselves"),
@@ -20,6 +20,7 @@ _OF_MODELS = (
 )  # fmt: skip
 _OF_TEXT = (("perplexity", "perplexity"), ("bits_per_byte", "bits per byte"), ("bits_per_character", "bits per character"))
 _OF_SAMPLED = (("exact_match", "right answers, drawn"), ("reward", "reward, drawn"), ("distinct_2", "distinct-2, drawn"), ("self_bleu", "self-BLEU, drawn"))
+VERDICT_HEADS = ("win rate", "wins", "ties", "losses", "p", "orders disagree", "failed")
 
 
 def headline(figures: Mapping[str, Any]) -> list[tuple[str, Cell]]:
@@ -36,6 +37,8 @@ def headline(figures: Mapping[str, Any]) -> list[tuple[str, Cell]]:
             rate = _tally(figures, "rule", name)
             found.append((f"{name}: win rate by rule", _rate(rate["win_rate"]) if rate else cell(own, "win_rate")))
             found += [(f"{name}: {words}", cell(own, key)) for key, words in (("exact_match", "right answers"), ("kl", "distance from SFT (KL, nats)")) if key in own]
+        if {"reward_before", "reward_after"} <= own.keys():
+            found.append((f"{name}: reward before, after", {"text": f"{own['reward_before']:.2f} → {own['reward_after']:.2f}"}))
     return found
 
 
@@ -64,7 +67,8 @@ def subjects(figures: Mapping[str, Any]) -> list[tuple[str, list[Row]]]:
         if len(titles) < 2:
             continue
         rows = [_row("all questions", [_accuracy(own) for own in sets]), _row("mean of the subjects", [cell(own, "mean_of_subjects") for own in sets])]
-        categories = dict.fromkeys(key for own in sets for key in own.get("categories", {}))
+        rows.append(_row("probability of the four letters together", [cell(own, "letter_probability") for own in sets]))
+        categories = dict.fromkeys(key for own in sets for key in own.get("categories", {}) if key != "none")  # subjects of no published table
         rows += [_row(f"category {key}", [_accuracy(own.get("categories", {}).get(key, {})) for own in sets]) for key in categories]
         rows += [_row(title, [_accuracy(own.get("subjects", {}).get(key, {})) for own in sets]) for key, title in titles.items()]
         found.append((name, rows))
@@ -81,7 +85,7 @@ def training(figures: Mapping[str, Any]) -> list[tuple[str, dict[str, str], dict
 
 
 def verdicts(judgement: Mapping[str, Any]) -> list[Row]:
-    """One row for each judge, model and criterion."""
+    """One row for each judge, model and criterion; its cells are those of VERDICT_HEADS."""
     rows = []
     for judge, by_model in judgement.get("judges", {}).items():
         for model, criteria in by_model.items():
@@ -110,6 +114,15 @@ def reward_groups(figures: Mapping[str, Any]) -> list[tuple[str, list[Row]]]:
         if rows:
             found.append((name, rows))
     return found
+
+
+def summary(stages: Sequence[Mapping[str, Any]]) -> str:
+    """A run in a line: how many stages, what they took, when the last one of them ended."""
+    made = sum(not stage["reused"] for stage in stages)
+    seconds = round(sum(stage["seconds"] for stage in stages))
+    time = f"{seconds} s" if seconds < 600 else f"{seconds // 60} min" if seconds < 36_000 else f"{seconds / 3600:.1f} h"
+    ended = max((stage["ended"] for stage in stages), default="")
+    return f"{len(stages)} stages, {made} made in this run and {len(stages) - made} reused · {time} of work in all · ended {ended[:16].replace('T', ' ')} UTC"
 
 
 def _tally(figures: Mapping[str, Any], judge: str, model: str) -> Mapping[str, Any] | None:

@@ -119,8 +119,8 @@ def test_the_runs_report_can_be_read(service: Service, tmp_path: Path, width: in
     page = service.report() / "report.html"
     assert page.stat().st_size < 3_000_000
     seen = look(page, tmp_path, width)
-    assert (seen.requests, seen.errors, seen.cut, seen.unnamed) == ([], [], [], 0)
-    assert seen.width == width and seen.letters >= 9 and seen.pictures > 20
+    assert (seen.requests, seen.errors, seen.cut, seen.unnamed, seen.beyond) == ([], [], [], 0, [])
+    assert seen.width == width and seen.letters >= 9 and seen.pictures > 20 and seen.contrast >= 4.5
 
 
 def test_the_one_before_comes_back_by_command(service: Service, capsys: pytest.CaptureFixture[str]) -> None:

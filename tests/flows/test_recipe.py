@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows.full_pipeline import stage_names
+from flows.recipe import TAKEN_NAMES, Recipe
 from flows.recipe_errors import RecipeError
 from flows.recipe_file import RECIPES, load
+from tasks.reporting.figures import SECTIONS
+from tasks.stage import Run
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
@@ -35,6 +39,7 @@ def test_bundled_recipes_are_valid(name: str) -> None:
         ("pretrain.launch.zero_stage=4", r"pretrain\.launch\.zero_stage"),
         ("evaluation.others={before: nowhere}", r"evaluation\.others\.before: 'nowhere' is neither an earlier stage \(none so far\), a folder, nor a hub name"),
         ("evaluation.others={sft: data}", r"evaluation\.others: 'sft' is a training stage of this recipe"),
+        ("evaluation.others={a.b: data}", r"evaluation: others: 'a\.b' is no name; names begin with a letter"),
     ],
 )
 def test_wrong_values_are_named(override: str, message: str) -> None:
@@ -70,7 +75,6 @@ def test_stages_that_lack_what_they_need_are_named(overrides: list[str], message
 
 def test_domain_judged_and_mixture_are_stages_where_the_recipe_asks_for_them() -> None:
     from flows import instructions, training
-    from tasks.stage import Run
 
     said = "data/samples/completions.jsonl"
     recipe = load("tiny", [
@@ -87,6 +91,35 @@ def test_domain_judged_and_mixture_are_stages_where_the_recipe_asks_for_them() -
     assert by_job.answer_sampling.seed == by_job.seed
     assert list(training.steps(recipe, run))[:3] == ["tokenizer", "mixture", "pretrain"]
     assert list(instructions.steps(load("tiny"), run)) == ["instructions", "splits"]
+
+
+def renamed(folder: Path, name: str) -> Path:
+    """The recipe tiny with its first stage called so."""
+    raw = yaml.safe_load((RECIPES / "tiny.yaml").read_text().replace("../../data/", f"{RECIPES.parents[1] / 'data'}/"))
+    raw["training"][0]["name"] = raw["training"][1]["init"] = name
+    (folder / "mine.yaml").write_text(yaml.safe_dump(raw))
+    return folder / "mine.yaml"
+
+
+@pytest.mark.parametrize("name", ["lines", "rough_language", "report", "answer_scores", "publish", "runs", "way"])
+def test_a_stage_has_no_name_of_another_part(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match=f"training: no stage can be called '{name}': another part of a run has that name"):
+        load(str(renamed(tmp_path, name)))
+
+
+def test_what_a_run_leaves_under_a_name_of_its_own_is_taken(tmp_path: Path) -> None:
+    """Every stage beside the training stages, and what report.json calls its parts."""
+    said = "data/samples/completions.jsonl"
+    recipe = load("tiny", [
+        "domain_questions=data/samples/questions.jsonl", f"domain.completions={said}", "judged_prompts=data/samples/questions.jsonl",
+        "answer_sampling.model=data/samples", "answer_scoring.model=data/samples", "classifiers.topic_model=data/samples/questions.jsonl",
+        "scoring.model=data/samples", "mixture={tokens: 10, sources: {web: {origin: corpus}}}",
+    ])  # fmt: skip
+    stages = set(stage_names(recipe, Run(store="nowhere"))) - {stage.name for stage in recipe.training}
+    assert len(stages) > 25 and {"answers", "answer_scores", "domain", "judged", "mixture", "scoring", "classifiers"} <= stages
+    assert stages | set(SECTIONS) <= TAKEN_NAMES | set(Recipe.model_fields)
+    with pytest.raises(RecipeError, match="training: two stages are called 'sft'; give every stage a name of its own"):
+        load(str(renamed(tmp_path, "sft")))
 
 
 def test_overrides_are_typed() -> None:

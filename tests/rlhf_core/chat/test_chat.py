@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,18 +63,40 @@ def test_the_oldest_turns_go_where_the_context_ends(sft: Candidate) -> None:
         assert own.turns[0].role == "user"
     assert forgotten[0] == 0 and forgotten[-1] == 2 and len(own.turns) < 24
     turns = list(own.turns)
-    with pytest.raises(ValueError, match="tokens are too many for sft"):
-        list(own.answer("word " * 200))
+    with pytest.raises(ValueError, match="tokens are too many for sft: 120 fit beside an answer of 8"):
+        own.answer("word " * 200)
     assert own.turns == turns, "a refused question is none of the conversation"
+
+
+def test_an_answer_may_fill_the_context_and_a_question_half_of_it(sft: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default an answer may have more tokens than a small model has positions."""
+    own = speaker(sft, new_tokens=256)
+    list(own.answer(QUESTION))
+    assert own.finished and own.turns[1].text
+    own.forget()
+    monkeypatch.setattr("rlhf_core.chat.speaker.stop_tokens", lambda chat, size, device: torch.zeros(size, dtype=torch.bool))
+    [ids] = sft.encode([Record("x", None, (Turn("user", QUESTION),))])
+    list(own.answer(QUESTION))
+    assert not own.finished and len(list(own._tokens(ids))) == sft.context - len(ids)
+    with pytest.raises(ValueError, match="64 fit beside an answer of 64"):
+        own.answer("word " * 60)
 
 
 def test_an_answer_that_is_broken_off_stays_as_far_as_it_was_said(sft: Candidate) -> None:
     own = speaker(sft)
-    pieces = own.answer(QUESTION)
-    assert isinstance(pieces, Iterator)
-    first = next(pieces)
-    pieces.close()  # type: ignore[attr-defined]
-    assert own.turns[1].text in (first.strip(), "") and not own.finished
+    first = next(own.answer(QUESTION))
+    assert [turn.text for turn in own.turns] == [QUESTION, first.strip()] and not own.finished
+    own.answer("Name the capital of Bex.")  # broken off before its first word
+    assert [turn.text for turn in own.turns[2:]] == ["Name the capital of Bex.", ""]
+
+
+def test_the_last_question_can_be_taken_back(sft: Candidate) -> None:
+    own = speaker(sft)
+    list(own.answer(QUESTION))
+    turns = list(own.turns)
+    list(own.answer("Name the capital of Bex."))
+    assert own.undo() == "Name the capital of Bex." and own.turns == turns
+    assert own.undo() == QUESTION and own.turns == [] and own.undo() is None
 
 
 def test_drawn_answers_follow_the_seed(sft: Candidate) -> None:
@@ -115,6 +138,63 @@ def test_two_models_a_reward_and_commands(chain: Chain) -> None:
     assert "(sft: reward " in text and "(pretrain: reward " in text
     assert "/system TEXT" in text and "there is no command /sing" in text and "never asked" not in text
     assert [s.turns for s in talk.speakers] == [[], []] and talk.speakers[0].system is None
+
+
+def other_marks(chain: Chain, folder: Path) -> Path:
+    """The SFT model, told of turns by marks of its own."""
+    shutil.copytree(chain.world / "sft" / "model", folder / "other")
+    template = "{% for m in messages %}{{ '[' + m.role + '] ' + m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}{{ '[assistant] ' }}{% endif %}"
+    (folder / "other" / "chat_template.jinja").write_text(template)
+    return folder / "other"
+
+
+def test_each_of_two_models_is_asked_by_its_own_template(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = other_marks(chain, tmp_path)
+    alone = [session(chain, name)[0].speakers[0] for name in ("sft", str(other))]
+    asked = [one.model.chat.prompt_text(None, (Turn("user", QUESTION),)) for one in alone]
+    assert asked[1] == f"[user] {QUESTION}{alone[1].model.chat.tokenizer.eos_token}[assistant] " and asked[0] != asked[1]
+    monkeypatch.setenv("COLUMNS", "200")
+    talk, said = session(chain, "sft", "--second", str(other))
+    talk.ask(QUESTION)
+    for one, own in zip(talk.speakers, alone, strict=True):
+        assert one.turns[1].text == "".join(own.answer(QUESTION)).strip()
+    columns = ["".join(line.split(" │ ")[place].rstrip() for line in "".join(said).splitlines() if " │ " in line) for place in (0, 1)]
+    assert columns[0].startswith("[sft]") and columns[1].startswith("[other]")
+
+
+def test_a_question_that_one_model_refuses_is_asked_of_none(chain: Chain) -> None:
+    talk, said = session(chain, "sft", "--second", "pretrain")
+    talk.ask(QUESTION)
+    talk.speakers[1].room = talk.speakers[1].model.context
+    talk.ask("And of Bex?")
+    assert said[-1].startswith("error: ") and "tokens are too many for pretrain" in said[-1] and [len(one.turns) for one in talk.speakers] == [2, 2]
+    assert talk.command("/undo") and said[-1] == f"taken back: {QUESTION}\n" and [one.turns for one in talk.speakers] == [[], []]
+    assert talk.command("/undo") and said[-1] == "there is nothing to take back\n"
+
+
+def test_two_answers_that_are_broken_off_are_rewarded_as_answers(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the first speaks: the second has said nothing, and nothing is what is scored."""
+    talk, said = session(chain, "sft", "--second", "pretrain", "--reward-model", "reward")
+    scored: list[str] = []
+    assert talk.reward_model is not None
+    score = talk.reward_model.score_texts
+    monkeypatch.setattr(talk.reward_model, "score_texts", lambda prompts, texts, finished: scored.extend(texts) or score(prompts, texts, finished))
+
+    def interrupted(ids: list[int]) -> Iterator[int]:
+        raise KeyboardInterrupt
+        yield 0
+
+    monkeypatch.setattr(talk.speakers[0], "_tokens", interrupted)
+    talk.ask(QUESTION)
+    assert scored == ["", ""] and [[turn.text for turn in one.turns] for one in talk.speakers] == [[QUESTION, ""]] * 2
+    assert "(broken off)" in "".join(said) and "(pretrain: reward " in said[-1]
+    monkeypatch.setattr(talk.reward_model, "fits", lambda prompts, texts: [False])
+    assert "(sft: too long for the reward model; not finished)" in talk.remarks()
+
+
+def test_bytes_that_are_no_text_end_no_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("河\n".encode() + b"\xff?\n"), encoding="utf-8"))
+    assert list(program._questions()) == ["河", "\N{REPLACEMENT CHARACTER}?"]
 
 
 def test_a_pipe_is_answered_and_ends_with_its_end(chain: Chain, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,7 +148,16 @@ def test_prompts_longer_than_the_context_are_counted(chain: Chain, tmp_path: Pat
     report, folder = run(chain, "long", {"sampled_prompts": 0}, questions=tmp_path / "questions.jsonl")
     assert ("answers", "sft", 1) in {(one["measure"], one["model"], one["count"]) for one in report["problems"]}
     assert lines(folder / "answers.jsonl")[0]["text"] is None
+    assert [line["id"] for line in lines(folder / "answers.jsonl") if line["set"] == "questions"][:2] == ["line 1", "line 2"]  # they have none
     assert report["models"]["sft"]["exact_match"] in (0.0, 0.5)
+
+
+def test_an_answer_longer_than_the_context_is_what_is_said(chain: Chain) -> None:
+    """Nothing can be drawn, so there is no KL, and it is not the vocabulary's fault."""
+    report, _ = run(chain, "full", {"max_new_tokens": 128, "max_prompts": 2, "sampled_prompts": 2})
+    texts = {(one["measure"], one["model"]): one["text"] for one in report["problems"]}
+    assert texts["kl", "ppo"] == "no prompt leaves room for an answer" and "too long for the model's context" in texts["answers", "ppo"]
+    assert "kl" not in report["models"]["ppo"] and "reward" not in report["models"]["ppo"]
 
 
 def test_a_job_without_a_model_is_refused(chain: Chain) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import (
     FalconConfig,
     FalconForCausalLM,
@@ -81,10 +81,23 @@ def byte_tokenizer(merges: list[tuple[str, str]], begins: bool = False) -> PreTr
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", bos_token="<first>" if begins else None)
 
 
+def piece_tokenizer() -> PreTrainedTokenizerFast:
+    """As Llama 2's: a blank belongs to the piece behind it, every text begins with one, unknown characters are bytes."""
+    vocabulary = ["<unk>", "<first>", "<end>", *(f"<0x{n:02X}>" for n in range(256)), "▁", *"ABCD", *(f"▁{letter}" for letter in "ABCD")]
+    merges = [("▁", letter) for letter in "ABCD"]
+    tokenizer = Tokenizer(models.BPE(vocab={token: n for n, token in enumerate(vocabulary)}, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ("<unk>", "<first>", "<end>")])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<first> $A", special_tokens=[("<first>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<first>", eos_token="<end>")
+
+
 TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "a space and a letter are two tokens": lambda: byte_tokenizer([]),
     '" A" is one token and "A" another': lambda: byte_tokenizer([("Ġ", letter) for letter in "ABCD"]),
     "a first token": lambda: byte_tokenizer([], begins=True),
+    "pieces that begin with their blank": piece_tokenizer,
 }
 
 
@@ -132,7 +145,7 @@ def test_lm_evaluation_harness_finds_the_same_probabilities(files: Path, name: s
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    tokenizer, model = TOKENIZERS[name](), llama()
+    tokenizer, model = TOKENIZERS[name](), llama(270)
     subjects = [subject for layout in FILES for subject in read_subjects(layout, files / layout)]
     replies = ask(model, tokenizer, subjects, shots=2)
     tasks = [harness_task(files / subject.layout, subject) for subject in subjects]

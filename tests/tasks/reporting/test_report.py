@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ import pytest
 
 from rlhf_core.settings import PpoStage, PretrainStage, RewardStage
 from tasks.reporting import charts
+from tasks.reporting.charts import cut
 from tasks.reporting.figures import gather
 from tasks.reporting.findings import warnings
 from tasks.reporting.page import closing_table, render
-from tasks.reporting.pictures import draw
+from tasks.reporting.pictures import curves, draw
 from tasks.reporting.way import way
 from tasks.stage import Made
 from tasks.store.artifacts import Artifact
+
+STAGES = [PretrainStage(name="pretrain"), RewardStage(name="reward_model"), PpoStage(name="ppo", reward_model="reward_model")]
 
 
 def stage(name: str, **given: object) -> Made:
@@ -39,14 +43,13 @@ def made() -> dict[str, Made]:
 
 
 def test_counts_add_up_and_warnings_come_first(made: dict[str, Made]) -> None:
-    stages = [PretrainStage(name="pretrain"), RewardStage(name="reward_model"), PpoStage(name="ppo", reward_model="reward_model")]
-    figures = gather("tiny", stages, made, {"models": {"ppo": {"exact_match": None}}, "ppo": {"model": "ppo", "win_rate": 0.9}}, {})
+    figures = gather("tiny", STAGES, made, {"models": {"ppo": {"exact_match": None}}, "ppo": {"model": "ppo", "win_rate": 0.9}}, {})
     corpus = figures["corpus"]
     assert corpus["documents_in"] == corpus["kept"] + sum(corpus["dropped"].values()) == 100
     assert corpus["cleaning_recall"] == 1.0
     assert "exact_match" not in figures["ppo"]  # no questions were asked
     assert figures["ppo"]["win_rate"] == 0.9 and figures["ppo"]["kl"] == 12.0
-    text = " ".join(warnings(figures, stages))
+    text = " ".join(warnings(figures, STAGES))
     for expected in ("Only 5 of 100", "duplicate", "12.0 nats", "fell from 1.00 to 0.50", "50%"):
         assert expected in text
 
@@ -77,7 +80,6 @@ KNOWN = ACCURACY | {
 
 def filled(made: dict[str, Made], **judgement: object) -> dict[str, Any]:
     """Figures of a small run as write_run_report completes them."""
-    stages = [PretrainStage(name="pretrain"), RewardStage(name="reward_model"), PpoStage(name="ppo", reward_model="reward_model")]
     nothing = {"documents_in": 0, "kept": 0, "dropped": {}}
     made |= {"splits": stage("splits"), "instructions": stage("instructions", counts=nothing, metrics={"conversations": 12})}
     evaluation = {
@@ -95,10 +97,10 @@ def filled(made: dict[str, Made], **judgement: object) -> dict[str, Any]:
             name: {part: [{"step": step, "kl": step / 10, "reward": 0.1 * step} for step in (0, 1, 2)] for part in ("training", "held_out")} for name in ("ppo", "raft")
         }},
     }  # fmt: skip
-    figures = gather("tiny", stages, made, evaluation, {"baseline": "pretrain", "pairs": 5, **judgement}) | {"way": way(stages, made)}
-    figures["warnings"] = warnings(figures, stages)
+    figures = gather("tiny", STAGES, made, evaluation, {"baseline": "pretrain", "pairs": 5, **judgement}) | {"way": way(STAGES, made)}
+    figures["warnings"] = warnings(figures, STAGES)
     figures["settings"] = {"sft.steps": 3}
-    entry = {"seconds": 1.0, "reused": False, "artifact": "/a", "fingerprint": "0123456789", "inputs": {}, "teacher": {}}
+    entry = {"seconds": 1.0, "ended": "2026-11-22T09:08:07+00:00", "reused": False, "artifact": "/a", "fingerprint": "0123456789", "inputs": {}, "teacher": {}}
     figures["stages"] = [{"name": name, **entry} for name in made]
     figures["stages"][0]["teacher"] = {"calls": 3, "tokens_in": 4000, "tokens_out": 5, "cost": 0.25}
     return figures
@@ -125,17 +127,53 @@ def test_what_judges_fail_at_is_said(made: dict[str, Made]) -> None:
     assert figures["ppo"]["win_rate_teacher"] == 0.2 and "win_rate_teacher_tone" not in figures["ppo"]
 
 
-def page(made: dict[str, Made], folder: Path) -> str:
-    figures = filled(made, judges={"rule": {"ppo": {"overall": tallied(0.7, {})}}})
-    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
-    stages = [PretrainStage(name="pretrain"), RewardStage(name="reward_model"), PpoStage(name="ppo", reward_model="reward_model")]
-    pictures = draw(figures, stages, dict.fromkeys(("pretrain", "reward_model", "ppo"), folder))
+HOSTILE = "<script>alert(1)</script><img src=https://example.com/x.png>"
+
+
+def drawn(figures: dict[str, Any], folder: Path) -> str:
+    """The page of such figures, with a small curve for each stage."""
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0, "grad_norm": 1}\n{"step": 2, "loss": 1.0}\n')
+    figures["curves"] = {stage.name: curves(stage.kind, folder / "metrics.jsonl") for stage in STAGES}
+    pictures = draw(figures, STAGES)
     assert {"way", "waterfall", "bits", "knowledge", "judges", "drift", "reliability", "curves.pretrain"} <= {name for name, text in pictures.items() if text}
     for words in ("held-out prompts", "best of N by sft", "ppo, training", "raft, training"):
         assert words in pictures["drift"]
-    hostile = "<script>alert(1)</script><img src=https://example.com/x.png>"
-    samples = [{"prompt": hostile, "lang": "zh", "reference": "银溪", "answers": {"ppo": hostile, hostile: "x", "a": None, "b": ""}, "rewards": {"ppo": 1.25}}]
-    return render(figures, pictures, samples)
+    figures["samples"] = [{"prompt": HOSTILE, "lang": "zh", "reference": "银溪", "answers": {"ppo": HOSTILE, HOSTILE: "x", "a": None, "b": ""}, "rewards": {"ppo": 1.25}}]
+    return render(figures, pictures)
+
+
+def page(made: dict[str, Made], folder: Path) -> str:
+    return drawn(filled(made, judges={"rule": {"ppo": {"overall": tallied(0.7, {})}}}), folder)
+
+
+def test_a_long_runs_curve_is_the_mean_of_neighbours(tmp_path: Path) -> None:
+    lines = [{"step": step, "reward": float(step), "other": 1.0} | ({"kl": 5.0} if step == 3 else {}) for step in range(1, 1200)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = curves("ppo", tmp_path / "metrics.jsonl")
+    assert len(found) == 400 and found[:2] == [{"step": 3, "reward": 2.0, "kl": 5.0}, {"step": 6, "reward": 5.0}]
+    assert found[-1] == {"step": 1199, "reward": 1198.5} and curves("ppo", tmp_path / "none") == []
+
+
+def test_long_names_leave_room_for_the_pictures(made: dict[str, Made], tmp_path: Path) -> None:
+    """Names of sixty letters: every picture can be drawn, and no label has more letters than its place."""
+    name = "sft_" + "on_the_general_and_then_on_the_domain_" * 2
+    figures = filled(made, judges={"teacher": {"ppo": {"correctness": tallied(0.7, {})}}})
+    figures["evaluation"]["others"] = {name: figures["evaluation"]["others"]["before"] | {"knowledge": {"c": KNOWN}}}
+    figures["corpus"]["dropped"][name] = 0
+    figures["judgement"]["judges"]["teacher"][name] = figures["judgement"]["judges"]["teacher"]["ppo"]
+    figures["way"]["nodes"] += [{"name": name, "column": 1, "row": 3, "note": ""}]
+    text = drawn(figures, tmp_path)
+    shown = re.findall(r"<text[^>]*>([^<]*)</text>", text)
+    assert len([one for one in shown if "…" in one]) >= 4 and max(len(one) for one in shown if one.startswith("sft_on")) < len(name)
+    assert cut("abcdefghij", 10) == "abcdefghij" and cut("abcdefghijk", 10) == "abcde…hijk" and cut("abcdefghijk", 5) == "ab…jk"
+
+
+def test_letters_that_no_model_writes_are_said(made: dict[str, Made]) -> None:
+    figures = filled(made)
+    assert "Knowledge of" not in " ".join(figures["warnings"])
+    for share, said in ((0.004, True), (0.4, False), (None, False)):
+        figures["ppo"]["knowledge"] = {"c": KNOWN | {"letter_probability": share}}
+        assert ("Knowledge of c: no model answers with a letter" in " ".join(warnings(figures, STAGES))) == said
 
 
 def test_page_is_self_contained_and_escapes_texts(made: dict[str, Made], tmp_path: Path) -> None:
@@ -146,6 +184,7 @@ def test_page_is_self_contained_and_escapes_texts(made: dict[str, Made], tmp_pat
     header = re.search(r"<tr><th></th>(.*?)</tr>", text)
     assert header and re.findall(r">(\w+)<small>", header[1]) == ["before", "pretrain", "ppo"] and "1.75" in text
     for expected in (
+        f"{len(made)} stages, {len(made)} made in this run and 0 reused", "ended 2026-11-22 09:08 UTC", "1.00 → 0.50",
         "50.0%", "20.0% to 80.0%", "银溪", "4,000 + 5 tokens", "12 conversations", "What to look at first", "reward 1.25", "aligned by rewards",
         "source: hands", "Pearson&#39;s correlation", "+0.31", "none: one of them never differs", "no answer: the prompt does not fit the model", "(an empty answer)", "法学", "mean of the subjects", "What the words mean",
     ):  # fmt: skip
