@@ -127,7 +127,10 @@ class Store:
         self.workroot.mkdir(parents=True, exist_ok=True)
 
     def find(self, stage: str, print_: str) -> Artifact | None:
-        if not self.fs.exists(f"{self.root}/{stage}/{print_}/{MANIFEST}"):
+        """Raises OSError where the store cannot be asked."""
+        with self._reached():
+            there = self.fs.exists(f"{self.root}/{stage}/{print_}/{MANIFEST}")
+        if not there:
             return None
         return Artifact(stage=stage, fingerprint=print_, url=f"{self.url}/{stage}/{print_}")
 
@@ -262,10 +265,21 @@ class Store:
             self.fs.put_file(str(out / file), f"{self.root}/{name}/{file}")
         self.fs.pipe_file(f"{self.root}/{name}/{MANIFEST}", text.encode())
 
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Around what a run asks the store first. Drivers have errors of their own kinds, which name neither the store nor a way out."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raise OSError(f"the store {self.url} cannot be read ({said}); are its address and, in the environment, its credentials right?") from error
+
     def read_note(self, name: str) -> Any:
         """A small JSON value that is no artifact (what is published, what a run made); None where there is none."""
         try:
-            with self.fs.open(f"{self.root}/{name}.json", "rb") as stream:
+            with self._reached(), self.fs.open(f"{self.root}/{name}.json", "rb") as stream:
                 return json.loads(stream.read())
         except FileNotFoundError:
             return None

@@ -105,6 +105,21 @@ def test_damaged_remote_file_is_refused(tmp_path: Path) -> None:
         store.local(artifact)
 
 
+@pytest.mark.parametrize("error", [PermissionError("Forbidden"), RuntimeError("Unable to locate credentials")])
+def test_a_store_that_cannot_be_asked_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """As S3's driver says that a key is wrong, and botocore that there is none."""
+    store = Store(f"memory://{tmp_path.name}", cache=str(tmp_path / "cache"))
+
+    def refused(*given: object, **more: object) -> None:
+        raise error
+
+    for method in ("exists", "open"):
+        monkeypatch.setattr(store.fs, method, refused)
+    for asked in (lambda: store.make("quality", 1, Settings(), {}, build), lambda: store.read_note("published/chat")):
+        with pytest.raises(OSError, match=rf"^the store memory://{tmp_path.name} cannot be read \({type(error).__name__}: {error}\); are its address and"):
+            asked()
+
+
 def _make_slowly(folder: str, log: str) -> None:
     def slow(draft: Draft) -> Result:
         with open(log, "a") as stream:
