@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_core.dataset.records import Record, iterate_records
-from rlhf_core.job.errors import BadInput
 from rlhf_core.job.lines import whole_lines
 from rlhf_core.settings import AnswerScoringJob
 from rlhf_core.train import guarded, read_job
@@ -32,15 +31,13 @@ def main() -> int:
 
 def score(job: AnswerScoringJob) -> None:
     from rlhf_core.job.inputs import Inputs
-    from rlhf_core.models.networks import is_classifier, quiet_libraries, take_device
+    from rlhf_core.models.networks import quiet_libraries, take_device
     from rlhf_core.rewards.sources import load_scorer
     from rlhf_core.settings.alignment import RewardSource
 
     quiet_libraries()
     settings = job.settings
     model = Inputs({"reward model": job.model}).model("reward model")
-    if not is_classifier(model):
-        raise BadInput(f"{model} is no reward model: its config.json names no sequence classifier")
     output = Path(job.output)
     scorer = load_scorer(RewardSource(model=model, label=settings.label), model, None, take_device(settings.launch.threads), settings.precision)
     _score_file(scorer, Path(job.samples), output)

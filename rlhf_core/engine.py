@@ -11,7 +11,7 @@ import importlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +117,12 @@ def split_on_loading(launch: Launch, precision: str) -> Iterator[None]:
         integration.unset_hf_deepspeed_config()
 
 
-def split_frozen(module: nn.Module, launch: Launch, precision: str, ranks: Ranks) -> Any:
-    """A model that is asked and never trained, its weights split over the ranks as ZeRO-3 splits those of trained ones: read
-    it under `split_on_loading`. All ranks must ask it equally often."""
-    module.to(ranks.device).eval().requires_grad_(False)
+def split_frozen(read: Callable[[], nn.Module], launch: Launch, precision: str, device: torch.device) -> Any:
+    """A model that is asked and never trained, its weights split over the ranks from its reading on, as ZeRO-3 splits those of
+    trained ones. `read` loads it by transformers. All ranks must ask it equally often."""
+    with split_on_loading(launch, precision):
+        module = read()
+    module.to(device).eval().requires_grad_(False)
     config = _config(launch, precision, 1, 0.0)
     engine, *_ = _deepspeed().initialize(model=module, config=config, dist_init_required=False)
     return engine

@@ -88,13 +88,14 @@ def need(stage: TrainingStage, shape: Shape, others: Mapping[str, Shape], ranks:
     if isinstance(stage, PpoStage) and stage.value_backbone == "separate":
         engines.append(_engine(stage, others.get("value_init") or others.get("reward_model") or shape, ranks))
     lora, zero = stage.optimizer.lora, stage.launch.zero_stage
-    frozen: float = sum(other.parameters for role, other in others.items() if role.startswith("reward")) * size
+    share = 1 / ranks if zero == 3 else 1.0  # frozen models are split over the ranks as trained ones are
+    frozen: float = sum(other.parameters for role, other in others.items() if role.startswith("reward")) * size * share
     cache = 0.0
     if isinstance(stage, OnPolicyStage):
         shared = (
             lora is not None and lora.only and zero < 3
         )  # the reference is the policy without its adapters
-        references = 0.0 if shared else 1 / ranks if zero == 3 else 1.0
+        references = 0.0 if shared else share
         frozen += shape.parameters * size * (references + (zero == 3 or lora is not None))
         cache = _rollout(stage, shape, ranks)
         frozen += shape.parameters * 4 * (getattr(stage, "ema_decay", None) is not None)

@@ -33,14 +33,11 @@ def main() -> int:
 def sample(job: AnswerSamplingJob) -> None:
     from rlhf_core.evaluation.candidate import load_candidate
     from rlhf_core.job.inputs import Inputs
-    from rlhf_core.models.networks import is_classifier, quiet_libraries, take_device
+    from rlhf_core.models.networks import quiet_libraries, take_device
 
     quiet_libraries()
     settings, role = job.settings, "other:model"
-    source = Inputs({role: job.model}).model(role)
-    if is_classifier(source):
-        raise BadInput(f"{source} is a classifier: it writes no answers")
-    model = load_candidate(Inputs({role: source}), role, take_device(settings.launch.threads), settings.precision)
+    model = load_candidate(Inputs({role: job.model}), role, take_device(settings.launch.threads), settings.precision)
     if job.max_tokens >= model.context:
         raise BadInput(f"sampled.max_tokens: {job.max_tokens} tokens leave no room for a prompt in the model's {model.context} positions")
     _sample_file(model, job)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rlhf_core.dataset.chat_template import Tokens
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,15 @@ def total_steps(size: int, batch_size: int, epochs: float | None, steps: int | N
 def share(indices: list[int], rank: int, ranks: int) -> list[int]:
     """One rank's part of a batch: every ranks-th index, so that parts differ by one at most."""
     return indices[rank::ranks]
+
+
+def dealt(items: Sequence[Item], rows: int, rank: int, ranks: int) -> Iterator[tuple[Sequence[Item], bool]]:
+    """One rank's part of what is only measured, `rows` items at a time, in as many passes on every rank: under ZeRO-3 they
+    wait for each other. A rank that has no more gets the last ones again, with False: they do not count."""
+    batches = [items[i : i + rows] for i in range(0, len(items), rows)]
+    for first in range(0, len(batches), ranks):
+        place = first + rank
+        yield batches[min(place, len(batches) - 1)], place < len(batches)
 
 
 def micro_slices(rows: int, micro_batch_size: int, count: int) -> list[slice]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rlhf_core.dataset.chat_template import Chat
@@ -154,9 +155,12 @@ def fresh_config(settings: FreshModel, chat: Chat) -> Any:
 
 
 def load_policy(source: str, chat: Chat, precision: str, attention: str = "sdpa") -> PolicyModel:
-    """The causal language model of a folder or hub name; embeddings grow where the chat has more tokens."""
+    """The causal language model of a folder or hub name; embeddings grow where the chat has more tokens. BadInput for a
+    classifier: transformers would give it an untrained head and go on."""
     from transformers import AutoModelForCausalLM
 
+    if is_classifier(source):
+        raise BadInput(f"{source} is a classifier: it writes no answers")
     return PolicyModel(_ready(_load(AutoModelForCausalLM, source, precision, attention), chat, source))
 
 
@@ -188,10 +192,13 @@ def load_scalar(source: str, chat: Chat, precision: str, seed: int, attention: s
 
 
 def is_classifier(source: str) -> bool:
-    """Whether a model folder or hub name holds a sequence classifier."""
+    """Whether a model folder or hub name holds a sequence classifier; BadInput where it holds no model."""
     from transformers import AutoConfig
 
-    architectures = getattr(AutoConfig.from_pretrained(source), "architectures", None) or []
+    try:
+        architectures = AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or []
+    except (OSError, ValueError) as error:
+        raise BadInput(f"no model can be read from {source}: {error}") from error
     return any("SequenceClassification" in name for name in architectures)
 
 
@@ -205,7 +212,7 @@ def _load(factory: Any, source: str, precision: str, attention: str, **options: 
             use_safetensors=True,
             **options,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise BadInput(f"no model can be read from {source}: {error}") from error
 
 

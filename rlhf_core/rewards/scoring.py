@@ -16,6 +16,7 @@ from rlhf_core.engine import Ranks
 from rlhf_core.generation.rollout import Rollout
 from rlhf_core.job.inputs import Inputs
 from rlhf_core.rewards.sources import RewardModel, Scorer, load_scorer
+from rlhf_core.settings import Launch
 from rlhf_core.settings.alignment import PatternPenalty, RewardOptions
 
 
@@ -47,12 +48,12 @@ class Scoring:
     """Every reward of a stage, what is known of its scores, and how they become one."""
 
     def __init__(
-        self, settings: RewardOptions, inputs: Inputs, chat: Chat, ranks: Ranks, precision: str
+        self, settings: RewardOptions, inputs: Inputs, chat: Chat, ranks: Ranks, precision: str, launch: Launch | None = None
     ) -> None:
         self.settings, self.ranks, self.sources = settings, ranks, settings.sources
         self.scorers: dict[str, Scorer] = {
             role: load_scorer(
-                source, inputs.model(role) if source.model else None, chat, ranks.device, precision
+                source, inputs.model(role) if source.model else None, chat, ranks.device, precision, launch
             )
             for role, source in self.sources.items()
         }

@@ -14,9 +14,11 @@ from torch import Tensor
 from rlhf_core.dataset.batches import TokenBatch, pad_right
 from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
 from rlhf_core.dataset.records import Record
+from rlhf_core.engine import split_frozen
 from rlhf_core.generation.rollout import Rollout
 from rlhf_core.job.errors import BadInput
-from rlhf_core.models.networks import ScalarModel, last_tokens, load_scalar
+from rlhf_core.models.networks import ScalarModel, is_classifier, last_tokens, load_scalar
+from rlhf_core.settings import Launch
 from rlhf_core.settings.alignment import RewardSource
 
 _ROWS = 64
@@ -46,7 +48,8 @@ class Scorer(ABC):
 
 
 class RewardModel(Scorer):
-    """A decoder with a linear score head. Where its vocabulary is not the policy's, answers are handed over as text.
+    """A decoder with a linear score head: a ScalarModel, or one that is split over the ranks (engine.split_frozen). Where its
+    vocabulary is not the policy's, answers are handed over as text.
 
     Its configuration may hold `score_pooling` ("last" or "mean": over the answer's tokens) and `score_shift`, which is
     taken off every score (both written by the reward stage).
@@ -54,7 +57,10 @@ class RewardModel(Scorer):
 
     def __init__(self, model: ScalarModel, chat: Chat, policy_chat: Chat | None, device: torch.device) -> None:
         super().__init__(policy_chat, device)
-        self.model, self.chat = model.to(device).eval().requires_grad_(False), chat
+        model.to(device)
+        model.eval()
+        model.requires_grad_(False)
+        self.model, self.chat = model, chat
         self.same_vocabulary = policy_chat is not None and _same(chat, policy_chat)
         self.pooling = getattr(model.model.config, "score_pooling", "last")
         self.shift = float(getattr(model.model.config, "score_shift", 0.0))
@@ -179,33 +185,40 @@ def _imported(name: str) -> RewardFunction:
 
 
 def load_scorer(
-    source: RewardSource, model: str | None, policy_chat: Chat | None, device: torch.device, precision: str
+    source: RewardSource,
+    model: str | None,
+    policy_chat: Chat | None,
+    device: torch.device,
+    precision: str,
+    launch: Launch | None = None,
 ) -> Scorer:
-    """The scorer of one reward of a recipe; `model` is its folder or hub name, where it is a model."""
+    """The scorer of one reward of a recipe; `model` is its folder or hub name, where it is a model. Under ZeRO-3 a reward
+    model is split over the ranks (a classifier of another kind is not), and all of them must ask it equally often."""
     if source.function is not None:
         return FunctionReward(source.function, policy_chat, device)
     assert model is not None
+    if not is_classifier(model):  # transformers would give it an untrained head and go on
+        raise BadInput(f"{model} is no reward model: its config.json names no sequence classifier")
     if source.label is not None or not _has_linear_score(model):
         return TextClassifier(model, policy_chat, device, source.label)
     chat = load_chat(model)
-    return RewardModel(load_scalar(model, chat, precision, 0), chat, policy_chat, device)
+
+    def read() -> ScalarModel:
+        return load_scalar(model, chat, precision, 0)
+
+    scalar = split_frozen(read, launch, precision, device) if launch and launch.zero_stage == 3 else read()
+    return RewardModel(scalar, chat, policy_chat, device)
 
 
 def _has_linear_score(source: str) -> bool:
-    """Whether transformers' classifier of this kind of model is a decoder with one linear score."""
+    """Whether a classifier is a decoder with one linear score."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     factory: Any = AutoModelForSequenceClassification
-    try:
-        config = AutoConfig.from_pretrained(source)
-        with torch.device("meta"):
-            model = factory.from_config(config)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"no model can be read from {source}: {error}") from error
-    classifier = any("SequenceClassification" in name for name in config.architectures or [])
-    return isinstance(getattr(model, "score", None), torch.nn.Linear) and not (
-        classifier and config.num_labels > 1
-    )
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    with torch.device("meta"):
+        model = factory.from_config(config)
+    return isinstance(getattr(model, "score", None), torch.nn.Linear) and config.num_labels == 1
 
 
 def _same(a: Chat, b: Chat) -> bool:

@@ -29,6 +29,7 @@ from rlhf_core.settings.scoring import ScoringJob as ScoringJob
 from rlhf_core.settings.scoring import ScoringSettings as ScoringSettings
 from rlhf_core.settings.training import FreshModel as FreshModel
 from rlhf_core.settings.training import Launch as Launch
+from rlhf_core.settings.training import LengthGrouping as LengthGrouping
 from rlhf_core.settings.training import Lora as Lora
 from rlhf_core.settings.training import Optimizer as Optimizer
 from rlhf_core.settings.training import TokenizerSettings as TokenizerSettings
@@ -45,14 +46,11 @@ class TrainingStage(Settings):
         None, description="The stage that leaves the starting model, or a model folder or hub name."
     )
     data: str = Field(description="The artifact, folder or split that the examples come from.")
-    epochs: float | None = Field(None, gt=0, description="Passes over the data; give this or steps.")
-    steps: int | None = Field(None, ge=1, description="Optimizer steps; give this or epochs.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the data; give this or steps. Neither: 1.")
+    steps: int | None = Field(None, ge=1, description="Optimizer steps, in epochs' place.")
     batch_size: int = Field(32, ge=1, description="Examples a step over all ranks.")
     max_length: int = Field(
         128, ge=8, description="Tokens of one example at most; longer ones are cut or dropped, and counted."
-    )
-    length_grouping: bool = Field(
-        False, description="Batches of examples of about one length: less padding, less chance (SFT, reward)."
     )
     optimizer: Optimizer = Field(Optimizer(), description="Who turns gradients into steps, and which weights are trained.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of weights and activations in the model's passes.")
@@ -73,6 +71,11 @@ class TrainingStage(Settings):
         lora = self.optimizer.lora
         if lora and lora.from_share and (self.launch.zero_stage == 3 or not self.switches_to_lora):
             raise ValueError("optimizer.lora.from_share: not with ZeRO 3 nor in this kind; write two stages, full and LoRA")
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give steps or epochs, not both (a stage that learns from its own answers counts iterations: steps)")
+        if self.optimizer.kind == "lamb" and (self.launch.zero_stage or self.precision != "fp32"):
+            # There DeepSpeed hands the optimizer all weights as one vector, and LAMB's steps are measured by layer.
+            raise ValueError("optimizer.kind: lamb needs launch.zero_stage 0 and precision fp32; use adamw")
         if self.launch.attention == "flash_attention_2" and self.precision != "bf16":
             raise ValueError("launch.attention: flash_attention_2 needs precision bf16")
         return self
@@ -149,12 +152,12 @@ class PretrainStage(BlendedStage):
         return self.init is None or self.extended_vocabulary
 
 
-class SftStage(BlendedStage):
+class SftStage(LengthGrouping, BlendedStage):
     kind: Literal["sft"] = "sft"
     data: str = Field("splits/sft", description="A split or a folder of conversations.")
 
 
-class RewardStage(SupervisedStage):
+class RewardStage(LengthGrouping, SupervisedStage):
     kind: Literal["reward"] = "reward"
     data: str = Field("splits/reward", description="Rankings: splits/reward.")
     max_responses: int = Field(
@@ -247,7 +250,7 @@ class BestOfNStage(GroupOptions, OnPolicyStage):
     passes: int = Field(1, ge=1, description="Updates on a rollout's prompts.")
 
 
-class DpoStage(RewardOptions, SamplingOptions, TrainingStage):
+class DpoStage(LengthGrouping, RewardOptions, SamplingOptions, TrainingStage):
     """Direct preference optimisation (Rafailov et al. 2023)."""
 
     kind: Literal["dpo"] = "dpo"

@@ -268,7 +268,11 @@ class CriticOptions(Settings):
         ge=0,
         description="Value loss weight; a separate value model has an optimizer of its own (TRL, shared: 0.1).",
     )
-    value_learning_rate: float = Field(5e-4, gt=0, description="Of a separate value model.")
+    value_learning_rate: float = Field(
+        5e-4,
+        gt=0,
+        description="Of a separate value model; with adapters of its head alone, they learn at optimizer.lora.learning_rate.",
+    )
     gamma: float = Field(1.0, gt=0, le=1, description="Discount of rewards, a token (InstructGPT: 1).")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="Of generalised advantage estimation (Schulman et al. 2016; InstructGPT: 0.95).")
     whiten_advantages: bool = Field(

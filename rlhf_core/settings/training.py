@@ -134,7 +134,8 @@ class Lora(Settings):
 class Optimizer(Settings):
     kind: Literal["adamw", "lamb"] = Field(
         "adamw",
-        description="lamb (You et al. 2020) for batches of thousands; DeepSpeed has it on GPUs alone.",
+        description="lamb (You et al. 2020) for batches of thousands; DeepSpeed has it on GPUs alone, and here it "
+        "goes with zero_stage 0 and fp32.",
     )
     learning_rate: float = Field(5e-4, gt=0, description="The highest, after the warm-up; what suits depends on the model's size.")
     min_learning_rate_share: float = Field(
@@ -180,6 +181,12 @@ class Optimizer(Settings):
         if self.kind == "lamb" and self.lora:
             raise ValueError("kind: lamb is for whole weights; with lora use adamw")
         return self
+
+
+class LengthGrouping(Settings):
+    """What stages can be told whose batches hold examples of different lengths."""
+
+    length_grouping: bool = Field(False, description="Batches of examples of about one length: less padding, less chance.")
 
 
 class TokenizerSettings(Settings):

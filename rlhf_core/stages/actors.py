@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +15,29 @@ from rlhf_core.losses import logprobs_and_entropy
 from rlhf_core.models.networks import PolicyModel, hidden_at, selected_labels
 
 
-class Pass(NamedTuple):
-    """What an actor says of N response tokens, row by row, in nats: log-probabilities and entropies (N,) at the sampling
-    temperature; the value (N,) of the state before each token, where there is a critic."""
+class Pass:
+    """What an actor says of N response tokens, row by row, in nats, each thing computed when it is first asked for: a critic
+    apart can be asked and taught, and its activations given back, before the policy's are made. (With gradients, unless whoever
+    asks first wants none.)
 
-    logprobs: Tensor
-    entropy: Tensor
-    values: Tensor | None
+    likelihood  log-probabilities and entropies, (N,) each, at the sampling temperature
+    values      (N,) of the state before each token; None without a critic
+    """
+
+    def __init__(self, likelihood: Callable[[], tuple[Tensor, Tensor]], values: Callable[[], Tensor | None]) -> None:
+        self._likelihood, self._values = likelihood, values
+
+    @cached_property
+    def likelihood(self) -> tuple[Tensor, Tensor]:
+        return self._likelihood()
+
+    @cached_property
+    def values(self) -> Tensor | None:
+        return self._values()
 
 
 class Actor:
-    """A policy without a critic. `value` is None throughout."""
+    """A policy without a critic."""
 
     def __init__(self, policy: Engine) -> None:
         self.policy = policy
@@ -35,8 +49,7 @@ class Actor:
     def __call__(self, batch: TokenBatch, temperature: float) -> Pass:
         """What is said of the response tokens, row by row."""
         select, labels = selected_labels(batch.input_ids, batch.response_mask)
-        logprobs, entropy = self.likelihood(batch.input_ids, select, labels, temperature)
-        return Pass(logprobs, entropy, None)
+        return Pass(lambda: self.likelihood(batch.input_ids, select, labels, temperature), lambda: self.values(batch))
 
     def likelihood(
         self, input_ids: Tensor, select: Tensor, labels: Tensor, temperature: float = 1.0
@@ -49,9 +62,13 @@ class Actor:
         """(N,) float32, the value of the state before each response token."""
         return None
 
-    def backward(self, policy_loss: Tensor, value_loss: Tensor | None) -> None:
-        """Of one micro-batch; the sum over ranks and micro-batches is the loss of the whole minibatch."""
-        self.policy.backward(policy_loss)
+    def backward(self, loss: Tensor) -> None:
+        """Of the policy and one micro-batch; the sum over ranks and micro-batches is the loss of the whole minibatch."""
+        self.policy.backward(loss)
+
+    def backward_values(self, loss: Tensor) -> Tensor | float:
+        """Of the critic; returns what is left to be added to the policy's loss."""
+        raise NotImplementedError("there is no critic")
 
     def step(self, rate_share: float) -> dict[str, float]:
         """Update; gradient norms before clipping."""
@@ -76,17 +93,13 @@ class SeparateCritic(Actor):
     def engines(self) -> dict[str, Engine]:
         return {"policy": self.policy, "value": self.value}
 
-    def __call__(self, batch: TokenBatch, temperature: float) -> Pass:
-        return super().__call__(batch, temperature)._replace(values=self.values(batch))
-
     def values(self, batch: TokenBatch) -> Tensor | None:
         said: Tensor = self.value(batch.input_ids, _select(batch))
         return said * self.scale + self.offset
 
-    def backward(self, policy_loss: Tensor, value_loss: Tensor | None) -> None:
-        assert value_loss is not None
-        self.policy.backward(policy_loss)
-        self.value.backward(value_loss)
+    def backward_values(self, loss: Tensor) -> Tensor | float:
+        self.value.backward(loss)
+        return 0.0
 
     def step(self, rate_share: float) -> dict[str, float]:
         return super().step(rate_share) | {"value_grad_norm": self.value.step(self.value_rate * rate_share)}
@@ -97,14 +110,14 @@ class SharedCritic(Actor):
 
     def __call__(self, batch: TokenBatch, temperature: float) -> Pass:
         select, labels = selected_labels(batch.input_ids, batch.response_mask)
-        return Pass(*self.policy(batch.input_ids, select, labels, temperature))
+        logprobs, entropy, values = self.policy(batch.input_ids, select, labels, temperature)
+        return Pass(lambda: (logprobs, entropy), lambda: values)
 
     def values(self, batch: TokenBatch) -> Tensor | None:
         return self(batch, 1.0).values
 
-    def backward(self, policy_loss: Tensor, value_loss: Tensor | None) -> None:
-        assert value_loss is not None
-        self.policy.backward(policy_loss + value_loss)
+    def backward_values(self, loss: Tensor) -> Tensor | float:
+        return loss
 
 
 class PolicyWithValue(PolicyModel):

@@ -6,7 +6,7 @@ step. Pairs come from rankings, or from the starting policy's own answers, best 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_core.dataset.batches import pad_right
+from rlhf_core.dataset.batches import dealt, pad_right
 from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
 from rlhf_core.dataset.prompts import read_prompts
 from rlhf_core.dataset.records import Record, read_records
@@ -27,7 +27,7 @@ from rlhf_core.losses import dpo_loss
 from rlhf_core.models.networks import PolicyModel, load_policy, selected_labels
 from rlhf_core.rewards.scoring import Scoring
 from rlhf_core.settings import DpoStage
-from rlhf_core.stages.supervised import Supervised
+from rlhf_core.stages.supervised import Supervised, ordered
 
 _ROWS = 32
 
@@ -67,7 +67,8 @@ class Dpo(Supervised):
             raise BadInput(
                 f"{data / 'train.jsonl'}: no two answers of a prompt differ (dropped: {self.dropped})"
             )
-        super().__init__(settings, ranks, chat, module, len(self.train))
+        lengths = [max(len(pair.chosen), len(pair.rejected)) for pair in self.train]
+        super().__init__(settings, ranks, chat, module, ordered(settings, lengths))
         if not settings.reference_free:
             remember(self.engine, self.train + self.held_out, chat, ranks)
 
@@ -80,7 +81,7 @@ class Dpo(Supervised):
     def figures(self, sums: dict[str, float]) -> dict[str, float]:
         return _means(sums, sums["weight"], "")
 
-    def _loss(self, pairs: list[Pair]) -> tuple[Tensor, dict[str, Any]]:
+    def _loss(self, pairs: Sequence[Pair]) -> tuple[Tensor, dict[str, Any]]:
         """Summed loss and sums to report; both answers of all pairs in one pass."""
         settings = self.settings
         rows = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
@@ -102,12 +103,10 @@ class Dpo(Supervised):
             return {}
         names = ("loss", "right", "chosen", "rejected")
         totals: dict[str, Any] = dict.fromkeys(names, 0.0)
-        batches = [self.held_out[i : i + _ROWS] for i in range(0, len(self.held_out), _ROWS)]
-        for index in range(0, len(batches), self.ranks.world):
-            position = index + self.ranks.rank
+        for pairs, counts in dealt(self.held_out, _ROWS, self.ranks.rank, self.ranks.world):
             with torch.no_grad():
-                loss, sums = self._loss(batches[min(position, len(batches) - 1)])
-            if position < len(batches):
+                loss, sums = self._loss(pairs)
+            if counts:
                 for name, value in {"loss": loss, **sums}.items():
                     totals[name] += float(value)
         return _means(self.ranks.sums(totals), len(self.held_out), "eval_")
@@ -205,17 +204,15 @@ class OwnAnswers:
         self, settings: DpoStage, inputs: Inputs, chat: Chat, ranks: Ranks, policy: PolicyModel
     ) -> None:
         self.settings, self.chat, self.ranks, self.policy = settings, chat, ranks, policy
-        self.scoring = Scoring(settings, inputs, chat, ranks, settings.precision)
+        self.scoring = Scoring(settings, inputs, chat, ranks, settings.precision, settings.launch)
 
     def pairs(self, path: Path, longest: int) -> tuple[list[Pair], dict[str, int]]:
         """Pairs in the prompts' order, on all ranks the same; prompts whose answers all score alike have none."""
         prompts, too_long = read_prompts(path, self.chat, longest)
-        own = list(range(self.ranks.rank, len(prompts), self.ranks.world))
         found: dict[int, list[tuple[list[int], float]]] = {}
         rows = max(1, _ROWS // self.settings.samples)
-        batches = [own[i : i + rows] for i in range(0, len(own), rows)]
-        for batch in batches:
-            found |= self._answers(prompts, batch)
+        for places, _ in dealt(range(len(prompts)), rows, self.ranks.rank, self.ranks.world):
+            found |= self._answers(prompts, places)  # what is answered again is answered alike
         everyone = {place: known for part in self.ranks.gather(found) for place, known in part.items()}
         pairs, alike = [], 0
         for place, (_, ids) in enumerate(prompts):
@@ -231,7 +228,7 @@ class OwnAnswers:
         return pairs, {"too_long_prompts": too_long, "equal_pairs": alike}
 
     def _answers(
-        self, prompts: list[tuple[Record, list[int]]], places: list[int]
+        self, prompts: list[tuple[Record, list[int]]], places: Sequence[int]
     ) -> dict[int, list[tuple[list[int], float]]]:
         """(token ids, score) of every answer to the prompts at `places`."""
         settings, k = self.settings, self.settings.samples

@@ -18,7 +18,7 @@ from rlhf_core.dataset.batches import Order, TokenBatch
 from rlhf_core.dataset.chat_template import load_chat
 from rlhf_core.dataset.prompts import read_prompts
 from rlhf_core.dataset.records import Record
-from rlhf_core.engine import Engine, Ranks, split_frozen, split_on_loading
+from rlhf_core.engine import Engine, Ranks, split_frozen
 from rlhf_core.generation.rollout import Rollout, cut_at_marks, noise, without_marks
 from rlhf_core.generation.sampler import OwnSampler, Sampler
 from rlhf_core.job.errors import BadInput
@@ -64,18 +64,18 @@ class OnPolicy(ABC):
         self.samples_a_prompt = getattr(settings, "samples", 1)
         self._check_sizes()
         self.chat = load_chat(inputs.model("init"))
-        policy = load_policy(inputs.model("init"), self.chat, settings.precision, settings.launch.attention)
+        policy = self._read_policy(inputs)
         check_length(settings, policy.model, settings.max_prompt_length + settings.max_new_tokens)
         lora, zero = settings.optimizer.lora, settings.launch.zero_stage
         self.reference = self._make_reference(policy, inputs)
-        self.scoring = Scoring(settings, inputs, self.chat, ranks, settings.precision)
+        self.scoring = Scoring(settings, inputs, self.chat, ranks, settings.precision, settings.launch)
         data = inputs.folder("data")
         self.prompts, self.dropped = read_prompts(data / "train.jsonl", self.chat, settings.max_prompt_length)
         held_out, _ = read_prompts(data / "eval.jsonl", self.chat, settings.max_prompt_length)
         self.eval_prompts = held_out[: settings.eval_prompts]
         if not self.prompts:
             raise BadInput(
-                f"{data / 'train.jsonl'}: no prompt of at most {settings.max_prompt_length} tokens"
+                f"{data / 'train.jsonl'}: no prompt of at most {settings.max_prompt_length} tokens ({self.dropped} are longer)"
             )
         self.order = Order(len(self.prompts), settings.batch_size // self.samples_a_prompt, settings.seed)
         policy = self.trained(policy)
@@ -296,13 +296,14 @@ class OnPolicy(ABC):
 
     # Preparation
 
+    def _read_policy(self, inputs: Inputs) -> PolicyModel:
+        return load_policy(inputs.model("init"), self.chat, self.settings.precision, self.settings.launch.attention)
+
     def _make_reference(self, policy: PolicyModel, inputs: Inputs) -> Any:
         """The policy as it is at the start. Frozen weights under adapters are that themselves; under ZeRO-3 it is split."""
         settings = self.settings
         if settings.launch.zero_stage == 3:
-            with split_on_loading(settings.launch, settings.precision):
-                own = load_policy(inputs.model("init"), self.chat, settings.precision, settings.launch.attention)
-            return split_frozen(own, settings.launch, settings.precision, self.ranks)
+            return split_frozen(lambda: self._read_policy(inputs), settings.launch, settings.precision, self.ranks.device)
         return WithoutAdapters(policy) if is_frozen_below(settings.optimizer.lora) else self.frozen(copy.deepcopy(policy))
 
     def _make_sampler(self, inputs: Inputs) -> Sampler:

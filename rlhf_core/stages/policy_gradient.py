@@ -158,11 +158,11 @@ class PolicyGradient(OnPolicy):
         mask = answers.rollout.response_mask
         with torch.no_grad():
             ref = self.logprobs(self.reference, sequences, mask)
-            if self.single:
-                return answers.rollout.logprobs, ref
-            if live is None:
+            if live is None and not self.single:
                 return self.logprobs(self.likelihood, sequences, mask), ref
-            return spread(live.logprobs, mask), ref
+        if live is None or self.single:
+            return answers.rollout.logprobs, ref
+        return spread(live.likelihood[0].detach(), mask), ref
 
     def kl_in_loss(self) -> float:
         """Weight of the KL that is part of the loss (GRPO), not of the reward."""
@@ -179,7 +179,9 @@ class PolicyGradient(OnPolicy):
         for part in micro_slices(size, self.micro, self.accumulation):
             rows = slice(first + part.start, first + part.stop)
             mask, sequences = data.mask[rows], data.sequences.rows(rows)
-            logprobs, entropy, values = live or self.actor(sequences, settings.temperature)
+            said = live or self.actor(sequences, settings.temperature)
+            rest = self._learn_values(said, data, rows, tokens, sums)
+            logprobs, entropy = said.likelihood
             # The only update of a rollout starts from the policy that wrote it: the ratio is 1, its gradient is not.
             old = logprobs.detach() if self.single else data.old_logprobs[rows][mask]
             surrogate, clipped = policy_loss(logprobs, old, data.advantages[rows][mask], settings.clip_range)
@@ -193,15 +195,7 @@ class PolicyGradient(OnPolicy):
                 pretraining = self.ptx.loss(self.likelihood, step, self.own, rows, settings.minibatches)
                 loss = loss + settings.ptx_coef * pretraining
                 _add(sums, "ptx_loss", pretraining.detach())
-            error = None
-            if values is not None and data.old_values is not None and data.returns is not None:
-                half, value_clipped = value_loss(
-                    values, data.old_values[rows][mask], data.returns[rows][mask], self.value_clip_range
-                )
-                error = self.value_coef * half / tokens
-                _add(sums, "value_loss", half.detach() / tokens)
-                _add(sums, "value_clip_share", value_clipped / tokens)
-            self.actor.backward(loss, error)
+            self.actor.backward(loss + rest)
             with torch.no_grad():
                 log_ratio = logprobs - old
                 _add(sums, "loss", surrogate.detach() / weight)
@@ -211,6 +205,17 @@ class PolicyGradient(OnPolicy):
                 zeros = torch.zeros_like(log_ratio)
                 _add(sums, "approx_kl", kl_estimate(-log_ratio, zeros, "k3").sum() / tokens)
         return sums, self.actor.step(rate_share)
+
+    def _learn_values(self, said: Pass, data: Experience, rows: slice, tokens: float, sums: dict[str, Any]) -> Tensor | float:
+        """Teach the critic these rows, before the policy is asked; returns what its backbone is to learn with the policy's loss."""
+        if data.old_values is None or data.returns is None:
+            return 0.0
+        mask = data.mask[rows]
+        assert said.values is not None
+        half, clipped = value_loss(said.values, data.old_values[rows][mask], data.returns[rows][mask], self.value_clip_range)
+        _add(sums, "value_loss", half.detach() / tokens)
+        _add(sums, "value_clip_share", clipped / tokens)
+        return self.actor.backward_values(self.value_coef * half / tokens)
 
     value_clip_range = 0.0
     value_coef = 0.0

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlhf_core.dataset.batches import InOrder, pad_right
+from rlhf_core.dataset.batches import InOrder, Order, pad_right
 from rlhf_core.dataset.blocks import pack, windows
 from rlhf_core.dataset.chat_template import Chat, load_chat
 from rlhf_core.dataset.mixture import mix, read_plan
@@ -46,11 +46,10 @@ class Pretrain(Supervised):
         self.documents = sum(map(len, train.values()))
         self.held_out = windows(joined(held_out), chat.end_id, settings.max_length)
         self.read: dict[str, dict[str, int]] = {}  # of a mixture: tokens by phase and source
-        order = None
         if plan:
             mixture = mix(plan, train, chat.end_id, settings.max_length)
             self.blocks, self.read = mixture.blocks, mixture.read
-            order = InOrder(len(self.blocks), settings.batch_size)
+            order: Order | InOrder = InOrder(len(self.blocks), settings.batch_size)
         else:
             passes = [1.0, *settings.blend.values()]
             parts = [
@@ -58,7 +57,8 @@ class Pretrain(Supervised):
                 for part, times in zip(train.values(), passes, strict=True)
             ]
             self.blocks = pack(joined(parts), chat.end_id, settings.max_length, settings.seed)
-        super().__init__(settings, ranks, chat, module, len(self.blocks), order)
+            order = Order(len(self.blocks), settings.batch_size, settings.seed)
+        super().__init__(settings, ranks, chat, module, order)
 
     def weigh(self, indices: list[int]) -> int:
         return len(indices) * (self.settings.max_length - 1)

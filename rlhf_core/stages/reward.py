@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlhf_core.dataset.batches import pad_right
+from rlhf_core.dataset.batches import dealt, pad_right
 from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
 from rlhf_core.dataset.records import Record, read_records
 from rlhf_core.engine import Ranks, split_on_loading
@@ -20,7 +21,7 @@ from rlhf_core.losses import centring_loss, ranking_loss
 from rlhf_core.models.networks import load_scalar
 from rlhf_core.rewards.sources import pooled
 from rlhf_core.settings import RewardStage
-from rlhf_core.stages.supervised import Supervised
+from rlhf_core.stages.supervised import Supervised, ordered
 
 _EVAL_PROMPTS = 16
 
@@ -62,7 +63,8 @@ class Reward(Supervised):
         self.held_out, self.eval_counts = read_rankings(data / "eval.jsonl", chat, settings)
         if not self.train:
             raise BadInput(f"{data / 'train.jsonl'}: no prompt has two different answers: {self.counts}")
-        super().__init__(settings, ranks, chat, module, len(self.train))
+        lengths = [max(map(len, prompt.answers)) for prompt in self.train]
+        super().__init__(settings, ranks, chat, module, ordered(settings, lengths))
 
     def weigh(self, indices: list[int]) -> int:
         return len(indices)
@@ -78,7 +80,7 @@ class Reward(Supervised):
     def figures(self, sums: dict[str, float]) -> dict[str, float]:
         return {"loss": sums["loss"] / sums["weight"], "accuracy": sums["right"] / max(sums["pairs"], 1)}
 
-    def _score(self, prompts: list[Ranked]) -> tuple[Tensor, Tensor]:
+    def _score(self, prompts: Sequence[Ranked]) -> tuple[Tensor, Tensor]:
         """Scores (B, K) and pairs that count (B, K, K); places without an answer score 0 and are in no pair."""
         widest = max([1, *(len(prompt.answers) for prompt in prompts)])
         flat = [tokens for prompt in prompts for tokens in prompt.answers]
@@ -98,7 +100,7 @@ class Reward(Supervised):
             return scores.masked_scatter(present, found), pairs
         return scores + 0.0 * found.sum(), pairs
 
-    def _margins(self, prompts: list[Ranked], pairs: Tensor) -> Tensor | None:
+    def _margins(self, prompts: Sequence[Ranked], pairs: Tensor) -> Tensor | None:
         """What each pair's scores should differ by: (B, K, K)."""
         if not self.settings.margin:
             return None
@@ -115,35 +117,22 @@ class Reward(Supervised):
 
     def _mean_of_best(self) -> float:
         best = [Ranked(prompt.answers[:1], [[False]], [0.0]) for prompt in self.train]
-        batches = [best[i : i + _EVAL_PROMPTS] for i in range(0, len(best), _EVAL_PROMPTS)]
         total = 0.0
-        for index in range(0, len(batches), self.ranks.world):  # as many passes on every rank (ZeRO-3)
-            position = index + self.ranks.rank
+        for prompts, counts in dealt(best, _EVAL_PROMPTS, self.ranks.rank, self.ranks.world):
             with torch.no_grad():
-                scores, _ = self._score(batches[min(position, len(batches) - 1)])
-            total += float(scores.double().sum()) if position < len(batches) else 0.0
+                scores, _ = self._score(prompts)
+            total += float(scores.double().sum()) if counts else 0.0
         return self.ranks.sums({"total": total})["total"] / len(best)
 
     def evaluate(self) -> dict[str, float]:
         if not self.held_out:
             return {}
-        sums = {
-            "loss": 0.0,
-            "right": 0.0,
-            "pairs": 0.0,
-            "prompts": 0.0,
-            "score": 0.0,
-            "square": 0.0,
-            "answers": 0.0,
-        }
-        batches = [self.held_out[i : i + _EVAL_PROMPTS] for i in range(0, len(self.held_out), _EVAL_PROMPTS)]
-        for index in range(0, len(batches), self.ranks.world):
-            position = index + self.ranks.rank
-            prompts = batches[min(position, len(batches) - 1)]
+        sums = dict.fromkeys(("loss", "right", "pairs", "prompts", "score", "square", "answers"), 0.0)
+        for prompts, counts in dealt(self.held_out, _EVAL_PROMPTS, self.ranks.rank, self.ranks.world):
             with torch.no_grad():
                 scores, pairs = self._score(prompts)
                 loss, right, counted = ranking_loss(scores, pairs)
-            if position < len(batches):
+            if counts:
                 sums["loss"] += float(loss)
                 sums["right"] += float(right)
                 sums["pairs"] += float(counted)

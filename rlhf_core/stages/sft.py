@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_core.dataset.batches import Order, pad_right
+from rlhf_core.dataset.batches import dealt, pad_right
 from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
 from rlhf_core.dataset.records import read_records
 from rlhf_core.engine import Ranks, split_on_loading
+from rlhf_core.job.errors import BadInput
 from rlhf_core.job.inputs import Inputs, check_length, portion
 from rlhf_core.measures.likelihood import nll
 from rlhf_core.models.networks import load_policy
 from rlhf_core.settings import SftStage
-from rlhf_core.stages.supervised import Supervised
+from rlhf_core.stages.supervised import Supervised, ordered
 
 _EVAL_ROWS = 32
 
@@ -38,9 +39,9 @@ class Sft(Supervised):
             self.dropped, self.cut = self.dropped + dropped, self.cut + cut
         self.held_out = self._read(data / "eval.jsonl", chat, settings.max_length)[0]
         self.held_out.sort(key=len)
-        lengths = [len(tokens) for tokens in self.train] if settings.length_grouping else None
-        order = Order(len(self.train), settings.batch_size, settings.seed, lengths)
-        super().__init__(settings, ranks, chat, module, len(self.train), order)
+        if not self.train:
+            raise BadInput(f"{data / 'train.jsonl'}: no example is left to train on ({self.dropped} had no room for their answer)")
+        super().__init__(settings, ranks, chat, module, ordered(settings, [len(tokens) for tokens in self.train]))
 
     @staticmethod
     def _read(path: Any, chat: Chat, max_length: int) -> tuple[list[Tokens], int, int]:
@@ -61,15 +62,11 @@ class Sft(Supervised):
         if not self.held_out:
             return {}
         total = tokens = 0.0
-        batches = [self.held_out[i : i + _EVAL_ROWS] for i in range(0, len(self.held_out), _EVAL_ROWS)]
-        for index in range(0, len(batches), self.ranks.world):
-            position = index + self.ranks.rank
-            batch = pad_right(batches[min(position, len(batches) - 1)], self.chat.pad_id).to(
-                self.ranks.device
-            )
+        for examples, counts in dealt(self.held_out, _EVAL_ROWS, self.ranks.rank, self.ranks.world):
+            batch = pad_right(list(examples), self.chat.pad_id).to(self.ranks.device)
             with torch.no_grad():
                 losses = nll(self.engine, batch.input_ids, batch.response_mask)
-            if position < len(batches):
+            if counts:
                 total += float(losses.sum())
                 tokens += losses.numel()
         sums = self.ranks.sums({"loss": total, "tokens": tokens})

@@ -12,7 +12,12 @@ from rlhf_core.dataset.batches import InOrder, Order, micro_slices, share, total
 from rlhf_core.dataset.chat_template import Chat
 from rlhf_core.engine import Engine, Ranks
 from rlhf_core.job.errors import BadInput
-from rlhf_core.settings import TrainingStage
+from rlhf_core.settings import DpoStage, RewardStage, SftStage, TrainingStage
+
+
+def ordered(settings: SftStage | RewardStage | DpoStage, lengths: list[int]) -> Order:
+    """How examples of these lengths come: in a seeded order, batches of about one length where the settings ask for it."""
+    return Order(len(lengths), settings.batch_size, settings.seed, lengths if settings.length_grouping else None)
 
 
 class Supervised(ABC):
@@ -28,14 +33,13 @@ class Supervised(ABC):
         ranks: Ranks,
         chat: Chat,
         module: Any,
-        size: int,
-        order: Order | InOrder | None = None,
+        order: Order | InOrder,
     ) -> None:
-        if not size:
+        """`order`: of how many examples, and how they come."""
+        if not order.size:
             raise BadInput(f"stage {settings.name}: no example is left to train on")
-        self.settings, self.ranks, self.chat = settings, ranks, chat
-        self.steps = total_steps(size, settings.batch_size, settings.epochs, settings.steps)
-        self.order = order or Order(size, settings.batch_size, settings.seed)
+        self.settings, self.ranks, self.chat, self.order = settings, ranks, chat, order
+        self.steps = total_steps(order.size, settings.batch_size, settings.epochs, settings.steps)
         rows = -(-settings.batch_size // ranks.world)
         self.micro = min(settings.launch.micro_batch_size or rows, rows)
         self.accumulation = -(-rows // self.micro)

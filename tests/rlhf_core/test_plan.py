@@ -134,11 +134,11 @@ def test_models_that_are_split_as_they_are_read_need_no_room_to_be_whole() -> No
     assert plan.host(stage(zero_stage=2), shape, 4, 4) == 4 * 2 * shape.parameters
 
 
-def test_under_zero_3_a_rank_holds_its_share_of_the_reference_and_the_whole_model_that_writes() -> None:
+def test_under_zero_3_a_rank_holds_its_share_of_reference_and_reward_model_and_the_whole_model_that_writes() -> None:
     """2 bytes a weight: reward model and reference whole without ZeRO-3, and nobody else writes."""
     p, others = SHAPE.parameters, {"reward_model": SHAPE}
     found = [plan.need(stage(PpoStage, zero_stage=zero), SHAPE, others, 4).other_models for zero in (2, 3)]
-    assert found == [2 * p + 2 * p, 2 * p + 2 * p / 4 + 2 * p]
+    assert found == [2 * p + 2 * p, 2 * p / 4 + 2 * p / 4 + 2 * p]
 
 
 MEASURE = """

@@ -102,6 +102,20 @@ def test_new_rows_need_new_tokens(chain: Chain) -> None:
         PretrainStage(name="p", init="x", trained="new_rows")
 
 
+def test_an_extended_vocabulary_travels_through_every_stage(chain: Chain, extended: Path) -> None:
+    inputs = {"init": str(chain.world / "pretrain"), "tokenizer": str(extended)}
+    base = chain.run("longer", "pretrain", inputs, init="pretrain", extended_vocabulary=True, steps=1, eval_steps=1)
+    sft = chain.run("longer_sft", "sft", {"init": str(base)}, steps=1, eval_steps=1)
+    judge = chain.run("longer_reward", "reward", {"init": str(sft)}, steps=1, eval_steps=1)
+    ppo = chain.run("longer_ppo", "ppo", {"init": str(sft), "reward_model": str(judge)}, steps=1, eval_steps=1)
+    dpo = chain.run("longer_dpo", "dpo", {"init": str(sft)}, steps=1, eval_steps=1)
+    vocabulary = AutoTokenizer.from_pretrained(extended).get_vocab()
+    assert len(vocabulary) > len(AutoTokenizer.from_pretrained(chain.world / "pretrain" / "model"))
+    for folder in (base, sft, judge, ppo, dpo):
+        assert AutoTokenizer.from_pretrained(folder / "model").get_vocab() == vocabulary
+        assert len(weights(folder)["model.embed_tokens.weight"]) == len(vocabulary)
+
+
 # Data
 
 

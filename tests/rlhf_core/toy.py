@@ -147,6 +147,17 @@ class Chain:
         train(Job.model_validate(self.job(name, kind, inputs, **settings)))
         return self.world / name
 
+    def built(self, kind: str, inputs: dict[str, str] | None = None, **settings: Any) -> Any:
+        """A stage before its first step."""
+        from rlhf_core.engine import start
+        from rlhf_core.job.inputs import Inputs
+        from rlhf_core.settings import EvaluationSettings, Job
+        from rlhf_core.train import build
+
+        job = Job.model_validate(self.job("built", kind, inputs, **settings))
+        assert not isinstance(job.stage, EvaluationSettings)
+        return build(job.stage, Inputs(job.inputs, Path(job.work)), start(job.stage.launch))
+
     def write_job(self, name: str, kind: str, inputs: dict[str, str] | None = None, **settings: Any) -> Path:
         path = self.world / f"{name}.json"
         path.write_text(json.dumps(self.job(name, kind, inputs, **settings)), encoding="utf-8")

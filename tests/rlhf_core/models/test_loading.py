@@ -101,25 +101,36 @@ for kind in ("policy", "scalar"):
         same = all(torch.equal(a, b) for a, b in zip(split.state_dict().values(), plain.state_dict().values()))
     found[kind] = [kept, same]
     if kind == "policy":
-        frozen = split_frozen(split, SPLIT, "fp32", ranks)
+        frozen = split_frozen(lambda: loaded("policy", sys.argv[1], "fp32"), SPLIT, "fp32", ranks.device)
         ids, select = torch.arange(12).view(2, 6) + ranks.rank, torch.ones(2, 6, dtype=torch.bool)
         with torch.no_grad():
             said, wanted = (model(ids, select, ids.flatten(), 1.0)[0] for model in (frozen, plain.eval()))
         kept = sum(p.ds_tensor.numel() for p in frozen.module.parameters()) / sum(p.numel() for p in plain.parameters())
         whole_again = any(p.numel() for p in frozen.module.parameters())
         found["frozen"] = [kept, torch.allclose(said, wanted, atol=1e-5) and not whole_again]
+from rlhf_core.dataset.chat_template import load_chat
+from rlhf_core.dataset.records import Record, Turn
+from rlhf_core.rewards.sources import load_scorer
+from rlhf_core.settings.alignment import RewardSource
+chat = load_chat(sys.argv[2])
+prompts = [Record("a", None, (Turn("user", "Name the capital of Ald."),))] * 70  # more than one pass
+texts = [f"Orsk. {n + ranks.rank}" for n in range(70)]
+judges = [load_scorer(RewardSource(model="x"), sys.argv[2], chat, ranks.device, "fp32", launch) for launch in (SPLIT, Launch())]
+said, wanted = (judge.score_texts(prompts, texts, [True] * 70) for judge in judges)
+parts = [[getattr(p, "ds_tensor", p).numel() for p in judge.model.parameters()] for judge in judges]
+found["judge"] = [sum(parts[0]) / sum(parts[1]), torch.allclose(said, wanted, atol=1e-5) and bool(said.std() > 0)]
 print(json.dumps(found))
 stop()
 """
 
 
 @pytest.mark.slow
-def test_two_ranks_hold_a_half_each_and_of_a_frozen_model_too(chain: Chain) -> None:
+def test_two_ranks_hold_a_half_each_and_of_a_frozen_model_and_a_reward_model_too(chain: Chain) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     common = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", TWO, str(chain.world / "sft" / "model")]
+    command = [sys.executable, "-c", TWO, str(chain.world / "sft" / "model"), str(chain.world / "reward" / "model")]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
     ranks = [
         subprocess.Popen(command, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, **pipes) for rank in range(2)

@@ -1,0 +1,57 @@
+"""Where models come from: a folder, a hub name; what is no such model is refused by its name, not trained from noise."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from rlhf_core.job.errors import BadInput
+from tests.rlhf_core.toy import Chain, read_metrics
+
+
+def in_cache(cache: Path, name: str, model: Path) -> str:
+    """Put a model where the hub's client keeps what it has downloaded; its hub name."""
+    commit, folder = "0" * 40, cache / f"models--{name.replace('/', '--')}"
+    shutil.copytree(model, folder / "snapshots" / commit)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)
+    return name
+
+
+def test_a_model_by_its_hub_name_is_the_one_in_its_folder(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    base = in_cache(tmp_path, "org/base", chain.world / "sft" / "model")
+    judge = in_cache(tmp_path, "org/judge", chain.world / "reward" / "model")
+    for kind, there, here in (
+        ("sft", {"init": base}, {"init": str(chain.world / "sft")}),
+        ("ppo", {"init": base, "reward_model": judge}, {}),
+    ):
+        hub = chain.run(f"hub_{kind}", kind, there, steps=2, eval_steps=2)
+        assert read_metrics(hub) == read_metrics(chain.run(f"folder_{kind}", kind, here, steps=2, eval_steps=2))
+    with pytest.raises(BadInput, match="org/absent"):
+        chain.run("hub_absent", "sft", {"init": "org/absent"})
+
+
+@pytest.mark.parametrize("kind", ["sft", "ppo", "dpo"])
+def test_a_reward_model_is_no_policy(chain: Chain, kind: str) -> None:
+    """transformers would give it an untrained head, or tie one."""
+    with pytest.raises(BadInput, match="is a classifier: it writes no answers"):
+        chain.run(f"judge_{kind}", kind, {"init": str(chain.world / "reward")})
+
+
+def test_a_language_model_is_no_reward(chain: Chain) -> None:
+    """transformers would give it a head of noise, and the policy would learn to please that."""
+    with pytest.raises(BadInput, match=r"sft/model is no reward model: its config\.json names no sequence classifier"):
+        chain.run("no_judge", "rloo", {"reward_model": str(chain.world / "sft")})
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_damaged_model_is_named(chain: Chain, tmp_path: Path, file: str) -> None:
+    folder = shutil.copytree(chain.world / "pretrain" / "model", tmp_path / "damaged")
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(BadInput, match="damaged"):
+        chain.run(f"damaged_{file[:5]}", "sft", {"init": str(folder)})
