@@ -105,7 +105,7 @@ def shingles(text: str, words: int = 5, characters: int = 5) -> Hashes:
     """Hashes of the shingles of `text` (normalised): runs of `words` words, or of `characters` where most words are
     unspaced characters. Never empty: a shorter text is one shingle of all its words, or of itself where it has none.
     """
-    return np.frombuffer(kernels.shingles(normalise(text), character_classes(), words, characters), np.uint64)
+    return np.frombuffer(kernels.shingles(normalise(text), character_classes(), words, characters)[1], np.uint64)
 
 
 def words(text: str) -> list[str]:

@@ -19,11 +19,10 @@ def fold(text: str, forms: Array, longer: Array, single_spaces: bool, /) -> str 
 def scan_words(text: str, classes: Array, /) -> tuple[bytes, bytes, bytes, bytes]:
     """The arrays of data.text.Words: starts and ends (int64), hashes (uint64), unspaced (bool)."""
 
-def shingles(text: str, classes: Array, words: int, characters: int, /) -> bytes:
-    """data.text.shingles of a text that is normalised, uint64."""
-
-def text_hash(text: str, classes: Array, /) -> int:
-    """64-bit hash of `text` as its pieces between white space: equal for texts that differ in white space alone."""
+def shingles(text: str, classes: Array, words: int, characters: int, /) -> tuple[int, bytes]:
+    """Of a text that is normalised a 64-bit hash of its pieces between white space, equal for texts that differ in white space alone,
+    and data.text.shingles, uint64.
+    """
 
 def quality_counts(
     texts: Sequence[str], most: int, classes: Array, traits: Array, stop_hashes: Array, stop_numbers: Array, /

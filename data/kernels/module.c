@@ -71,7 +71,6 @@ static PyMethodDef functions[] = {
     {"fold", fold, METH_VARARGS, NULL},
     {"scan_words", scan_words, METH_VARARGS, NULL},
     {"shingles", shingles, METH_VARARGS, NULL},
-    {"text_hash", text_hash, METH_VARARGS, NULL},
     {"quality_counts", quality_counts, METH_VARARGS, NULL},
     {"minhash", minhash, METH_VARARGS, NULL},
     {"symbols", symbols, METH_VARARGS, NULL},

@@ -19,6 +19,8 @@ static inline size_t pair_of(Py_UCS4 first, Py_UCS4 second)
 /* A letter of a script that has spaces between words. */
 static inline int is_spaced(Py_UCS4 code)
 {
+    if (code < 128)
+        return (code | 32) - 'a' <= 'z' - 'a';
     return (code < 0x2E80 || code > 0x9FFF) && Py_UNICODE_ISALPHA(code);
 }
 

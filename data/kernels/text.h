@@ -119,7 +119,6 @@ int contains_term(const Counter *trie, const uint8_t *firsts, const Py_UCS4 *cod
 PyObject *fold(PyObject *module, PyObject *arguments);           /* forms.c */
 PyObject *scan_words(PyObject *module, PyObject *arguments);     /* words.c */
 PyObject *shingles(PyObject *module, PyObject *arguments);       /* words.c */
-PyObject *text_hash(PyObject *module, PyObject *arguments);      /* words.c */
 PyObject *quality_counts(PyObject *module, PyObject *arguments); /* quality.c */
 PyObject *quality_names(void);                                   /* the names of its counts */
 PyObject *minhash(PyObject *module, PyObject *arguments);        /* minhash.c */

@@ -21,22 +21,42 @@ void end_words(Words *words)
     *words = (Words){0};
 }
 
-void find_words(Words *words, const Py_UCS4 *codes, Py_ssize_t length, Classes classes)
+/* A hash of a text as its pieces between white space. */
+typedef struct {
+    uint64_t sum, power;
+} Pieces;
+
+static void add_piece(Pieces *pieces, uint64_t hash)
 {
-    Py_ssize_t at = 0;
-    while (at < length) {
-        uint8_t class = class_of(classes, codes[at]);
+    pieces->sum += (hash + 1) * pieces->power;
+    pieces->power *= MULTIPLIER;
+}
+
+/* The words, and the pieces where these are asked for: many are one word and have its hash. */
+static inline void scan(Words *words, const Py_UCS4 *codes, Py_ssize_t length, Classes classes, Pieces *pieces)
+{
+    Py_ssize_t at = 0, piece = 0, start = 0, end = 0; /* where the piece began, and the last word began and ended */
+    for (;;) {
+        uint8_t class = at < length ? class_of(classes, codes[at]) : SPACE;
         if (class != LETTER && class != UNSPACED) {
+            if (pieces && class == SPACE) {
+                if (at > piece)
+                    add_piece(pieces, start == piece && end == at ? words->hashes[words->count - 1] : hash_codes(codes + piece, at - piece));
+                piece = at + 1;
+            }
+            if (at >= length)
+                return;
             at++;
             continue;
         }
-        Py_ssize_t start = at;
+        start = at;
         uint64_t sum = 0, power = 1;
         do {
             sum += ((uint64_t)codes[at] + 1) * power;
             power *= MULTIPLIER;
             at++;
         } while (class == LETTER && at < length && class_of(classes, codes[at]) == LETTER);
+        end = at;
         if (words->starts) {
             words->starts[words->count] = start;
             words->ends[words->count] = at;
@@ -45,6 +65,11 @@ void find_words(Words *words, const Py_UCS4 *codes, Py_ssize_t length, Classes c
         words->hashes[words->count++] = mix(sum);
         words->singles += class == UNSPACED;
     }
+}
+
+void find_words(Words *words, const Py_UCS4 *codes, Py_ssize_t length, Classes classes)
+{
+    scan(words, codes, length, classes, NULL);
 }
 
 /* bytes with room for `count` items, to be filled; NULL with MemoryError set. */
@@ -126,7 +151,7 @@ uint64_t hash_codes(const Py_UCS4 *codes, Py_ssize_t length)
 PyObject *shingles(PyObject *module, PyObject *arguments)
 {
     (void)module;
-    PyObject *text, *classes_object, *found = NULL;
+    PyObject *text, *classes_object, *found = NULL, *answer = NULL;
     Py_ssize_t of_words, of_characters, length;
     if (!PyArg_ParseTuple(arguments, "UOnn", &text, &classes_object, &of_words, &of_characters))
         return NULL;
@@ -138,7 +163,8 @@ PyObject *shingles(PyObject *module, PyObject *arguments)
     if (take_classes(&table, &classes, classes_object) || !(codes = take_codes(text, &length)) || !(found = new_bytes(length + 1, 8)))
         goto end;
     Words words = {.hashes = (uint64_t *)PyBytes_AS_STRING(found)};
-    find_words(&words, codes, length, classes);
+    Pieces pieces = {0, 1};
+    scan(&words, codes, length, classes, &pieces);
     Py_ssize_t size = words.singles * 2 > words.count ? of_characters : of_words;
     Py_ssize_t count = 1;
     if (words.count >= size) {
@@ -155,37 +181,11 @@ PyObject *shingles(PyObject *module, PyObject *arguments)
         static const Py_UCS4 nothing = 0;
         words.hashes[0] = length > start ? hash_codes(codes + start, length - start) : hash_codes(&nothing, 1);
     }
-    _PyBytes_Resize(&found, count * 8);
+    if (!_PyBytes_Resize(&found, count * 8))
+        answer = Py_BuildValue("KO", (unsigned long long)mix(pieces.sum), found);
 end:
+    Py_XDECREF(found);
     PyMem_Free(codes);
     give_back(&table);
-    return found;
-}
-
-PyObject *text_hash(PyObject *module, PyObject *arguments)
-{
-    (void)module;
-    PyObject *text, *classes_object, *found = NULL;
-    if (!PyArg_ParseTuple(arguments, "UO", &text, &classes_object))
-        return NULL;
-    Array table = {0};
-    Classes classes;
-    Py_ssize_t length;
-    Py_UCS4 *codes = NULL;
-    if (!take_classes(&table, &classes, classes_object) && (codes = take_codes(text, &length))) {
-        uint64_t sum = 0, power = 1;
-        for (Py_ssize_t at = 0; at < length; at++) {
-            Py_ssize_t start = at;
-            while (at < length && class_of(classes, codes[at]) != SPACE)
-                at++;
-            if (at > start) {
-                sum += (hash_codes(codes + start, at - start) + 1) * power;
-                power *= MULTIPLIER;
-            }
-        }
-        found = PyLong_FromUnsignedLongLong(mix(sum));
-    }
-    PyMem_Free(codes);
-    give_back(&table);
-    return found;
+    return answer;
 }

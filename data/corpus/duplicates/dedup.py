@@ -84,9 +84,9 @@ def signatures(documents: pa.Table, settings: DedupSettings) -> pa.Table:
     sets: list[Hashes] = []
     keys: list[Hashes] = [np.zeros((0, settings.bands), np.uint64)]
     for text in documents["text"].to_pylist():
-        normal = normalise(text or "")
-        hashes.append(kernels.text_hash(normal, character_classes()))
-        sets.append(np.frombuffer(kernels.shingles(normal, character_classes(), settings.shingle_words, settings.shingle_characters), np.uint64))
+        text_hash, found = kernels.shingles(normalise(text or ""), character_classes(), settings.shingle_words, settings.shingle_characters)
+        hashes.append(text_hash)
+        sets.append(np.frombuffer(found, np.uint64))
         if len(sets) == _AT_ONCE:
             keys.append(band_keys(minhash(sets, settings), settings))
             sets.clear()
