@@ -18,7 +18,6 @@ _BOMS = [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs
 _META = re.compile(rb"""<meta[^>]{0,300}?charset\s*=\s*["']?\s*([a-zA-Z0-9_:.-]{2,40})""", re.IGNORECASE)
 _HEADER = re.compile(r"""charset\s*=\s*["']?\s*([a-z0-9_:.-]{2,40})""", re.IGNORECASE)
 _XML = re.compile(rb"""^\s*<\?xml[^>]{0,200}encoding\s*=\s*["']([a-zA-Z0-9_:.-]{2,40})""")
-_HIGH = re.compile(rb"[\x80-\xff]")
 _META_BYTES = 4096
 _READ_BYTES = 1 << 13  # of the sample, to tell which language it reads as
 _HEAD_BYTES = 1024  # looked through for the zeros of UTF-16
@@ -45,12 +44,26 @@ def find_charset(payload: bytes, content_type: str = "") -> str:
     for mark, name in _BOMS:
         if payload.startswith(mark):
             return name
-    if name := _utf16_by_its_zeros(payload[:_HEAD_BYTES]):
-        return name
-    high = _HIGH.search(payload)
-    if high is None:
+    if utf16 := _utf16_by_its_zeros(payload[:_HEAD_BYTES]):
+        return utf16
+    if payload.isascii():
         return next((codec for codec in _declared(payload, content_type) if codec.startswith("iso2022")), "utf-8")
-    sample = payload[high.start() : high.start() + _SAMPLE_BYTES]
+    return "utf-8" if _error(payload, "utf-8") is None else _told_by_the_bytes(payload, content_type)
+
+
+def decode(payload: bytes, charset: str | None) -> str:
+    """Text of `payload`; wrong bytes become U+FFFD, a byte-order mark goes."""
+    try:
+        text = payload.decode(charset or "utf-8", "replace")
+    except (LookupError, ValueError):
+        text = payload.decode("utf-8", "replace")
+    return text.removeprefix("\ufeff")
+
+
+def _told_by_the_bytes(payload: bytes, content_type: str) -> str:
+    """Of a page beyond ASCII that is not UTF-8 from its first byte to its last."""
+    first = _error(payload, "ascii") or 0
+    sample = payload[first : first + _SAMPLE_BYTES]
     if _fits("utf-8", sample):
         return "utf-8"
     declared = [codec for codec in _declared(payload, content_type) if _fits(codec, sample)]
@@ -64,21 +77,21 @@ def find_charset(payload: bytes, content_type: str = "") -> str:
     return eastern[0] if eastern and guess not in eastern else guess
 
 
-def decode(payload: bytes, charset: str | None) -> str:
-    """Text of `payload`; wrong bytes become U+FFFD, a byte-order mark goes."""
-    try:
-        text = payload.decode(charset or "utf-8", "replace")
-    except (LookupError, ValueError):
-        text = payload.decode("utf-8", "replace")
-    return text.removeprefix("\ufeff")
-
-
 def _utf16_by_its_zeros(head: bytes) -> str | None:
     """Markup in UTF-16 has a zero in every other byte; without them a declared UTF-16 is none (WHATWG HTML, 13.2.3.3)."""
     first, second = head[::2].count(0), head[1::2].count(0)
     for zeros, others, name in ((second, first, "utf-16-le"), (first, second, "utf-16-be")):
         if zeros * 8 > len(head) and others * 8 < zeros:  # a quarter of the characters; some Chinese ones end in a zero
             return name
+    return None
+
+
+def _error(payload: bytes, codec: str) -> int | None:
+    """The first byte that is no text in this encoding; None where all are."""
+    try:
+        payload.decode(codec)
+    except UnicodeDecodeError as error:
+        return error.start
     return None
 
 
