@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import shutil
 import sys
@@ -137,10 +138,10 @@ def open_session(options: argparse.Namespace, show: Callable[[str], None] | None
     device = take_device(options.threads)
     speakers = []
     for source in [options.model, *([options.second] if options.second else [])]:
-        role = f"other:{_name(source)}"
+        role = _role(source)
         model = load_candidate(Inputs({role: source}), role, device, options.precision)
         if model.plain:
-            print(f"{source} has no chat template: it goes on from each question as from any text, and remembers nothing", file=sys.stderr)
+            print(f"{model.name} has not learned to chat: it goes on from each question as from any text, and remembers nothing", file=sys.stderr)
         speakers.append(Speaker(model, options.system, options.max_new_tokens, options.temperature, options.seed))
     reward_model = None
     if options.reward_model:
@@ -150,12 +151,16 @@ def open_session(options: argparse.Namespace, show: Callable[[str], None] | None
     return Session(speakers, reward_model, show or _print)
 
 
-def _name(source: str) -> str:
-    """What a model is called: the last part of its path that says something; an artifact's is its stage."""
+def _role(source: str) -> str:
+    """KIND:NAME of a model: of a training stage's artifact what its manifest says, of any other folder or hub name `other` and the last
+    part of it that says something."""
     path = Path(source).resolve() if Path(source).exists() else Path(source)
-    parts = [part for part in path.parts if part != "model"]
-    artifact = (Path(*parts) / "manifest.json").is_file() if parts else False
-    return parts[-2] if artifact and len(parts) > 1 else parts[-1]
+    home = path.parent if path.name == "model" else path
+    manifest = home / "manifest.json"
+    if not manifest.is_file():
+        return f"other:{home.name}"
+    said = json.loads(manifest.read_text(encoding="utf-8"))
+    return f"{said['settings'].get('kind', 'other')}:{said['stage']}"
 
 
 def _print(text: str) -> None:

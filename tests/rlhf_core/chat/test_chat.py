@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -160,6 +161,17 @@ def test_each_of_two_models_is_asked_by_its_own_template(chain: Chain, tmp_path:
         assert one.turns[1].text == "".join(own.answer(QUESTION)).strip()
     columns = ["".join(line.split(" │ ")[place].rstrip() for line in "".join(said).splitlines() if " │ " in line) for place in (0, 1)]
     assert columns[0].startswith("[sft]") and columns[1].startswith("[other]")
+
+
+def test_a_base_models_artifact_goes_on_with_the_bare_question(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its folder has a chat template for those that come after it, but it has never seen one filled."""
+    for kind in ("pretrain", "sft"):
+        home = tmp_path / kind / "0123"
+        shutil.copytree(chain.world / kind / "model", home / "model")
+        (home / "manifest.json").write_text(json.dumps({"stage": f"my_{kind}", "settings": {"kind": kind}}))
+    talk, _ = session(chain, str(tmp_path / "pretrain" / "0123"), "--second", str(tmp_path / "sft" / "0123" / "model"))
+    assert [(one.model.name, one.model.kind, one.model.plain) for one in talk.speakers] == [("my_pretrain", "pretrain", True), ("my_sft", "sft", False)]
+    assert capsys.readouterr().err.startswith("my_pretrain has not learned to chat")
 
 
 def test_a_question_that_one_model_refuses_is_asked_of_none(chain: Chain) -> None:
