@@ -24,7 +24,7 @@ from typing import ParamSpec, TypeVar
 _IMPORTED = [  # by the server, before its first fork
     "tasks.groups", "data.corpus.reading.readers", "data.corpus.url.gate", "data.corpus.url.repeats", "data.corpus.language",
     "data.corpus.extraction", "data.corpus.quality", "data.corpus.lines", "data.corpus.duplicates.dedup", "data.corpus.perplexity",
-    "data.corpus.sensitive", "data.corpus.decontamination", "data.corpus.learned.classifiers",
+    "data.corpus.sensitive", "data.corpus.decontamination", "data.corpus.learned.classifiers", "tasks.worker_tables",
 ]  # fmt: skip
 _starting = threading.Lock()
 _pool: ContextVar[ProcessPoolExecutor | None] = ContextVar("worker processes", default=None)

@@ -64,7 +64,8 @@ def _by_code(numbers: Sequence[int], scores: Sequence[float], codes: Sequence[st
     for number, score in zip(numbers, scores, strict=True):
         if number >= 0:
             code = codes[number]
-            found[code] = min(1.0, found.get(code, 0.0) + score)
+            total = found.get(code, 0.0) + score
+            found[code] = total if total < 1.0 else 1.0
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -13,12 +14,18 @@ from contextvars import copy_context
 import psutil
 import pytest
 
+from data.character_tables import character_classes, normal_forms
 from tasks.worker_processes import run_in_worker, worker_processes
 from tests.conftest import ROOT
 
 
 def modules() -> list[str]:
     return list(sys.modules)
+
+
+def shared() -> tuple[bool, bool]:
+    """Whether the tables of characters are there already, and whether what was imported is left alone by the garbage collector."""
+    return character_classes.cache_info().currsize == normal_forms.cache_info().currsize == 1, gc.get_freeze_count() > 10_000
 
 
 def refuse(name: str) -> None:
@@ -43,6 +50,7 @@ def test_work_is_done_elsewhere_without_prefect() -> None:
         imported = run_in_worker(modules)
         assert "data.corpus.extraction" in imported
         assert "prefect" not in imported
+        assert run_in_worker(shared) == (True, True)
         with pytest.raises(ValueError, match="no such thing"):
             run_in_worker(refuse, "thing")
         with pytest.raises(RuntimeError, match=r"a worker process died; .*fewer runner\.workers"):
