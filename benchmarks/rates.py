@@ -12,6 +12,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def clean(crawl: Path, out: Path, engine: str) -> tuple[Times, dict[str, int]]:
     got["ingest"] = pages.documents_in
     shards = list_shards(out / "ingest" / "documents")
     url, asked = UrlSettings(), LanguageSettings(languages=_LANGUAGES)
-    repeats.find_repeats(mapped("url keys", run_label, repeats.url_keys, url, shards), out / "repeats")
+    repeats.find_repeats(mapped("url keys", partial(run_label, columns=repeats.READ), repeats.url_keys, url, shards), out / "repeats")
     shards = mapped("urls", run_filter, gate.filter_urls, url, shards, repeats=list_shards(out / "repeats"))
     shards = mapped("rough language", run_filter, language.rough_gate, asked, shards)
     shards = mapped("extraction", run_filter, extraction.extract_text, ExtractionSettings.model_validate({"engine": engine}), shards)

@@ -65,7 +65,8 @@ VERSIONS = {
 @task(task_run_name=over_shards("urls"), cache_policy=NO_CACHE)
 def filter_urls(run: Run, pages: Made, settings: UrlSettings) -> State[Made]:
     def prepare(shards: list[Path], work: Path) -> dict[str, EachShard]:
-        keys = partial(work_on_shard, door=run_label, function=repeats.url_keys, settings=settings, inputs={})
+        door = partial(run_label, columns=repeats.READ)  # not the pages
+        keys = partial(work_on_shard, door=door, function=repeats.url_keys, settings=settings, inputs={})
         map_shards("url keys", keys, shards, work / "keys", work / "keys-done", run.workers)
         repeats.find_repeats(list_shards(work / "keys" / "labels"), work / "repeats")
         return {"repeats": EachShard(work / "repeats")}

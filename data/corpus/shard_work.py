@@ -45,10 +45,19 @@ def run_filter(
 
 
 def run_label(
-    function: Label, shard: Path, out: Path, index: int, settings: Settings, inputs: Mapping[str, Any] | None = None
+    function: Label,
+    shard: Path,
+    out: Path,
+    index: int,
+    settings: Settings,
+    inputs: Mapping[str, Any] | None = None,
+    columns: list[str] | None = None,
 ) -> Counts:
-    """Write out/labels/part-<index>. Raises ValueError unless there is one row per document, in the same order."""
-    table = read_shard(shard)
+    """Write out/labels/part-<index>; where the function needs some `columns` alone, only these are read.
+
+    Raises ValueError unless there is one row per document, in the same order.
+    """
+    table = read_shard(shard, columns)
     _write_labels(function(table, settings, **(inputs or {})), table, out, index)
     return Counts(table.num_rows, table.num_rows)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data.shards import list_shards, read_shard, shard_name, write_shard
@@ -21,6 +22,14 @@ def test_same_rows_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_shard(tmp_path / name, pa.table({"x": ["a", None, "b"] * 1000}))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_pages_are_written_without_a_dictionary_of_them(tmp_path: Path) -> None:
+    table = pa.table({"html": [b"<p>one", None, b"<p>one"], "charset": ["utf-8", "utf-8", None]})
+    write_shard(tmp_path / "a", table)
+    assert read_shard(tmp_path / "a").equals(table)
+    columns = pq.read_metadata(tmp_path / "a").row_group(0)
+    assert [columns.column(at).has_dictionary_page for at in range(2)] == [False, True]
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ _WESTERN = "cp1252"
 _WIDER = {"gbk": "gb18030", "gb2312": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949"}
 _EAST_ASIAN = ("gb18030", "big5hkscs", "cp932", "euc_jp", "cp949")  # looked for where what is declared does not read as one
 # The commonest characters of Chinese in both scripts (Da 2004), hiragana, common Hangul, and the marks between sentences: in running
-# text a third of the characters and more, of text that was decoded wrongly one in a hundred.
+# text a third of the characters and more, where it was decoded wrongly hardly any.
 _COMMON = frozenset(
     "的一是不了在人有我他这这個们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里"
     "這個們來為國說時會對於著過發後裡與從還沒這樣麼無學經"

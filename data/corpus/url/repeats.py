@@ -25,6 +25,7 @@ from data.shards import read_shard, shard_name, write_shard
 
 _PARTITION_ROWS = 2_000_000  # 56 bytes each, and as much again some five times while they are sorted
 _BUCKET_SHARDS = 512  # shards whose repeats are written together
+READ = ["id", "url", "date", "source"]  # columns of a page that `url_keys` reads
 _NUMBERS = ("key", "late", "id_high", "id_low", "source")  # the order of preference within a key
 KEYS_SCHEMA = label_schema({name: pa.uint64() for name in _NUMBERS})
 _REPEAT_FIELDS: list[pa.Field[Any]] = [pa.field("source", pa.uint64()), pa.field("reason", pa.string()), pa.field("value", pa.string())]
@@ -41,7 +42,7 @@ def url_keys(pages: pa.Table, settings: UrlSettings) -> pa.Table:
     Two of three billion URLs share a 64-bit hash with a probability of one in four.
     """
     columns: list[list[int]] = [[] for _ in _NUMBERS]
-    rows = zip(*(values(pages, name) for name in ("id", "url", "date", "source")), strict=True)
+    rows = zip(*(values(pages, name) for name in READ), strict=True)
     for page_id, url, date, source in rows:
         key = (url and (normalise_url(url) or url)) or "id:" + page_id
         when = int("".join(filter(str.isdigit, date))[:14]) if date else 0
