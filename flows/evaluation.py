@@ -129,7 +129,7 @@ def _compare(store: Store, references: list[str], out: Path | None) -> int:
         values = [asdict(row) | {"verdict": row.verdict} for row in rows]
         text = json.dumps({"a": old.name, "b": new.name, "rows": values}, ensure_ascii=False, indent=1)
         (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
-        (out / "comparison.svg").write_text(evaluation_charts.differences(comparing.drawn(rows)), encoding="utf-8")
+        (out / "comparison.svg").write_text(evaluation_charts.differences(comparing.drawn(rows), old.name, new.name), encoding="utf-8")
         print(f"\n{out / 'comparison.svg'}")
     worse = [row.figure for row in rows if row.verdict == "worse"]
     if worse:

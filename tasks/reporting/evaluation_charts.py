@@ -161,8 +161,8 @@ def reliability(bins: Sequence[Mapping[str, float]]) -> str:
         return svg(figure, "Calibration of the reward model: " + "; ".join(told) + ".")
 
 
-def differences(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Differences with their intervals, one row each: `label`, `value`, `low`, `high`, `text`, `verdict`. Every row has a scale of its
+def differences(rows: Sequence[Mapping[str, Any]], old: str, new: str) -> str:
+    """Differences of two evaluations, by their names, with their intervals, one row each: `label`, `value`, `low`, `high`, `text`, `verdict`. Every row has a scale of its
     own, the zero is common. Shape and colour both say the verdict."""
     marks = {"better": ("^", GREEN), "worse": ("v", VERMILION), "changed": ("D", BLUE)}
     with rc_context(STYLE):
@@ -177,5 +177,6 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> str:
         axes.set(yticks=range(len(rows)), yticklabels=shortened([row["label"] for row in rows], 8.0), xlim=(-1.1, 3.6), xticks=[0], xticklabels=["no difference"])
         # a bar beside the zero may still be "no difference shown": of many figures some lie there by chance
         axes.set_xlabel("bars: 95% intervals, each figure by itself; words: corrected for testing all of them (Holm)", fontsize=8)
+        axes.set_title(f"A: {cut(old, 48)}   B: {cut(new, 48)}".replace("$", r"\$"), fontsize=8, loc="right")
         axes.invert_yaxis()
-        return svg(figure, "Differences: " + "; ".join(f"{row['label']} {row['text']}" for row in rows) + ".")
+        return svg(figure, f"Differences of {old} and {new}: " + "; ".join(f"{row['label']} {row['text']}" for row in rows) + ".")

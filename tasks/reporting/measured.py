@@ -95,6 +95,7 @@ def items(evaluation: Path, judgement: Path | None, kinds: Mapping[str, str]) ->
         if line["set"] == "prompts":
             put(f"{model}.reward", item, line.get("reward"))
             put(f"{model}.finished_share", item, line.get("finished"))
+            put(f"{model}.repeating_share", item, line.get("repeating"))
             put(f"{model}.length", item, line.get("length"))
     for line in json_lines(judgement / "verdicts.jsonl") if judgement else []:
         put(f"{line['model']}.{win_rate_name(line['judge'], line['criterion'])}", f"{line['set']}/{line['id']}", line["value"])

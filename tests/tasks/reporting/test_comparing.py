@@ -56,7 +56,8 @@ def test_two_models_of_one_run_by_hand(store: Store, tmp_path: Path, capsys: pyt
     assert "exact_match" in capsys.readouterr().out
     assert command.main(["--store", store.url, "--compare", f"{place}#ppo", f"{place}#sft"]) == 1
     assert "significantly worse: " in capsys.readouterr().out
-    assert (tmp_path / "out" / "comparison.svg").read_text().startswith("<svg")
+    picture = (tmp_path / "out" / "comparison.svg").read_text()
+    assert picture.startswith("<svg") and "#sft   B: " in picture and "0.25 to 0.75 (+0.5), better" in picture
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())["rows"][0]["difference"]
 
 
