@@ -103,12 +103,19 @@ def need(stage: TrainingStage, shape: Shape, others: Mapping[str, Shape], ranks:
         weights=sum(engine.weights for engine in engines),
         gradients=sum(engine.gradients for engine in engines),
         optimizer=sum(engine.optimizer for engine in engines),
-        activations=sum(engine.activations for engine in engines),
+        activations=(sum if _keeps_both(stage, ranks) else max)(engine.activations for engine in engines),
         cache=cache,
         other_models=frozen,
         buffers=max(engine.buffers for engine in engines),
         loading=0.0 if _is_split_on_loading(stage) else shape.parameters * size + frozen,
     )
+
+
+def _keeps_both(stage: TrainingStage, ranks: int) -> bool:
+    """Whether the first update's passes of policy and value model are made before either learns (PolicyGradient._live)."""
+    if not isinstance(stage, PpoStage) or stage.minibatches > 1 or stage.ppo_epochs == 1:
+        return False
+    return (stage.launch.micro_batch_size or stage.batch_size) * ranks >= stage.batch_size
 
 
 def _is_split_on_loading(stage: TrainingStage) -> bool:

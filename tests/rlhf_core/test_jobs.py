@@ -127,6 +127,24 @@ def test_zero_stages_agree(chain: Chain, kind: str) -> None:
 
 
 @pytest.mark.slow
+def test_pairs_of_own_answers_are_the_same_on_two_ranks_with_a_split_judge(chain: Chain) -> None:
+    """15 batches of prompts and 3 held-out ones: one rank has fewer, and asks the reward model as often."""
+    options: dict[str, Any] = {
+        "steps": 3, "eval_steps": 3, "pairs_from": "samples", "data": "splits/ppo", "samples": 8, "max_new_tokens": 8,
+        "reward_model": "reward", "reward_normalisation": "none", "temperature": 2.0,
+    }  # fmt: skip
+    inputs = {"data": str(chain.world / "splits" / "ppo"), "reward_model": str(chain.world / "reward")}
+    one = chain.run("own_alone", "dpo", inputs, **options)
+    two = run_ranks(chain, 2, "own_pair", "dpo", inputs, **options, launch={"threads": 1, "zero_stage": 3})
+    found = [read_metrics(output) for output in (one, two)]
+    for lines in found:
+        del lines[0]["accuracy"]  # all differences are 0 at the start: their signs are noise
+    agree(*found)
+    pairs = [json.loads((output / "summary.json").read_text())["pairs"] for output in (one, two)]
+    assert pairs[0] == pairs[1] > 30
+
+
+@pytest.mark.slow
 def test_ranks_under_deepspeeds_own_launcher_are_the_same(chain: Chain) -> None:
     options: dict[str, Any] = {"steps": 3, "eval_steps": 3, "launch": {"threads": 1}}
     forked = read_metrics(run_ranks(chain, 2, "sft_forked", "sft", **options))

@@ -82,6 +82,15 @@ def test_ppo_counts_its_other_models() -> None:
     assert found.cache == 16 * (96 * 2 * 2 * 4 * 2 + 10 * 10)
 
 
+def test_policy_and_value_keep_activations_at_once_only_where_one_pass_serves_as_old_and_new() -> None:
+    def kept(**more: Any) -> float:
+        settings = stage(PpoStage).model_copy(update=more)
+        return plan.need(settings, SHAPE, {"reward_model": SHAPE}, 1).activations / plan.activations(settings, SHAPE, 1)
+
+    small = stage(PpoStage, micro_batch_size=4).launch
+    assert [kept(), kept(ppo_epochs=2), kept(ppo_epochs=2, minibatches=2), kept(ppo_epochs=2, launch=small)] == [1, 2, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("recipe", "card"), [("single_gpu", 24.0), ("multi_gpu", 80.0), ("multi_node", 80.0)]
 )
