@@ -37,7 +37,8 @@ _PHONES = [
 # Where a number of seven or more digits may stand; all but addresses of the internet are looked for there alone.
 _NUMBER = re.compile(r"[+(]{0,2}\d(?:[ .()/\-\u00a0]{0,3}\d){6,}[Xx]?")
 _MAX_NAME = 64  # characters of an e-mail's name
-_NAME_BEFORE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._%+\-]*\Z")
+_NAME_SIGNS = "._%+-"  # a name does not begin with these
+_NAME_CHARACTERS = string.ascii_letters + string.digits + _NAME_SIGNS
 # Full-width digits, letters and signs are read as their ASCII forms, one for one, so that places stay what they are.
 _HALF_WIDTH = {0xFEE0 + code: code for code in map(ord, string.digits + string.ascii_letters + "@.-+()_%")}
 _MIN_PHONE_DIGITS, _MAX_PHONE_DIGITS = 7, 15  # E.164 allows 15
@@ -147,8 +148,9 @@ def _emails(text: str) -> Iterator[tuple[int, int]]:
     """Matches of _EMAIL, sought where a name ends with an @."""
     free, at = 0, text.find("@")
     while at >= 0:
-        name = _NAME_BEFORE.search(text, max(free, at - _MAX_NAME), at)
-        if name and (match := _EMAIL.match(text, name.start())):
+        before = text[max(free, at - _MAX_NAME) : at]
+        name = before[len(before.rstrip(_NAME_CHARACTERS)) :].lstrip(_NAME_SIGNS)
+        if name and (match := _EMAIL.match(text, at - len(name))):
             yield match.span()
             free = match.end()
         at = text.find("@", max(at + 1, free))

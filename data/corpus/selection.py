@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -208,15 +210,27 @@ class _Writing:
         table = _with_language(read_shard(self.documents[index]), [shards[index] for shards in self.labels.values()])
         verdicts = list(map(self.verdicts.of, range(self._starts[index], self._starts[index + 1])))
         decided = decide(table, verdicts)
-        personal = [has for has, verdict in zip(self.personal[index].tolist(), verdicts, strict=True) if verdict is None]
-        texts = pa.array(map(self._finished, values(decided.kept, "text"), personal), pa.string())
+        stays = np.array([verdict is None for verdict in verdicts], dtype=np.bool_)
+        column: Any = decided.kept["text"].combine_chunks()
+        texts, changed = self._finished_texts(column, self.personal[index][stays])
         kept = decided.kept.set_column(table.schema.get_field_index("text"), DOCUMENT_SCHEMA.field("text"), texts)
         found = [kept.cast(DOCUMENT_SCHEMA), decided.dropped]
         if self.index_schema:
-            signed = read_shard(self.signatures[index]).filter(pa.array([verdict is None for verdict in verdicts], pa.bool_()))
-            changed = [one != other for one, other in zip(values(decided.kept, "text"), texts.to_pylist(), strict=True)]
-            found.append(signed.append_column(CHANGED, pa.array(changed, pa.bool_())))
+            signed = read_shard(self.signatures[index]).filter(pa.array(stays))
+            found.append(signed.append_column(CHANGED, pa.array(changed)))
         return found
+
+    def _finished_texts(self, texts: pa.StringArray, personal: NDArray[np.bool_]) -> tuple[pa.Array, NDArray[np.bool_]]:
+        """The kept texts as they will be written, and which of them are others now."""
+        looked_at = personal.copy()
+        if self.settings.max_characters is not None:
+            lengths = pc.utf8_length(texts)
+            looked_at |= lengths.to_numpy(zero_copy_only=False) > self.settings.max_characters
+        given: list[Any] = texts.filter(pa.array(looked_at)).to_pylist()
+        finished = list(map(self._finished, given, personal[looked_at].tolist()))
+        changed = looked_at.copy()
+        changed[looked_at] = [one != other for one, other in zip(given, finished, strict=True)]
+        return pc.replace_with_mask(texts, pa.array(looked_at), pa.array(finished, pa.string())), changed
 
     def _finished(self, text: str, has_personal_data: bool) -> str:
         kinds = [kind for kind, action in self.actions.items() if action == "redact"]
