@@ -30,12 +30,12 @@ def answers(right: Mapping[str, int], questions: int = 40, prompts: int = 30) ->
             lines.append(line(f"q{number}", "questions", model, text, lang="en" if number % 2 else "zh", reference=f"Silverrun {number}"))
         for number in range(prompts):
             reward = place + (number % 7) / 4
-            lines.append(line(f"p{number}", "prompts", model, f"{model} says {number}", reward=reward, finished=number % 5 > 0, length=4 + place))
+            lines.append(line(f"p{number}", "prompts", model, f"{model} says {number}", reward=reward, finished=number % 5 > 0, repeating=number % 6 == 0, length=4 + place))
     return lines
 
 
 def line(id_: str, name: str, model: str, text: str, **given: Any) -> dict[str, Any]:
-    plain = {"lang": "en", "prompt": f"{id_}?", "reference": None, "finished": True, "length": 4, "reward": None, "sampled": []}
+    plain = {"lang": "en", "prompt": f"{id_}?", "reference": None, "finished": True, "repeating": False, "length": 4, "reward": None, "sampled": []}
     return {"id": id_, "set": name, "model": model, "text": text} | plain | given
 
 
@@ -49,6 +49,7 @@ def evaluation(store: Store, number: int, lines: list[dict[str, Any]], **more: A
             "exact_match": sum(entry["text"].startswith("Silverrun") for entry in asked) / len(asked),
             "reward": sum(entry["reward"] for entry in prompts) / len(prompts),
             "finished_share": sum(entry["finished"] for entry in prompts) / len(prompts),
+            "repeating_share": sum(entry["repeating"] for entry in prompts) / len(prompts),
             "length": sum(entry["length"] for entry in prompts) / len(prompts),
         }
     figures |= more

@@ -25,7 +25,7 @@ def test_figures_are_the_means_of_their_items(store: Store) -> None:
     artifact = evaluation(store, 1, answers({"pretrain": 2, "sft": 20, "ppo": 30})).artifact
     found = resolve(store, f"evaluation/{artifact.fingerprint}")
     shared = found.figures.keys() & found.items.keys()
-    assert len(shared) == 12  # four figures of three models
+    assert len(shared) == 15  # five figures of three models
     for figure in shared:
         assert sum(found.items[figure].values()) / len(found.items[figure]) == pytest.approx(found.figures[figure])
 
