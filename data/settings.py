@@ -308,6 +308,7 @@ def _default_rules() -> list[Rule]:
         Rule(reason="unpunctuated_lines", label="punctuated_lines_share", min=0.12, source=fineweb),
         Rule(reason="short_lines", label="short_lines_share", max=0.67, source=fineweb),
         Rule(reason="list_of_words", label="newlines_per_word", max=0.3, source=fineweb),
+        Rule(reason="repeated_lines", label="duplicate_lines_characters_share", max=0.1, source=fineweb + "; datatrove's code has 0.01"),
         Rule(reason="sensitive_content", label="sensitive_terms_per_1000_words", max=5, source=own),
         Rule(reason="perplexity", label="bits_per_character", max_mads=8, min_mads=8, min_spread=0.3, source=own),
         Rule(reason="contaminated", label="contaminated_ngrams", max=0, if_measured=True, source="GPT-3, appendix C: one 13-gram"),

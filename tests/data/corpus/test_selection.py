@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from data.corpus.canonical import part_borders, write_sorted
 from data.corpus.duplicates.copies import Copies
 from data.corpus.labels import read_labels
+from data.corpus.quality import measure
+from data.corpus.rules import RuleBook
 from data.corpus.selection import Selected, select
 from data.corpus.sensitive import sensitive_labels
 from data.document import DOCUMENT_SCHEMA, Counts
@@ -235,6 +237,19 @@ def test_copies_in_partitions_are_those_of_one(tmp_path: Path, sizes: bool) -> N
         found = copies.find(survives)
         assert {row: verdict for row in range(100) if (verdict := found.verdict(row))} == expected
         assert (len(list(folder.iterdir())) > 5) == (rows == 7)
+
+
+def test_finewebs_bound_on_repeated_lines_is_narrower_than_gophers() -> None:
+    """A line of ten characters of 80 stands twice: an eighth of the characters, which Gopher lets pass."""
+    text = "\n".join(["x" * 9 + str(number) for number in range(7)] + ["x" * 9 + "0"])
+    table = pa.table({"id": ["a"], "lang": ["en"], "duplicate_lines_characters_share": [measure(text)["duplicate_lines_characters_share"]]})
+    rules = [rule for rule in SelectionSettings().rules if rule.label == "duplicate_lines_characters_share"]
+    found = []
+    for rule in rules:
+        book = RuleBook([rule])
+        book.add(table)
+        found.append(book.decide().verdict(0))
+    assert [rule.source[:7] for rule in rules] == ["Gopher ", "FineWeb"] and found == [None, ("repeated_lines", "0.125")]
 
 
 def test_unknown_and_doubled_labels_are_refused(tmp_path: Path) -> None:
