@@ -143,7 +143,7 @@ def _page(card: Mapping[str, Any]) -> str:
         lines.append("")
     lines += ["## What was dropped, and why", "", "| stage | reason | documents | share |", "|---|---|---:|---:|"]
     lines += [f"| {drop['stage']} | {drop['reason']} | {drop['documents']:,} | {drop['share']:.1%} |" for drop in card["drops"]]
-    lines += ["", "## Some of it", "", "`python -m data.corpus.look ARTIFACT` shows more, and whole texts.", "", "| stage | reason | measured | address | text |", "|---|---|---|---|---|"]
+    lines += ["", "## Some of what was dropped", "", "`python -m data.corpus.look ARTIFACT` shows more, and whole texts.", "", "| stage | reason | measured | address | text |", "|---|---|---|---|---|"]
     for drop in card["drops"]:
         for example in drop["examples"]:
             cells = [_cell(part) if part else "" for part in (example["value"], example["url"], example["text"])]

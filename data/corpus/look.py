@@ -10,6 +10,7 @@ The documents are drawn by a hash of their ids: the same ones every time, and ot
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,23 +19,27 @@ from data.corpus.drops import drops_of, shown
 from data.shards import list_shards
 
 
-def lines_of(artifact: Path, reasons: Sequence[str], documents: int, characters: int, seed: int) -> Iterator[str]:
-    """What a terminal shows of an artifact's drops. Raises FileNotFoundError where it has none, ValueError for a reason that it has not."""
-    shards = list_shards(artifact / "dropped")
-    if not shards:
-        raise FileNotFoundError(f"{artifact}: no dropped/part-*.parquet there; name the artifact of a stage that drops (artifacts/corpus/FINGERPRINT)")
-    drops = drops_of(shards, documents, seed)
-    if unknown := sorted({*reasons} - {drop.reason for drop in drops}):
-        raise ValueError(f"{artifact}: nothing was dropped as {', '.join(unknown)}; there are: {', '.join(drop.reason for drop in drops) or 'no drops'}")
-    for drop in drops:
-        if reasons and drop.reason not in reasons:
-            continue
-        yield f"{artifact.parent.name} · {drop.reason}: {drop.documents:,} documents"
-        for place in drop.examples:
-            document = shown(place, characters, lines=True)
-            yield "  " + " · ".join(part for part in (document["value"], document["url"]) if part)
-            yield from ("    " + line for line in document["text"].split("\n"))
-        yield ""
+def lines_of(artifacts: Sequence[Path], reasons: Sequence[str], documents: int, characters: int, seed: int) -> Iterator[str]:
+    """What a terminal shows of the artifacts' drops. Raises FileNotFoundError where one has none, ValueError for a reason that no one has."""
+    found = [(artifact, drops_of(_dropped(artifact), documents, seed)) for artifact in artifacts]
+    known = sorted({drop.reason for _, drops in found for drop in drops})
+    if unknown := sorted({*reasons} - {*known}):
+        raise ValueError(f"nothing was dropped as {', '.join(unknown)}; there are: {', '.join(known) or 'no drops'}")
+    for artifact, drops in found:
+        for drop in drops:
+            if not reasons or drop.reason in reasons:
+                yield f"{artifact.parent.name} · {drop.reason}: {drop.documents:,} documents"
+                for place in drop.examples:
+                    document = shown(place, characters, lines=True)
+                    yield "  " + " · ".join(part for part in (document["value"], document["url"]) if part)
+                    yield from ("    " + line for line in document["text"].split("\n"))
+                yield ""
+
+
+def _dropped(artifact: Path) -> list[Path]:
+    if shards := list_shards(artifact / "dropped"):
+        return shards
+    raise FileNotFoundError(f"{artifact}: no dropped/part-*.parquet there; name the artifact of a stage that drops (artifacts/corpus/FINGERPRINT)")
 
 
 def _printable(line: str) -> str:
@@ -51,9 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other documents (default: 0)")
     given = parser.parse_args(arguments)
     try:
-        for artifact in given.artifacts:
-            for line in lines_of(artifact, given.reason, given.documents, given.characters, given.seed):
-                print(_printable(line))
+        for line in lines_of(given.artifacts, given.reason, given.documents, given.characters, given.seed):
+            print(_printable(line))
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -61,4 +65,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it, without a word
     raise SystemExit(main())

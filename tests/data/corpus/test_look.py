@@ -39,7 +39,9 @@ def test_some_of_each_reason_whatever_the_shards(tmp_path: Path, capsys: pytest.
 
 
 def test_one_reason_and_the_beginning_of_a_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([_artifact(tmp_path, 3), "--reason", "language", "--documents", "9", "--characters", "4"]) == 0
+    other = tmp_path / "lines/abc"
+    write_shard(other / "dropped" / shard_name(0), pa.Table.from_pylist([NOTHING_READ], DROPPED_SCHEMA))
+    assert main([str(other), _artifact(tmp_path, 3), "--reason", "language", "--documents", "9", "--characters", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "corpus · language: 2 documents" and lines.count("    Text…") == 2
 
