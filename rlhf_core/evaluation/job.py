@@ -14,6 +14,7 @@ Leaves in the job's output
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -109,7 +110,9 @@ class Evaluation:
         if candidate.plain and candidate.kind != "pretrain":
             self.problems.add("answers", candidate.name, "the model has no chat template: it was given the bare prompts to go on from")
         if self.material.texts:
-            found.texts = self._language_model(candidate)
+            scored = self._language_model(candidate)
+            found.texts = [text for text in scored if math.isfinite(text.nats)]
+            self.problems.count("language model", candidate.name, "texts whose probability is no number (broken weights?), left out", len(scored) - len(found.texts))
             found.figures["language_model"] = language_model.summarise(found.texts)
             lossy = sum(text.lossy for text in found.texts)
             self.problems.count("language model", candidate.name, "texts that its tokenizer does not give back: their bits are of less", lossy)
@@ -143,6 +146,7 @@ class Evaluation:
         self.problems.count(measure, candidate.name, "questions too long for the model's context, taken as wrong", figures["too_long"])
         self.problems.count(measure, candidate.name, "questions asked with fewer examples to fit the context", figures["fewer_shots"])
         self.problems.count(measure, candidate.name, "questions whose letters the tokenizer writes alike", figures["letters_alike"])
+        self.problems.count(measure, candidate.name, "questions whose letters' probabilities are no numbers (broken weights?), taken as wrong", figures["not_a_number"])
 
     def _sample(self, candidate: Candidate, reference: Candidate | None, found: Measured) -> None:
         settings, copies = self.settings, self.settings.samples_a_prompt

@@ -92,7 +92,9 @@ def ask(
             if isinstance(asked, str):
                 replies.append(Reply(subject, question, 0, None, asked))
             else:
-                replies.append(Reply(subject, question, asked.shots, next(found)))
+                logprobs = next(found)
+                said = not any(map(math.isnan, logprobs))
+                replies.append(Reply(subject, question, asked.shots, logprobs if said else None, None if said else "not_a_number"))
         done(len(encoded))
     return replies
 
@@ -203,6 +205,7 @@ def summarise(replies: Sequence[Reply], shots: int) -> dict[str, Any]:
         "letter_probability": sum(math.exp(p) for four in answered for p in four) / len(answered) if answered else None,
         "too_long": counts["too_long"],
         "letters_alike": counts["letters_alike"],
+        "not_a_number": counts["not_a_number"],
         "fewer_shots": sum(reply.shots < min(shots, len(reply.subject.shots)) for reply in replies if not reply.reason),
         "categories": {name: _accuracy(own) for name, own in sorted(categories.items())},
         "subjects": by_subject,

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -34,6 +35,8 @@ LINES = [
     "knowledge of toy: rows left out: bad_key (1).",
     "knowledge of toy, sft: questions too long for the model's context, taken as wrong (1).",
     "knowledge of toy, alike: questions whose letters the tokenizer writes alike (2).",
+    "knowledge of toy, broken: questions whose letters' probabilities are no numbers (broken weights?), taken as wrong (1).",
+    "language model, broken: texts whose probability is no number (broken weights?), left out (",
     "knowledge of nothing: no question that can be asked: it was not measured.",
     "answers, sft: questions too long for the model's context (1).",
     "exact match: questions without a right answer, left out (1).",
@@ -71,6 +74,15 @@ def all_words_alike(folder: Path) -> Path:
     return folder
 
 
+def broken_weights(chain: Chain, folder: Path) -> Path:
+    """The SFT model, of whose weights one is no number."""
+    shutil.copytree(chain.world / "sft" / "model", folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 def judgement(answers: Path, folder: Path) -> dict[str, Any]:
     settings = JudgementSettings(judges=["teacher"], criteria=["tone"], sets=["questions"], completions="x", teacher_concurrency=1)
     found = [pair for pair in pairs(read_answers(answers), "sft", settings) if pair.model.model == "ppo"]
@@ -91,7 +103,9 @@ def test_each_is_a_line_of_the_report(chain: Chain, tmp_path: Path, made: dict[s
     evaluation, folder = run(
         chain, "bad_input", {"knowledge": sets}, splits=tmp_path / "splits", questions=tmp_path / "questions.jsonl", knowledge__toy=tmp_path / "toy",
         knowledge__nothing=tmp_path / "nothing", other_of_bare=without_template(chain, tmp_path / "bare"), other_of_alike=all_words_alike(tmp_path / "alike"),
+        other_of_broken=broken_weights(chain, tmp_path / "broken"),
     )  # fmt: skip
+    json.dumps(evaluation, allow_nan=False)  # what is no number is no figure either
     made |= {name: stage(name) for name in ("sft", "reward")} | {"splits": stage("splits"), "instructions": stage("instructions")}
     figures = gather("bad", STAGES, made, evaluation, judgement(folder / "answers.jsonl", tmp_path)) | {"way": way(STAGES, made)}
     figures |= {"warnings": warnings(figures, STAGES), "curves": {}, "samples": [], "settings": {}, "stages": []}
