@@ -23,7 +23,7 @@ from tasks.reporting.findings import warnings
 from tasks.reporting.page import render
 from tasks.reporting.way import way
 from tasks.stage import Made
-from tests.rlhf_core.evaluation.test_job import run
+from tests.rlhf_core.evaluation.test_job import run, without_template
 from tests.rlhf_core.evaluation.test_knowledge import llama
 from tests.rlhf_core.toy import Chain, write_lines
 from tests.tasks.reporting.test_report import made, stage  # noqa: F401  # `made` is a fixture
@@ -55,15 +55,6 @@ class Babbling:
         if prompt.call > 1:
             raise TeacherError("http://judge: did not answer in 60 s")
         return Completion("What a lovely day!")
-
-
-def without_template(chain: Chain, folder: Path) -> Path:
-    shutil.copytree(chain.world / "pretrain" / "model", folder)
-    (folder / "chat_template.jinja").unlink(missing_ok=True)
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    config.pop("chat_template", None)
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return folder
 
 
 def all_words_alike(folder: Path) -> Path:

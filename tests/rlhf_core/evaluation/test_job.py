@@ -130,13 +130,18 @@ def test_what_could_not_be_measured_is_said(evaluated: tuple[dict[str, Any], Pat
     assert "exact_match" not in report["models"]["sft"] and "reward" not in report["models"]["sft"]
 
 
-def test_a_model_without_a_chat_template_is_asked_plainly_and_that_is_said(chain: Chain, tmp_path: Path) -> None:
-    shutil.copytree(chain.world / "pretrain" / "model", tmp_path / "bare")
-    (tmp_path / "bare" / "chat_template.jinja").unlink(missing_ok=True)
-    config = json.loads((tmp_path / "bare" / "tokenizer_config.json").read_text())
+def without_template(chain: Chain, folder: Path) -> Path:
+    """The base model as others publish theirs: its tokenizer knows no chat."""
+    shutil.copytree(chain.world / "pretrain" / "model", folder)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
     config.pop("chat_template", None)
-    (tmp_path / "bare" / "tokenizer_config.json").write_text(json.dumps(config))
-    report, folder = run(chain, "bare", {"max_prompts": 2}, other_of_bare=tmp_path / "bare")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_model_without_a_chat_template_is_asked_plainly_and_that_is_said(chain: Chain, tmp_path: Path) -> None:
+    report, folder = run(chain, "bare", {"max_prompts": 2}, other_of_bare=without_template(chain, tmp_path / "bare"))
     assert [one["model"] for one in report["problems"] if "no chat template" in one["text"]] == ["bare"]
     answers = lines(folder / "answers.jsonl")
     texts = {model: [line["text"] for line in answers if line["model"] == model] for model in ("pretrain", "bare")}
