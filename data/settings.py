@@ -30,7 +30,7 @@ class IngestSettings(Settings):
     shard_documents: int = Field(5000, ge=1, description="Records of one shard at most.", json_schema_extra=WHERE)
     split_megabytes: int = Field(
         256, ge=1, json_schema_extra=WHERE,
-        description="Larger files are read in parts of this size by several workers, where their format allows it, in MiB.",
+        description="Larger files are read in parts of this size by several workers, in MiB; rows that are compressed as one stream are one part, and read anew after a kill.",
     )
     max_record_megabytes: int = Field(
         32, ge=1, le=1024, description="A payload larger than this after decompression is dropped as `too_large`, in MiB."
