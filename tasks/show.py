@@ -25,7 +25,7 @@ from prefect.runtime import deployment
 from tasks.store.artifacts import Artifact, Manifest
 
 log = logging.getLogger(__name__)
-_UNTOLD = ("step", "steps", "seconds", "time", "tokens", "learning_rate")  # told in other words, or no news
+NO_FIGURES = ("step", "steps", "seconds", "time", "tokens", "learning_rate")  # told in other words, or no news
 SECONDS_BETWEEN_UPDATES = 5.0  # one takes server and flow 40 ms of a slow processor, which the training wants
 
 
@@ -160,7 +160,7 @@ class Progress:
 
 
 def _told(line: Mapping[str, Any]) -> str:
-    shown = {name: value for name, value in line.items() if name not in _UNTOLD and isinstance(value, int | float)}
+    shown = {name: value for name, value in line.items() if name not in NO_FIGURES and isinstance(value, int | float)}
     figures = " · ".join(f"{name} {_number(value)}" for name, value in list(shown.items())[:4])
     return " · ".join(filter(None, (f"{line['step']}/{line['steps']}", figures, line.get("text"))))
 

@@ -103,7 +103,7 @@ def _launch(
     )
     os.rename(output, draft.out)  # an empty folder may be replaced
     lines = _lines(draft.out / "metrics.jsonl")
-    show.curves(name, lines, [key for key in lines[-1] if key not in ("step", "steps", "seconds", "learning_rate")][:6] if lines else [])
+    show.curves(name, lines, [key for key in lines[-1] if key not in show.NO_FIGURES][:6] if lines else [])
     summary: dict[str, Any] = json.loads((draft.out / "summary.json").read_text(encoding="utf-8"))
     if "data" in inputs:
         mixtures.account(name, Path(inputs["data"]), summary, draft.out)

@@ -75,6 +75,9 @@ class Dpo(Supervised):
     def weigh(self, indices: list[int]) -> int:
         return len(indices)
 
+    def tokens(self, indices: list[int]) -> int:
+        return sum(len(self.train[i].chosen) + len(self.train[i].rejected) for i in indices)
+
     def micro_loss(self, indices: list[int]) -> tuple[Tensor, dict[str, Any]]:
         return self._loss([self.train[i] for i in indices])
 

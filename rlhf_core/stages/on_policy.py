@@ -268,6 +268,7 @@ class OnPolicy(ABC):
             "distinct_2": distinct_n(ids),
             "phrase_share": commonest_share(ids),
             **({"watched_share": max(watched)} if watched else {}),
+            "tokens": totals["tokens"],
         }
 
     # Passes over the models, in micro-batches

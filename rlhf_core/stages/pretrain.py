@@ -63,6 +63,9 @@ class Pretrain(Supervised):
     def weigh(self, indices: list[int]) -> int:
         return len(indices) * (self.settings.max_length - 1)
 
+    def tokens(self, indices: list[int]) -> int:
+        return len(indices) * self.settings.max_length
+
     def micro_loss(self, indices: list[int]) -> tuple[Tensor, dict[str, Any]]:
         input_ids = self.blocks[indices].to(self.ranks.device)
         mask = torch.ones_like(input_ids, dtype=torch.bool)

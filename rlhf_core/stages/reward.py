@@ -69,6 +69,9 @@ class Reward(Supervised):
     def weigh(self, indices: list[int]) -> int:
         return len(indices)
 
+    def tokens(self, indices: list[int]) -> int:
+        return sum(len(answer) for i in indices for answer in self.train[i].answers)
+
     def micro_loss(self, indices: list[int]) -> tuple[Tensor, dict[str, Any]]:
         prompts = [self.train[i] for i in indices]
         scores, pairs = self._score(prompts)

@@ -54,6 +54,9 @@ class Sft(Supervised):
     def weigh(self, indices: list[int]) -> int:
         return sum(sum(self.train[i].mask[1:]) for i in indices)
 
+    def tokens(self, indices: list[int]) -> int:
+        return sum(len(self.train[i]) for i in indices)
+
     def micro_loss(self, indices: list[int]) -> tuple[Tensor, dict[str, Any]]:
         batch = pad_right([self.train[i] for i in indices], self.chat.pad_id).to(self.ranks.device)
         return nll(self.engine, batch.input_ids, batch.response_mask).sum(), {}

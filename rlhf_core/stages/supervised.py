@@ -24,7 +24,7 @@ class Supervised(ABC):
     """A stage whose step is: take the step's examples, add up their loss, update.
 
     The loss is divided by what the *whole* batch holds (tokens, prompts), which every rank knows, so neither the
-    number of ranks nor the size of a micro-batch changes it. Subclasses: `weigh`, `micro_loss`, `evaluate`.
+    number of ranks nor the size of a micro-batch changes it. Subclasses: `weigh`, `tokens`, `micro_loss`, `evaluate`.
     """
 
     def __init__(
@@ -65,6 +65,10 @@ class Supervised(ABC):
         """What the loss of these examples is divided by."""
 
     @abstractmethod
+    def tokens(self, indices: list[int]) -> int:
+        """How many tokens of these examples the model reads."""
+
+    @abstractmethod
     def micro_loss(self, indices: list[int]) -> tuple[Tensor, dict[str, Any]]:
         """Summed loss of some examples (possibly none) and further sums to report."""
 
@@ -88,7 +92,7 @@ class Supervised(ABC):
         rate = self.settings.optimizer.learning_rate * rate_share
         norm = self.engine.step(rate)
         totals = self.ranks.sums(sums) | {"weight": float(weight)}
-        return {**self.figures(totals), "learning_rate": rate, "grad_norm": norm}
+        return {**self.figures(totals), "learning_rate": rate, "grad_norm": norm, "tokens": self.tokens(indices)}
 
     def save(self, folder: Path) -> None:
         state = self.engine.full_state()

@@ -88,8 +88,17 @@ class Stack:
             headers["Prefect-Csrf-Token"] = self.call("GET", "/csrf-token?client=tests")["token"]
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.environment["PREFECT_API_URL"] + path, method=method, data=data, headers=headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            text = answer.read()
+
+        def answered() -> list[bytes]:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return [answer.read()]
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # a busy SQLite; every client of Prefect asks again
+                    raise
+                return []
+
+        [text] = until(answered, f"{method} {path}: no answer but 503", 120)
         return json.loads(text) if text else None
 
     def create(self, deployment: str, **parameters: Any) -> str:
@@ -117,16 +126,7 @@ class Stack:
 
     def answer(self, run: str, **given: Any) -> None:
         """What a person says to a suspended run."""
-
-        def said() -> Any:
-            try:
-                return self.call("POST", f"/flow_runs/{run}/resume", {"run_input": given})
-            except urllib.error.HTTPError as error:
-                if error.code != 503:  # a busy SQLite; every client of Prefect asks again
-                    raise
-                return None
-
-        answered = until(said, "the server took no answer", 120)
+        answered = self.call("POST", f"/flow_runs/{run}/resume", {"run_input": given})
         assert answered["status"] == "ACCEPT", answered
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:

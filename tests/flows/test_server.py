@@ -21,7 +21,7 @@ SAVE_SECRET = "from prefect.blocks.system import Secret; Secret(value='hunter2')
 INSTALL_IMPATIENT = """
 from prefect import get_client
 from flows import automations
-automations.STARTING_SECONDS = 3
+automations.STARTING_SECONDS = 10
 with get_client(sync_client=True) as client:
     automations.install(client)
 """
@@ -76,15 +76,6 @@ def test_a_run_gets_its_secrets_from_blocks_and_nothing_else_shows_them(served: 
     assert "prefect.blocks.secret.store-key" in told and "hunter2" not in told + served.log("cpu-worker")
 
 
-def test_a_run_that_was_taken_and_never_begun_lets_its_slot_go(served: Stack) -> None:
-    """As a worker leaves it that is lost between the two: no heartbeat ever came, and pool gpu has one slot."""
-    done = served.python("-c", INSTALL_IMPATIENT)
-    assert done.returncode == 0, done.stderr[-2000:]
-    run = served.create("training/gpu")
-    served.call("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "PENDING", "name": "Pending"}})
-    assert "never begun" in served.reaches(run, "CRASHED", seconds=120)["message"]
-
-
 def test_a_search_is_asked_for_in_the_form(served: Stack) -> None:
     recipe = load("tiny", ["pretrain.steps=2", "pretrain.eval_steps=2", "pretrain.launch.ranks=1"]).model_dump(mode="json")
     here: dict[str, Any] = {"store": str(served.folder / "store")}
@@ -96,3 +87,12 @@ def test_a_search_is_asked_for_in_the_form(served: Stack) -> None:
     assert served.reaches(run, "COMPLETED")
     note = json.loads((served.folder / "store" / "sweeps" / "tiny.json").read_text())
     assert [trial["outcome"] for trial in note["trials"]] == ["finished", "finished"]
+
+
+def test_a_run_that_was_taken_and_never_begun_lets_its_slot_go(served: Stack) -> None:
+    """As a worker leaves it that is lost between the two: no heartbeat ever came, and pool gpu has one slot. Last: this server stays impatient."""
+    done = served.python("-c", INSTALL_IMPATIENT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = served.create("training/gpu")
+    served.call("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "PENDING", "name": "Pending"}})
+    assert "never begun" in served.reaches(run, "CRASHED", seconds=120)["message"]

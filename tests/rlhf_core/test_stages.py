@@ -29,6 +29,7 @@ def test_pretraining_learns_and_reports_held_out_figures(chain: Chain) -> None:
     assert figures["perplexity"] == pytest.approx(math.exp(figures["loss"]), rel=1e-5)
     assert 0 < figures["bits_per_byte"] < 2
     assert [line["step"] for line in lines] == list(range(1, 61))
+    assert {line["tokens"] for line in lines} == {8 * 64}  # rows of the batch, and what each holds
 
 
 def test_transformers_opens_every_model_without_this_project(chain: Chain) -> None:
@@ -143,6 +144,7 @@ def test_ppo_reports_everything_and_its_first_ratio_is_1(chain: Chain) -> None:
     line = read_metrics(output)[-1]
     wanted = "reward kl entropy clip_share value_error length finished_share distinct_2 negative_kl_share eval_reward"
     assert set(wanted.split()) <= set(line)
+    assert line["tokens"] == pytest.approx(16 * line["length"])  # 16 answers
     figures = summary(output)
     assert {"reward_before", "reward_after", "kl", "finished_share"} <= set(figures)
     assert abs(figures["kl_before"]) < 1e-4
