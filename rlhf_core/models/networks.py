@@ -57,7 +57,7 @@ class PolicyModel(nn.Module):
         output: Any = self.model.get_output_embeddings()
         if labels is not None and head.serves(output):
             return head.token_likelihood(hidden, output.weight, labels, temperature)
-        logits = output(hidden)
+        logits = head.project(output, hidden)
         return logits if labels is None else logprobs_and_entropy(logits, labels, temperature)
 
     def save(self, folder: Path, chat: Chat, state: dict[str, Tensor] | None = None) -> None:
@@ -76,7 +76,7 @@ class ScalarModel(nn.Module):
 
         A sequence's score is the one at its last token.
         """
-        scores: Tensor = self.model.score(hidden_at(self.model, input_ids, select)).squeeze(-1).float()
+        scores: Tensor = head.project(self.model.score, hidden_at(self.model, input_ids, select)).squeeze(-1).float()
         return scores
 
     def save(self, folder: Path, chat: Chat, state: dict[str, Tensor] | None = None) -> None:

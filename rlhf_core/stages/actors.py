@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rlhf_core.dataset.batches import TokenBatch
 from rlhf_core.engine import Engine
 from rlhf_core.losses import logprobs_and_entropy
+from rlhf_core.models import head
 from rlhf_core.models.networks import PolicyModel, hidden_at, selected_labels
 
 
@@ -143,7 +144,7 @@ class PolicyWithValue(PolicyModel):
             output = self.model(input_ids=input_ids, use_cache=False, output_hidden_states=True)
             hidden = output.hidden_states[-1][select]
             said = logprobs_and_entropy(output.logits[select], labels, temperature)
-        return *said, self.value(hidden).squeeze(-1).float()
+        return *said, head.project(self.value, hidden).squeeze(-1).float()
 
 
 def _select(batch: TokenBatch) -> Tensor:

@@ -53,6 +53,22 @@ def test_large_logits_overflow_nothing_and_no_rows_give_no_rows() -> None:
     assert not weight.grad.any()
 
 
+@pytest.mark.parametrize("rows", [0, 1, 64, 70])
+def test_rows_that_are_added_for_a_known_shape_change_nothing(rows: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    layer = nn.Linear(12, 9).to(torch.bfloat16)
+    found = []
+    for way in (head.project, lambda layer, hidden: layer(hidden)):
+        hidden = torch.randn(rows, 12, generator=generator.manual_seed(1)).to(torch.bfloat16).requires_grad_()
+        layer.zero_grad()
+        said = way(layer, hidden)
+        said.float().square().sum().backward()
+        assert layer.weight.grad is not None
+        found.append((said.detach(), hidden.grad, layer.weight.grad.clone()))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_heads_that_are_more_than_a_product_are_left_to_themselves() -> None:
     assert head.serves(nn.Linear(3, 4, bias=False))
     assert not head.serves(nn.Linear(3, 4))
