@@ -23,7 +23,7 @@ from rlhf_core.job.errors import BadInput
 
 if TYPE_CHECKING:
     from rlhf_core.chat.speaker import Speaker
-    from rlhf_core.rewards.sources import RewardModel
+    from rlhf_core.rewards.sources import Scorer
 
 HELP = """/new           forget the conversation
 /undo          take the last question and its answer back
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 class Session:
     """One conversation with one model, or the same with two. `show` prints text as it comes."""
 
-    def __init__(self, speakers: list[Speaker], reward_model: RewardModel | None, show: Callable[[str], None]) -> None:
+    def __init__(self, speakers: list[Speaker], reward_model: Scorer | None, show: Callable[[str], None]) -> None:
         self.speakers, self.reward_model, self.show = speakers, reward_model, show
 
     def run(self, questions: Iterable[str]) -> int:
@@ -128,11 +128,11 @@ class Session:
 def open_session(options: argparse.Namespace, show: Callable[[str], None] | None = None) -> Session:
     """Load what the options name; BadInput where it is not there."""
     from rlhf_core.chat.speaker import Speaker
-    from rlhf_core.dataset.chat_template import load_chat
     from rlhf_core.evaluation.candidate import load_candidate
     from rlhf_core.job.inputs import Inputs
-    from rlhf_core.models.networks import load_scalar, quiet_libraries, take_device
-    from rlhf_core.rewards.sources import RewardModel
+    from rlhf_core.models.networks import quiet_libraries, take_device
+    from rlhf_core.rewards.sources import load_scorer
+    from rlhf_core.settings.alignment import RewardSource
 
     quiet_libraries()
     device = take_device(options.threads)
@@ -146,8 +146,7 @@ def open_session(options: argparse.Namespace, show: Callable[[str], None] | None
     reward_model = None
     if options.reward_model:
         source = Inputs({"reward": options.reward_model}).model("reward")
-        chat = load_chat(source)
-        reward_model = RewardModel(load_scalar(source, chat, "fp32", 0), chat, speakers[0].model.chat, device)
+        reward_model = load_scorer(RewardSource(model=source), source, speakers[0].model.chat, device, "fp32")
     return Session(speakers, reward_model, show or _print)
 
 

@@ -243,6 +243,12 @@ def test_what_is_no_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert error.startswith("error: ") and str(tmp_path) in error and "Traceback" not in error
 
 
+def test_a_language_model_gives_no_rewards(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be given a score head that has learned nothing."""
+    assert program.main([str(chain.world / "sft"), "--reward-model", str(chain.world / "pretrain"), "--threads", "1"]) == 2
+    assert "is no reward model" in capsys.readouterr().err
+
+
 def test_lines_are_broken_by_cells() -> None:
     assert list(wrapped(["one two", " three"], 8)) == ["one two", "three"]
     assert list(wrapped(["河水很清，鱼很多"], 7)) == ["河水很", "清，鱼", "很多"]
