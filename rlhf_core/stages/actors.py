@@ -68,8 +68,8 @@ class Actor:
         self.policy.backward(loss)
 
     def backward_values(self, loss: Tensor) -> Tensor | float:
-        """Of the critic; returns what is left to be added to the policy's loss."""
-        raise NotImplementedError("there is no critic")
+        """Of the critic; returns what is left to be added to the policy's loss: all of it, unless the critic learns apart."""
+        return loss
 
     def step(self, rate_share: float) -> dict[str, float]:
         """Update; gradient norms before clipping."""
@@ -116,9 +116,6 @@ class SharedCritic(Actor):
 
     def values(self, batch: TokenBatch) -> Tensor | None:
         return self(batch, 1.0).values
-
-    def backward_values(self, loss: Tensor) -> Tensor | float:
-        return loss
 
 
 class PolicyWithValue(PolicyModel):
