@@ -101,9 +101,10 @@ class Scorer:
     def bits_per_character(self, texts: list[str], report: Callable[[float], None] = lambda done: None) -> list[float | None]:
         """-log2 p(text) / characters of each text's first `max_tokens` tokens, to 4 digits; None for an empty text."""
         from rlhf_core.dataset.chat_template import Tokens
+        from rlhf_core.dataset.spelling import Spelling
         from rlhf_core.measures.likelihood import nats
 
-        encoded = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        encoded = Spelling(self.tokenizer).ids(texts)
         rows = [Tokens([self.start, *ids[: self.length]], [False] + [True] * min(len(ids), self.length)) for ids in encoded]
         done = 0
 

@@ -2,15 +2,18 @@
 
 A conversation is cut into segments, prompt and answer by turns, at the point where the chat template would ask the
 model to write. Segments are tokenized apart and joined, in training as in generation, so the tokens at a boundary
-are the same in SFT, reward model, PPO and evaluation. An answer always ends with the template's own end token.
+are the same in SFT, reward model, PPO and evaluation. An answer always ends with the template's own end token; one
+that a turn spells out is letters (`rlhf_core.dataset.spelling`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rlhf_core.dataset.records import Record, Turn
+from rlhf_core.dataset.spelling import Spelling
 from rlhf_core.dataset.vocabulary import CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS
 from rlhf_core.job.errors import BadInput
 
@@ -56,6 +59,7 @@ class Chat:
             self.tokenizer.add_special_tokens({"pad_token": PAD})
             self.added.append("pad token")
         self.pad_id = int(self.tokenizer.pad_token_id)
+        self._spelling = Spelling(self.tokenizer)
 
     @property
     def vocab_size(self) -> int:
@@ -80,7 +84,7 @@ class Chat:
 
     def plain(self, texts: list[str]) -> list[list[int]]:
         """Text without any special token."""
-        return self._tokenize(texts)
+        return self._spelling.ids(texts)
 
     def decode(self, ids: list[int]) -> str:
         """The text of an answer: up to the first end token, without special tokens and outer blanks."""
@@ -89,7 +93,9 @@ class Chat:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def prompt_text(self, system: str | None, turns: tuple[Turn, ...]) -> str:
-        return self._render(system, turns, ask=True)
+        """What the template makes of them, the special tokens in their texts cut."""
+        spelled = self._spelling.spelled
+        return self._render(system and spelled(system), [Turn(turn.role, spelled(turn.text)) for turn in turns], ask=True)
 
     # How it is done
 
@@ -112,10 +118,10 @@ class Chat:
         return segments
 
     def _answer_text(self, text: str) -> str:
-        return self._before + text.strip() + self._after
+        return self._before + self._spelling.spelled(text.strip()) + self._after
 
     def _join(self, conversations: list[list[tuple[str, bool]]]) -> list[Tokens]:
-        ids = iter(self._tokenize([text for segments in conversations for text, _ in segments]))
+        ids = iter(self._spelling.rendered([text for segments in conversations for text, _ in segments]))
         joined = []
         for segments in conversations:
             tokens = Tokens([], [])
@@ -131,13 +137,7 @@ class Chat:
         last = len(answer) - 1 - answer[::-1].index(self.end_id) if self.end_id in answer else len(answer) - 1
         return [position <= last for position in range(len(answer))]
 
-    def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        return ids
-
-    def _render(self, system: str | None, turns: tuple[Turn, ...], ask: bool) -> str:
+    def _render(self, system: str | None, turns: Sequence[Turn], ask: bool) -> str:
         messages = [{"role": "system", "content": system}] if system else []
         messages += [{"role": turn.role, "content": turn.text} for turn in turns]
         return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
@@ -155,7 +155,7 @@ class Chat:
     def _find_end(self) -> int:
         """The first special token that the template writes after an answer; without one, the eos token is added."""
         special = set(self.tokenizer.all_special_ids)
-        for token in self._tokenize([self._after])[0] if self._after else []:
+        for token in self.tokenizer(self._after, add_special_tokens=False)["input_ids"]:
             if token in special:
                 return int(token)
         if self.tokenizer.eos_token_id is None:

@@ -114,7 +114,8 @@ def encode(tokenizer: Any, subject: Subject, question: Question, shots: int, con
 def _split(tokenizer: Any, prompt: str, letters: Sequence[str], shots: int) -> Asked:
     """Prompt and letters are tokenized together, as they stand in a text: where " A" and "A" differ, or a letter is several
     tokens, the tokens are those that the model would read. The prompt ends where all four texts, and it alone, agree."""
-    alone, *whole = tokenizer([prompt, *(prompt + letter for letter in letters)], verbose=False)["input_ids"]
+    texts = [prompt, *(prompt + letter for letter in letters)]
+    alone, *whole = tokenizer(texts, split_special_tokens=True, verbose=False)["input_ids"]
     shared = _common([tuple(ids) for ids in (alone, *whole)])
     return Asked(list(alone[:shared]), [list(ids[shared:]) for ids in whole], shots)
 

@@ -20,6 +20,7 @@ import torch
 
 from rlhf_core.dataset.chat_template import Tokens
 from rlhf_core.dataset.corpus import held_out
+from rlhf_core.dataset.spelling import Spelling
 from rlhf_core.measures.likelihood import nats
 from rlhf_core.models.networks import PolicyModel
 
@@ -82,7 +83,7 @@ def score(
     start   the token that stands before a text, from which its first one is predicted
     window  tokens read at once, at most; stride  tokens by which a window moves on
     """
-    encoded: list[list[int]] = tokenizer([text.text for text in texts], add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = Spelling(tokenizer).ids([text.text for text in texts])
     rows, owner = [], []
     for place, ids in enumerate(encoded):
         for row in windows([start, *ids], window, stride):
