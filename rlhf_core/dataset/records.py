@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,17 @@ class Record:
         reference = self.labels.get("reference")
         return reference if isinstance(reference, str) and reference.strip() else None
 
+    @property
+    def ratings(self) -> list[float]:
+        """A number for each response: `labels.ratings` where it has one for each, else falling by 1 a rank. A response is better
+        than a later one where its rating is higher."""
+        given = self.labels.get("ratings")
+        if not isinstance(given, list) or len(given) != len(self.responses):
+            return [-float(rank) for rank in range(len(self.responses))]
+        if not all(isinstance(rating, int | float) and math.isfinite(rating) for rating in given):
+            raise BadInput(f"record {self.id}: labels.ratings must be finite numbers, not {given}")
+        return [float(rating) for rating in given]
+
     def prompt(self) -> Record:
         """The record up to its last user turn."""
         last = max((i for i, turn in enumerate(self.turns) if turn.role == "user"), default=-1)
@@ -55,7 +67,7 @@ def parse_record(line: str, name: str = "") -> Record:
             "turns": [{"role": "user", "text": raw["prompt"]}],
             "labels": labels | (raw.get("labels") or {}),
         }
-    turns = tuple(Turn(turn["role"], str(turn["text"])) for turn in raw["turns"])
+    turns = tuple(Turn(turn["role"], _text(turn["text"])) for turn in raw["turns"])
     if not turns:
         raise ValueError("no turns")
     for index, turn in enumerate(turns):
@@ -63,15 +75,30 @@ def parse_record(line: str, name: str = "") -> Record:
             raise ValueError(
                 f"turn {index + 1} is by {turn.role}; user and assistant must alternate, user first"
             )
+    labels = raw.get("labels") or {}
+    if not isinstance(labels, dict):
+        raise TypeError(f"labels are {labels!r}")
     return Record(
-        id=str(raw.get("id", name)),
-        system=raw.get("system") or None,
+        id=_text(str(raw.get("id", name))),
+        system=_optional(raw.get("system")),
         turns=turns,
-        lang=raw.get("lang"),
-        labels=raw.get("labels") or {},
-        responses=tuple(str(text) for text in raw.get("responses") or ()),
-        source=raw.get("source"),
+        lang=_optional(raw.get("lang")),
+        labels=labels,
+        responses=tuple(_text(text) for text in raw.get("responses") or ()),
+        source=_optional(raw.get("source")),
     )
+
+
+def _text(value: Any) -> str:
+    """Raises TypeError for anything but text, ValueError for half of a surrogate pair, which JSON can spell and no tokenizer read."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    value.encode()
+    return value
+
+
+def _optional(value: Any) -> str | None:
+    return _text(value) if value else None
 
 
 def read_records(path: Path) -> list[Record]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from rlhf_core.dataset.chat_template import Chat, load_chat
+from rlhf_core.dataset.chat_template import Chat
 from rlhf_core.dataset.records import Record
 from rlhf_core.evaluation import drift, knowledge, language_model, preferences
 from rlhf_core.evaluation.answers import (
@@ -43,9 +43,9 @@ from rlhf_core.evaluation.scoring import score_answers
 from rlhf_core.job.errors import BadInput
 from rlhf_core.job.inputs import Inputs
 from rlhf_core.measures.text_measures import repeats_itself
-from rlhf_core.models.networks import load_scalar
-from rlhf_core.rewards.sources import RewardModel
+from rlhf_core.rewards.sources import Scorer, load_scorer
 from rlhf_core.settings import EvaluationSettings, Job
+from rlhf_core.settings.alignment import RewardSource
 
 SETS = ("questions", "prompts")
 
@@ -169,8 +169,7 @@ class Evaluation:
         if self.reward_role is None:
             return []
         source = self.inputs.model(self.reward_role)
-        chat = load_chat(source)
-        scorer = RewardModel(load_scalar(source, chat, "fp32", 0), chat, measured[-1].chat, self.device)
+        scorer = load_scorer(RewardSource(model=source), source, measured[-1].chat, self.device, "fp32")
         for one in measured:
             for name in SETS:
                 one.rewards[name] = self._rewards(one, scorer, self.material.sets[name], one.greedy[name])
@@ -190,7 +189,7 @@ class Evaluation:
         self._progress(len(self.roles) + 1)
         return pairs
 
-    def _rewards(self, one: Measured, scorer: RewardModel, prompts: list[Record], answers: Answers) -> list[float | None]:
+    def _rewards(self, one: Measured, scorer: Scorer, prompts: list[Record], answers: Answers) -> list[float | None]:
         scores = score_answers(scorer, prompts, answers)
         unscored = sum(score is None and answer is not None for score, answer in zip(scores, answers, strict=True))
         self.problems.count("reward", one.name, "answers too long for the reward model's context, not scored", unscored)

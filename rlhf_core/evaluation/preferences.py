@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -48,20 +49,16 @@ def score_pairs(scorer: Scorer, rankings: Sequence[Record]) -> tuple[list[Pair],
     scores = iter(score_texts(scorer, [prompt for prompt, _ in flat], [text for _, text in flat], [True] * len(flat)))
     pairs, left_out = [], 0
     for record in rankings:
-        own = [next(scores) for _ in record.responses]
-        ratings = record.labels.get("ratings")
-        known = isinstance(ratings, list) and len(ratings) == len(own)
-        for i in range(len(own)):
-            for j in range(i + 1, len(own)):
-                margin = float(ratings[i]) - float(ratings[j]) if known else float(j - i)  # type: ignore[index]
-                chosen, rejected = own[i], own[j]
-                if margin <= 0:
-                    continue
-                if chosen is None or rejected is None:
-                    left_out += 1
-                    continue
-                lengths = len(record.responses[i]), len(record.responses[j])
-                pairs.append(Pair(record.id, record.source, record.lang, margin, chosen, rejected, *lengths))
+        own, ratings = [next(scores) for _ in record.responses], record.ratings
+        for i, j in combinations(range(len(own)), 2):
+            margin, chosen, rejected = ratings[i] - ratings[j], own[i], own[j]
+            if margin <= 0:
+                continue
+            if chosen is None or rejected is None:
+                left_out += 1
+                continue
+            lengths = len(record.responses[i]), len(record.responses[j])
+            pairs.append(Pair(record.id, record.source, record.lang, margin, chosen, rejected, *lengths))
     return pairs, left_out
 
 

@@ -60,6 +60,12 @@ class Scoring:
         self.start = {role: Scores() for role in self.sources}  # what the starting policy's answers score
         self.seen = {role: Scores() for role in self.sources}
 
+    def check_length(self, tokens: int) -> None:
+        """BadInput where so many of the policy's own tokens do not fit a reward model that reads them."""
+        for scorer in self.scorers.values():
+            if isinstance(scorer, RewardModel) and scorer.same_vocabulary:
+                scorer.check_length(tokens)
+
     @property
     def critic_source(self) -> str | None:
         """The first reward whose model reads the policy's own tokens: what a value model may start from."""

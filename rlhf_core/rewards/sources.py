@@ -65,9 +65,23 @@ class RewardModel(Scorer):
         self.pooling = getattr(model.model.config, "score_pooling", "last")
         self.shift = float(getattr(model.model.config, "score_shift", 0.0))
 
+    @property
+    def positions(self) -> int | None:
+        """Tokens that the model has positions for, where its configuration names a limit."""
+        return getattr(self.model.model.config, "max_position_embeddings", None)
+
+    def check_length(self, tokens: int) -> None:
+        """BadInput where so many tokens do not fit the model's positions."""
+        if self.positions and tokens > self.positions:
+            raise BadInput(
+                f"the reward model {self.chat.source} has {self.positions} positions, and a prompt with its answer may have {tokens} "
+                "tokens: smaller max_prompt_length or max_new_tokens, or another reward model"
+            )
+
     @torch.no_grad()
     def score(self, sequences: TokenBatch) -> Tensor:
         """Scores of whole sequences, the answer's tokens marked: (B,) float32 on the device."""
+        self.check_length(sequences.input_ids.shape[1])
         parts = [
             sequences.rows(slice(i, i + _ROWS)).to(self.device)
             for i in range(0, len(sequences.lengths), _ROWS)
@@ -81,9 +95,8 @@ class RewardModel(Scorer):
 
     def fits(self, prompts: list[Record], texts: list[str]) -> list[bool]:
         """Whether prompt and answer lie within the model's positions."""
-        positions = getattr(self.model.model.config, "max_position_embeddings", None)
         rows = zip(self.chat.prompts(prompts), self.chat.answers(texts), strict=True)
-        return [positions is None or len(prompt) + len(answer) <= positions for prompt, answer in rows]
+        return [self.positions is None or len(prompt) + len(answer) <= self.positions for prompt, answer in rows]
 
     def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
         """An answer that did not end is scored without its end token."""
@@ -141,7 +154,7 @@ class TextClassifier(Scorer):
             rows = slice(start, start + _ROWS)
             batch = self.tokenizer(
                 asked[rows], texts[rows], padding=True, truncation=True, max_length=self.length,
-                return_tensors="pt",
+                split_special_tokens=True, return_tensors="pt",
             ).to(self.device)  # fmt: skip
             found.append(self._scores(self.model(**batch).logits.float()))
         return torch.cat(found)
@@ -161,12 +174,14 @@ class FunctionReward(Scorer):
         self.name, self.function = name, _imported(name)
 
     def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
-        values = [float(value) for value in self.function(prompts, texts)]
+        returned = self.function(prompts, texts)  # what it raises is for its author: the traceback goes to the log
+        expected = f"reward {self.name}: {len(texts)} finite numbers were expected, one an answer"
+        try:
+            values = [float(value) for value in returned]
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"{expected}; it returned {str(returned)[:100]}: {error}") from error
         if len(values) != len(texts) or not all(map(math.isfinite, values)):
-            raise BadInput(
-                f"reward {self.name}: {len(texts)} finite numbers were expected, one an answer; "
-                f"it returned {len(values)}: {values[:4]}"
-            )
+            raise BadInput(f"{expected}; it returned {len(values)}: {values[:4]}")
         return torch.tensor(values, dtype=torch.float32, device=self.device)
 
 

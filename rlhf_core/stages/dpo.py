@@ -6,9 +6,10 @@ step. Pairs come from rankings, or from the starting policy's own answers, best 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def remember(reference: Any, pairs: list[Pair], chat: Chat, ranks: Ranks) -> Non
 
 def read_pairs(path: Path, chat: Chat, settings: DpoStage) -> tuple[list[Pair], dict[str, int]]:
     """Pairs of the rankings in a JSON-lines file; prompts that leave no room for an answer and pairs that are equal
-    after cutting are dropped and counted."""
+    after cutting or rated alike are dropped and counted."""
     dropped = {"too_long_prompts": 0, "equal_pairs": 0}
     pairs: list[Pair] = []
     records = read_records(path) if path.exists() else []
@@ -181,23 +182,19 @@ def read_pairs(path: Path, chat: Chat, settings: DpoStage) -> tuple[list[Pair], 
         if not all(any(tokens.mask) for tokens in answers):
             dropped["too_long_prompts"] += 1
             continue
-        for better, worse in _chosen(answers, settings.pairs):
-            if better.ids == worse.ids:
+        ratings = record.ratings
+        for i, j in _chosen(len(answers), settings.pairs):
+            if ratings[i] <= ratings[j] or answers[i].ids == answers[j].ids:
                 dropped["equal_pairs"] += 1
             else:
-                pairs.append(Pair(better, worse))
+                pairs.append(Pair(answers[i], answers[j]))
     return pairs, dropped
 
 
-def _chosen(answers: list[Tokens], pairs: str) -> Iterator[tuple[Tokens, Tokens]]:
-    if len(answers) < 2:
-        return
-    if pairs == "best_worst":
-        yield answers[0], answers[-1]
-        return
-    for i, better in enumerate(answers):
-        for worse in answers[i + 1 :]:
-            yield better, worse
+def _chosen(answers: int, pairs: str) -> list[tuple[int, int]]:
+    """Places of the better and the worse answers of a ranking."""
+    every = list(combinations(range(answers), 2))
+    return every if pairs == "all" else [(0, answers - 1)] * bool(every)
 
 
 class OwnAnswers:
@@ -208,6 +205,7 @@ class OwnAnswers:
     ) -> None:
         self.settings, self.chat, self.ranks, self.policy = settings, chat, ranks, policy
         self.scoring = Scoring(settings, inputs, chat, ranks, settings.precision, settings.launch)
+        self.scoring.check_length(settings.max_prompt_length + settings.max_new_tokens)
 
     def pairs(self, path: Path, longest: int) -> tuple[list[Pair], dict[str, int]]:
         """Pairs in the prompts' order, on all ranks the same; prompts whose answers all score alike have none."""

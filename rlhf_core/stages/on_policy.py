@@ -65,10 +65,12 @@ class OnPolicy(ABC):
         self._check_sizes()
         self.chat = load_chat(inputs.model("init"))
         policy = self._read_policy(inputs)
-        check_length(settings, policy.model, settings.max_prompt_length + settings.max_new_tokens)
+        longest = settings.max_prompt_length + settings.max_new_tokens
+        check_length(settings, policy.model, longest)
         lora, zero = settings.optimizer.lora, settings.launch.zero_stage
         self.reference = self._make_reference(policy, inputs)
         self.scoring = Scoring(settings, inputs, self.chat, ranks, settings.precision, settings.launch)
+        self.scoring.check_length(longest)
         data = inputs.folder("data")
         self.prompts, self.dropped = read_prompts(data / "train.jsonl", self.chat, settings.max_prompt_length)
         held_out, _ = read_prompts(data / "eval.jsonl", self.chat, settings.max_prompt_length)

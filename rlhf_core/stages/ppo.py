@@ -14,7 +14,7 @@ import torch
 from rlhf_core.dataset.batches import TokenBatch
 from rlhf_core.dataset.chat_template import Chat
 from rlhf_core.engine import Engine, Ranks, split_on_loading
-from rlhf_core.job.inputs import Inputs
+from rlhf_core.job.inputs import Inputs, check_length
 from rlhf_core.losses import gae, kl_estimate, shaped_rewards, whiten
 from rlhf_core.models.networks import load_scalar
 from rlhf_core.settings import PpoStage
@@ -47,6 +47,7 @@ class Ppo(PolicyGradient):
             value = load_scalar(
                 inputs.model(role), self.chat, settings.precision, settings.seed, settings.launch.attention
             )
+        check_length(settings, value.model, settings.max_prompt_length + settings.max_new_tokens)
         optimizer = settings.optimizer.model_copy(update={"learning_rate": settings.value_learning_rate})
         engine = Engine(
             value, optimizer, settings.launch, settings.precision, self.accumulation, self.ranks

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rlhf_core.dataset.batches import dealt, pad_right
 from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
-from rlhf_core.dataset.records import Record, read_records
+from rlhf_core.dataset.records import read_records
 from rlhf_core.engine import Ranks, split_on_loading
 from rlhf_core.job.errors import BadInput
 from rlhf_core.job.inputs import Inputs, check_length
@@ -28,8 +28,7 @@ _EVAL_PROMPTS = 16
 
 @dataclass(frozen=True)
 class Ranked:
-    """A prompt's answers, best first, as whole sequences, which pairs (i better than j) count, and their ratings (the
-    labels' own where there are some, else falling by 1 a rank)."""
+    """A prompt's answers, best first, as whole sequences, which pairs (i better than j) count, and their `Record.ratings`."""
 
     answers: list[Tokens]
     pairs: list[list[bool]]
@@ -172,7 +171,7 @@ class Reward(Supervised):
 
 def read_rankings(path: Path, chat: Chat, settings: RewardStage) -> tuple[list[Ranked], Counts]:
     """Preferences of a JSON-lines file. Pairs whose answers are equal after cutting would add ln 2 forever: they are
-    dropped and counted, and so are prompts that leave no room for an answer or have no pair left."""
+    dropped and counted, and so are pairs that are rated alike, and prompts that leave no room for an answer or have no pair left."""
     counts, ranked = Counts(), []
     records = read_records(path) if path.exists() else []
     whole = iter(
@@ -184,10 +183,10 @@ def read_rankings(path: Path, chat: Chat, settings: RewardStage) -> tuple[list[R
             counts.too_long_prompts += 1
             continue
         chosen = _choose(len(answers), settings.max_responses)
-        ratings = [_ratings(record)[i] for i in chosen]
+        ratings = [record.ratings[i] for i in chosen]
         answers = [answers[i] for i in chosen]
         k = len(answers)
-        pairs = [[i < j and answers[i].ids != answers[j].ids for j in range(k)] for i in range(k)]
+        pairs = [[i < j and ratings[i] > ratings[j] and answers[i].ids != answers[j].ids for j in range(k)] for i in range(k)]
         counts.equal_pairs += k * (k - 1) // 2 - sum(map(sum, pairs))
         if not any(map(any, pairs)):
             counts.single_answer_prompts += 1
@@ -203,11 +202,3 @@ def _choose(answers: int, most: int) -> list[int]:
     if answers <= most:
         return list(range(answers))
     return [int(place) for place in np.linspace(0, answers - 1, most).round()]
-
-
-def _ratings(record: Record) -> list[float]:
-    """One number an answer, best first: `labels.ratings` where it has one for each, else falling by 1 a rank."""
-    given = record.labels.get("ratings")
-    if isinstance(given, list) and len(given) == len(record.responses):
-        return [float(rating) for rating in given]
-    return [-float(rank) for rank in range(len(record.responses))]

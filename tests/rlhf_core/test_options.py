@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from rlhf_core.dataset.chat_template import load_chat
 from rlhf_core.engine import Engine, Ranks
+from rlhf_core.job.errors import BadInput
 from rlhf_core.schedule import learning_rate_share
 from rlhf_core.settings import DpoStage, GrpoStage, PpoStage, PretrainStage, RewardStage, RlooStage, SftStage
 from rlhf_core.stages.actors import Pass
@@ -230,6 +231,24 @@ def test_margins_follow_the_ratings_where_there_are_some(chain: Chain, tmp_path:
     margins = stage._margins(stage.train, torch.zeros(2, 3, 3))
     assert [float(margins[0, i, j]) for i, j in ((0, 1), (0, 2), (1, 2))] == [0.5, 3.5, 3.0]
     assert float(margins[1, 0, 1]) == 0.5  # a rank apart
+
+
+def test_what_is_rated_alike_is_no_pair(chain: Chain, tmp_path: Path) -> None:
+    """As in the evaluation: nobody preferred the one that stands first."""
+    tie = toy.record(0, [("user", "Say it.")], responses=["Orsk.", "Tarn.", "Velm."], labels={"ratings": [5, 5, 2]})
+    only = toy.record(1, [("user", "Say it.")], responses=["Orsk.", "Tarn."], labels={"ratings": [5, 5]})
+    path = tmp_path / "train.jsonl"
+    toy.write_lines(path, [tie, only])
+    chat = load_chat(str(chain.world / "tokenizer"))
+    [ranked], counts = read_rankings(path, chat, RewardStage(name="r"))
+    assert [(i, j) for i in range(3) for j in range(3) if ranked.pairs[i][j]] == [(0, 2), (1, 2)]
+    assert (counts.pairs, counts.equal_pairs, counts.single_answer_prompts) == (2, 2, 1)
+    for pairs, learned, alike in (("all", 2, 2), ("best_worst", 1, 1)):
+        found, dropped = read_pairs(path, chat, DpoStage(name="d", pairs=pairs))
+        assert (len(found), dropped["equal_pairs"]) == (learned, alike)
+    toy.write_lines(path, [only | {"labels": {"ratings": [5, float("nan")]}}])
+    with pytest.raises(BadInput, match=r"record r1: labels.ratings must be finite"):
+        read_rankings(path, chat, RewardStage(name="r"))
 
 
 # How long, how fast

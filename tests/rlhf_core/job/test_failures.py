@@ -226,3 +226,36 @@ def test_a_base_model_without_pad_and_template_is_trained_and_leaves_with_both(c
     tokenizer = AutoTokenizer.from_pretrained(output / "model")
     assert tokenizer.pad_token_id not in (None, tokenizer.eos_token_id)
     assert tokenizer.chat_template
+
+
+def test_a_reward_or_value_model_of_fewer_positions_is_refused_before_the_first_step(chain: Chain, tmp_path: Path) -> None:
+    """Rotary positions would go on beyond what was learned, and say nothing."""
+    short = shutil.copytree(chain.world / "reward" / "model", tmp_path / "short")
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 24}))
+    for kind in ("rloo", "best_of_n"):
+        with pytest.raises(BadInput, match="has 24 positions"):
+            chain.run(f"short_{kind}", kind, {"reward_model": str(short)}, steps=1)
+    with pytest.raises(BadInput, match="24 positions"):
+        chain.run("short_value", "ppo", {"value_init": str(short)}, steps=1, value_init="short")
+
+
+@pytest.mark.parametrize("function", ["none", "words", "too_few"])
+def test_what_a_reward_function_returns_is_named(chain: Chain, function: str) -> None:
+    with pytest.raises(BadInput, match=rf"{function}: \d+ finite numbers were expected, one an answer; it returned"):
+        chain.run(f"returns_{function}", "rloo", steps=1, reward_model=None, rewards=[{"function": f"{HERE}:{function}"}])
+
+
+HERE = __name__
+
+
+def none(prompts: list[Any], answers: list[str]) -> Any:
+    return None
+
+
+def words(prompts: list[Any], answers: list[str]) -> Any:
+    return ["good"] * len(answers)
+
+
+def too_few(prompts: list[Any], answers: list[str]) -> Any:
+    return [1.0]
