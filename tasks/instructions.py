@@ -24,10 +24,10 @@ from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Draft, Files, Result
 from tasks.teachers import teacher_of
 
-INSTRUCTIONS_VERSION = 2
-SPLITS_VERSION = 2
-TOPICS_VERSION = 1
-SAMPLED_VERSION = 1
+INSTRUCTIONS_VERSION = 3
+SPLITS_VERSION = 3
+TOPICS_VERSION = 2
+SAMPLED_VERSION = 2
 JUDGED_VERSION = 2
 BUNDLED_COMPLETIONS = Path(__file__).parent.parent / "data" / "samples" / "completions.jsonl"
 

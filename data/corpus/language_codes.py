@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 # ISO 639-3 -> 639-1 of the languages that crawls are made of; the varieties of written Chinese count as one.
 _SHORT = {
@@ -18,9 +18,16 @@ _SHORT = {
     "uzn": "uz", "vie": "vi", "zho": "zh", "cmn": "zh", "yue": "zh", "wuu": "zh", "lzh": "zh",
 }  # fmt: skip
 
+_KNOWN = frozenset(_SHORT.values())
 
-@cache
+
+@lru_cache(maxsize=4096)
 def language_code(label: str) -> str:
     """The code that settings and labels use for a fastText label: "__label__cmn_Hani" and "__label__zh-cn" are "zh"."""
     name = label.removeprefix("__label__").replace("-", "_").split("_")[0].lower()
     return _SHORT.get(name, name)
+
+
+def is_language_code(code: str) -> bool:
+    """Whether `code` is what `language_code` gives for a language of the table."""
+    return code in _KNOWN

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data.instructions.formats import Rejected, Tally, stream_conversations, stream_preferences
-from data.instructions.shapes import ALIASES, CONVERSATIONS, PREFERENCES
+from data.instructions.preference_shapes import PREFERENCES
+from data.instructions.shapes import ALIASES, CONVERSATIONS
 from data.instructions.writers import CONVERSATION_WRITERS, PREFERENCE_WRITERS, write
 
 

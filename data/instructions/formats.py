@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from data.corpus.language_codes import is_language_code, language_code
 from data.instructions.language import script_language
 from data.instructions.lines import Rejected, excerpt, read_values, write_jsonl
+from data.instructions.preference_shapes import PREFERENCES
 from data.instructions.records import Conversation, Preference, Turn, record_id
-from data.instructions.shapes import ALIASES, CONVERSATIONS, PREFERENCES, Draft, Object, Table, Unfit
+from data.instructions.shapes import ALIASES, CONVERSATIONS, Draft, Object, Table, Unfit
 
 __all__ = [
     "Reading", "Rejected", "Tally", "read_conversations", "read_preferences", "stream_conversations", "stream_preferences", "write_jsonl",
@@ -27,7 +29,7 @@ class Tally:
     values: int = 0  # JSON values and broken lines; an LMFlow file's instances one by one
     records: int = 0
     formats: Counter[str] = field(default_factory=Counter)  # values by detected format
-    merged: Counter[str] = field(default_factory=Counter)  # responses left out of a ranking: equal_response, empty_response
+    merged: Counter[str] = field(default_factory=Counter)  # responses left out of a ranking: equal_response, empty_response, tied_response
     rejected: Counter[str] = field(default_factory=Counter)  # lines by reason
 
     def reasons(self) -> dict[str, int]:
@@ -78,12 +80,17 @@ def stream_conversations(
     return _stream(path, CONVERSATIONS, PREFERENCES, tally, format, source, _conversation)
 
 
+def stream_with_values(path: Path, tally: Tally) -> Iterator[tuple[int, Any, list[Conversation | Rejected]]]:
+    """Each JSON value of `stream_conversations` with its line and what it gave; null for a line that is no JSON."""
+    return _values(path, CONVERSATIONS, PREFERENCES, tally, None, path.name, _conversation)
+
+
 def stream_preferences(
     path: Path, tally: Tally | None = None, format: str | None = None, source: str | None = None
 ) -> Iterator[Preference | Rejected]:
     """Prompts with their responses, best first; equal and empty responses of one prompt are left out and counted.
 
-    Arguments and errors as `stream_conversations`; names of formats in `shapes.PREFERENCES`.
+    Arguments and errors as `stream_conversations`; names of formats in `preference_shapes.PREFERENCES`.
     """
     return _stream(path, PREFERENCES, CONVERSATIONS, tally, format, source, _preference)
 
@@ -120,24 +127,32 @@ def _stream(
 
 
 def _records(path: Path, table: Table, other: Table, tally: Tally, name: str | None, source: str, build: Any) -> Iterator[Any]:
+    for _, _, made in _values(path, table, other, tally, name, source, build):
+        yield from made
+
+
+def _values(
+    path: Path, table: Table, other: Table, tally: Tally, name: str | None, source: str, build: Any
+) -> Iterator[tuple[int, Any, list[Any]]]:
+    """Every JSON value, its line, and what came of it: records, or one Rejected; the value is null where the line is no JSON."""
     for item in read_values(path):
         if isinstance(item, Rejected):
             tally.values += 1
             tally.rejected[item.reason] += 1
-            yield item
+            yield item.line, None, [item]
             continue
         for value in _instances(item.value):
             tally.values += 1
             try:
                 found = _detect(value, table, other, name)
-                records = [build(draft, value, source, tally.merged) for draft in table[found][1](value)]
+                made = [build(draft, value, source, tally.merged) for draft in table[found][1](value)]
             except Unfit as unfit:
                 tally.rejected[unfit.reason] += 1
-                yield Rejected(item.line, unfit.reason, excerpt(str(value)))
+                made = [Rejected(item.line, unfit.reason, excerpt(str(value)))]
             else:
                 tally.formats[found] += 1
-                tally.records += len(records)
-                yield from records
+                tally.records += len(made)
+            yield item.line, value, made
 
 
 def _instances(value: Any) -> list[Any]:
@@ -166,7 +181,7 @@ def _conversation(draft: Draft, value: Object, source: str, merged: Counter[str]
     turns = _turns(draft)
     texts = [turn.text for turn in turns]
     return Conversation(
-        id=record_id(draft.system, texts), source=_source(value, source), lang=_lang(value, texts),
+        id=record_id(draft.system, texts), source=_source(value, source), lang=language_of(value, texts),
         system=draft.system, turns=turns, labels=draft.labels,
     )  # fmt: skip
 
@@ -177,21 +192,27 @@ def _preference(draft: Draft, value: Object, source: str, merged: Counter[str]) 
         raise Unfit("ends_with_assistant")
     assert draft.responses is not None  # every shape of PREFERENCES sets them
     responses: list[str] = []
-    left_out: Counter[str] = Counter()
+    left_out: Counter[str] = Counter({"tied_response": draft.tied} if draft.tied else {})
     for response in draft.responses:
         if response and response not in responses:
             responses.append(response)
         else:
             left_out["equal_response" if response else "empty_response"] += 1
     if len(responses) < 2:
-        raise Unfit("empty_output" if left_out["empty_response"] else "equal_responses" if left_out else "unpaired")
+        raise Unfit(_too_few(left_out))
     texts = [turn.text for turn in turns]
     _check_text(responses)
     merged.update(left_out)
     return Preference(
-        id=record_id(draft.system, [*texts, *responses]), source=_source(value, source), lang=_lang(value, texts),
+        id=record_id(draft.system, [*texts, *responses]), source=_source(value, source), lang=language_of(value, texts),
         system=draft.system, turns=turns, responses=responses, labels=draft.labels,
     )  # fmt: skip
+
+
+def _too_few(left_out: Counter[str]) -> str:
+    """Why a ranking has fewer than two responses."""
+    reasons = {"empty_response": "empty_output", "tied_response": "tied_responses", "equal_response": "equal_responses"}
+    return next((why for counted, why in reasons.items() if left_out[counted]), "unpaired")
 
 
 def _turns(draft: Draft) -> list[Turn]:
@@ -219,8 +240,16 @@ def _source(value: Object, default: str) -> str:
     return own if isinstance(own, str) and own else default
 
 
-def _lang(value: Object, texts: list[str]) -> str | None:
+def language_of(value: Object, texts: list[str]) -> str | None:
+    """What the object says its language is ("zh", "zh-CN", "eng"), else what the texts' script says, the first text's first.
+
+    A `language` may be that of a program, or an English name: only codes count. Records of this project are believed.
+    """
     for key in ("lang", "language"):
-        if isinstance(value.get(key), str) and value[key]:
-            return str(value[key])
+        said = value.get(key)
+        if isinstance(said, str) and said:
+            if "turns" in value:
+                return said
+            if is_language_code(code := language_code(said)):
+                return code
     return script_language(texts[0]) or script_language("\n".join(texts))

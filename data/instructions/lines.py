@@ -1,25 +1,28 @@
-"""The values of a JSON-lines file, a JSON array or one JSON object, gzipped or not, one by one with their line numbers."""
+"""The values of a JSON-lines file, a JSON array, one JSON object or a Parquet table, compressed or not, one by one with their lines."""
 
 from __future__ import annotations
 
 import codecs
-import gzip
 import json
 import os
 import re
 import uuid
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.corpus.reading.streams import BrokenStream, codec_of, open_chunks
 
 EXCERPT = 200  # characters of a rejected line that are kept: enough to find it, small enough for a table
 
 
 @dataclass(frozen=True)
 class Value:
-    """One JSON value and the line (from 1) that it begins on."""
+    """One JSON value and the line (from 1) that it begins on, or a row and its number."""
 
     line: int
     value: Any
@@ -43,16 +46,21 @@ def excerpt(text: str) -> str:
 
 
 def read_values(path: Path) -> Iterator[Value | Rejected]:
-    """Every JSON value of `path`, in order; what is not JSON comes as Rejected (`broken_json`, `broken_gzip`).
+    """Every JSON value of `path`, or row as an object, in order; what is none comes as Rejected (`broken_json`, `broken_parquet`, and
+    where a compressed file is damaged or cut off `broken_gzip`, `broken_zstd` and so on).
 
     One value is held at a time, whatever the file's size. An LMFlow file, one object with `type` and `instances`, gives its
-    instances. Bytes that are not UTF-8 arrive as lone surrogates inside the strings, for the reader of records to refuse.
+    instances. A row says nothing for its nulls. UTF-16 is told by its mark; bytes that are not UTF-8 arrive as lone surrogates
+    inside the strings, for the reader of records to refuse.
 
     Raises:
         FileNotFoundError, IsADirectoryError: as `open` does.
     """
+    with path.open("rb") as file:
+        if file.read(4) == _PARQUET_MAGIC:
+            return _rows(path)
     head = _head(path)
-    start = head.lstrip("\ufeff \t\r\n")
+    start = head.lstrip()
     if start.startswith("["):
         return _array(path, len(head) - len(start) + 1)
     if start.startswith("{"):
@@ -65,19 +73,15 @@ def read_values(path: Path) -> Iterator[Value | Rejected]:
     return _lines(path)
 
 
+_PARQUET_MAGIC = b"PAR1"
+_ROWS = 256  # read at once
 _HEAD = 1 << 20  # characters: what the layout is told by; an object over several lines is read up to this size
-_CHUNK = 1 << 18  # bytes
+_CHUNK = 1 << 18  # characters read on in search of an element's end
 _LOOK_AHEAD = 1 << 22  # characters after which an element that does not parse is broken, if another begins below it
 _INSTANCES = re.compile(r'\{\s*(?:"type"\s*:\s*"[^"]*"\s*,\s*)?"instances"\s*:\s*\[')
 _GAP = re.compile(r"[\s,\]]*")  # what follows an array's end is read on, as an element or a broken one
 _GAP_WITHIN = re.compile(r"[\s,]*")
 _REST_OF_OBJECT = re.compile(r'\](?:\s*,\s*"[^"]*"\s*:\s*(?:"[^"]*"|[^\s{}\[\]",]+))*\s*\}\s*')
-
-
-def _open(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return cast(IO[bytes], gzip.open(path, "rb")) if zipped else path.open("rb")
 
 
 def _head(path: Path) -> str:
@@ -91,26 +95,47 @@ def _head(path: Path) -> str:
 
 
 def _chunks(path: Path) -> Iterator[str | Rejected]:
-    """The file's text piece by piece; a gzip file that was cut off ends with a Rejected (its line is not known here)."""
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    with _open(path) as file:
+    """The file's text piece by piece; a compressed file that was cut off ends with a Rejected (its line is not known here)."""
+    with path.open("rb") as file:
+        codec = codec_of(file, path.name)
+        chunks = open_chunks(file, path.name)
         try:
-            while block := file.read(_CHUNK):
-                yield decoder.decode(block)
+            chunk = chunks.next()
+            utf16 = chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # what PowerShell writes
+            encoding, errors = ("utf-16", "replace") if utf16 else ("utf-8-sig", "surrogateescape")
+            decoder = codecs.getincrementaldecoder(encoding)(errors)
+            while chunk:
+                yield decoder.decode(chunk)
+                chunk = chunks.next()
             yield decoder.decode(b"", final=True)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            yield Rejected(0, "broken_gzip", str(error))
+        except BrokenStream as error:
+            yield Rejected(0, f"broken_{codec}", str(error))
 
 
 def _raw_lines(path: Path) -> Iterator[tuple[int, str] | Rejected]:
+    number, begun = 1, [""]
+    for text in _chunks(path):
+        if isinstance(text, Rejected):
+            yield Rejected(number, text.reason, text.text)
+            return
+        first, *others = text.split("\n")
+        begun.append(first)
+        for line in others:
+            yield number, "".join(begun)
+            number, begun = number + 1, [line]
+    yield number, "".join(begun)
+
+
+def _rows(path: Path) -> Iterator[Value | Rejected]:
     number = 0
-    with _open(path) as file:
-        try:
-            for number, line in enumerate(file, 1):
-                encoding = "utf-8-sig" if number == 1 else "utf-8"
-                yield number, line.decode(encoding, "surrogateescape")
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            yield Rejected(number + 1, "broken_gzip", str(error))
+    try:
+        with pq.ParquetFile(path) as table:
+            for batch in table.iter_batches(_ROWS):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Value(number, {name: value for name, value in row.items() if value is not None})
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        yield Rejected(number + 1, "broken_parquet", excerpt(str(error)))
 
 
 def _parse(text: str) -> Any:

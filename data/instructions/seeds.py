@@ -2,55 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.instructions.formats import Rejected, read_conversations
-from data.instructions.language import script_language
-from data.instructions.lines import Value, read_values
+from data.instructions.formats import Rejected, Tally, language_of, stream_with_values
+from data.instructions.lines import excerpt
 from data.instructions.prompts import Task
 from data.instructions.records import Conversation
-from data.instructions.shapes import NO_INPUT
+from data.instructions.shapes import INPUTS, PROMPTS, Object, first_of
 
 
-@dataclass(frozen=True)
+@dataclass
 class Seeds:
-    """`tasks`: what exemplars are drawn from, one per instance; `conversations`: the same as training data."""
+    """`tasks`: what exemplars are drawn from, one per instance; `rejected`: lines and conversations that are none."""
 
-    tasks: list[Task]
-    conversations: list[Conversation]
-    rejected: list[Rejected]
-    lines: int
+    tasks: list[Task] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
 
 
 def read_seeds(path: Path) -> Seeds:
-    """Seed tasks in Self-Instruct's format (or any instruction format whose record has an `instruction`).
+    """Seed tasks in Self-Instruct's format, or in any other whose records are a request and its answer.
 
     Raises:
         ValueError: the file holds no seed task; says how many lines were rejected and why.
     """
-    reading = read_conversations(path)
-    rejected = {line.line for line in reading.rejected}
-    tasks = []
-    for item in read_values(path):
-        if isinstance(item, Value) and item.line not in rejected and isinstance(item.value.get("instruction"), str):
-            tasks += _tasks(item.value)
-    if not tasks:
-        why = ", ".join(f"{count} {reason}" for reason, count in reading.reasons().items()) or "it is empty"
+    seeds, tally = Seeds(), Tally()
+    for line, value, made in stream_with_values(path, tally):
+        for number, item in enumerate(made):
+            if isinstance(item, Rejected):
+                seeds.rejected.append(item)
+            elif len(item.turns) != 2:
+                reason = "no_answer" if len(item.turns) == 1 else "several_turns"
+                tally.rejected[reason] += 1
+                seeds.rejected.append(Rejected(line, reason, excerpt(item.turns[0].text)))
+            else:
+                seeds.tasks.append(_task(item, value, value["instances"][number] if "instances" in value else value))
+    if not seeds.tasks:
+        why = ", ".join(f"{count} {reason}" for reason, count in tally.reasons().items()) or "it is empty"
         raise ValueError(f"{path} holds no seed task ({why}); a seed task has an instruction and instances of input and output")
-    return Seeds(tasks, reading.records, reading.rejected, reading.values)
+    return seeds
 
 
-def _tasks(value: dict[str, object]) -> list[Task]:
-    instruction = str(value["instruction"]).strip()
-    lang = value.get("lang")
-    language = lang if isinstance(lang, str) and lang else script_language(instruction) or "en"
+def _task(record: Conversation, value: Object, instance: Object) -> Task:
+    """The request apart from its material where the record was joined from them."""
+    asked, answer = (turn.text for turn in record.turns)
+    request, given = first_of(value, PROMPTS), first_of(instance, INPUTS)
+    if isinstance(request, str) and isinstance(given, str) and asked == f"{request.strip()}\n{given.strip()}":
+        request, given = request.strip(), given.strip()
+    else:
+        request, given = asked, ""
     kind = value.get("is_classification")
-    instances = value.get("instances")
-    tasks = []
-    for instance in instances if isinstance(instances, list) else [value]:
-        given = str(instance.get("input") or "").strip()
-        material = "" if NO_INPUT.fullmatch(given) else given
-        classification = kind if isinstance(kind, bool) else None
-        tasks.append(Task(instruction, material, str(instance["output"]).strip(), language, classification))
-    return tasks
+    return Task(request, given, answer, language_of(value, [request, asked]) or "en", kind if isinstance(kind, bool) else None)

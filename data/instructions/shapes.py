@@ -1,7 +1,7 @@
 """Each known layout of one JSON object, turned into drafts of records. No files, no counting: see formats.py.
 
-A shape is a function `dict -> list[Draft]` that raises Unfit with a stable reason. The two dictionaries at the end are
-the tables of names; their order is the order of detection.
+A shape is a function `dict -> list[Draft]` that raises Unfit with a stable reason. The dictionary at the end is the table of
+names; its order is the order of detection. Those of preferences lie in preference_shapes.py.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Draft:
     system: str | None = None
     responses: list[str] | None = None
     labels: Labels = field(default_factory=dict)
+    tied: int = 0  # responses that were left out of the ranking because another has the same score
 
 
 Shape = Callable[[Object], list[Draft]]
@@ -38,12 +39,24 @@ Shape = Callable[[Object], list[Draft]]
 NO_INPUT = re.compile(r"[<\[＜【(]?\s*(no\s*input|无输入|n/?a)\s*[>\]＞】)]", re.IGNORECASE)
 ROLES = {
     "user": "user", "human": "user", "prompter": "user",
-    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
+    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant",
+    "bot": "assistant", "ai": "assistant", "model": "assistant",
     "system": "system", "developer": "system",
 }  # fmt: skip
+# What people call the parts of one request and its answer: Alpaca and BELLE, Dolly, OpenOrca, MetaMathQA.
+PROMPTS = ("instruction", "prompt", "question", "query")
+INPUTS = ("input", "context")
+SYSTEMS = ("system", "system_prompt")
+OUTPUTS = ("output", "response", "completion")
+REFERENCES = ("answer", "std_answer", "reference")  # of a question: what a right answer is held against
 
 
 # ---- pieces ----------------------------------------------------------------------------------------------------
+
+
+def first_of(value: Object, names: Iterable[str]) -> Any:
+    """What stands under the first of these names that the object says something for; null where it does for none."""
+    return next((value[name] for name in names if value.get(name) not in (None, "")), None)
 
 
 def text_of(value: object) -> str:
@@ -74,18 +87,18 @@ def answered(prompt: str, output: object) -> list[tuple[str, str]]:
     return [("user", prompt), ("assistant", text)]
 
 
-def chat(messages: object, role_key: str, text_key: str) -> Draft:
-    """Turns of a list of messages; a system message may open it."""
+def chat(messages: object) -> Draft:
+    """Turns of a list of messages, `role` and `content` or ShareGPT's `from` and `value`; a system message may open it."""
     if not isinstance(messages, list) or not messages:
         raise Unfit("no_turns")
     draft = Draft([])
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             raise Unfit("not_text")
-        role = ROLES.get(str(message.get(role_key)).strip().lower())
+        role = ROLES.get(str(first_of(message, ("role", "from"))).strip().lower())
         if role is None or (role == "system" and index):
             raise Unfit("unknown_role" if role is None else "turns_do_not_alternate")
-        text = text_of(message.get(text_key))
+        text = text_of(first_of(message, ("content", "value", "text")))
         if role == "system":
             draft.system = text or None
         elif not text:
@@ -96,6 +109,8 @@ def chat(messages: object, role_key: str, text_key: str) -> Draft:
 
 
 _HH = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+_BELLE = re.compile(r"Human[:：].*\nAssistant[:：]\Z", re.DOTALL)  # its multi-turn chats, in an instruction
+_BELLE_TURN = re.compile(r"(?:\A|\n)(Human|Assistant)[:：]")
 _HASHES = re.compile(r"###\s{0,8}(Human|User|Assistant|System)\s{0,8}[:：]", re.IGNORECASE)
 
 
@@ -115,7 +130,28 @@ def transcript(text: str) -> Draft:
     ]
     if len(messages) > 1 and not messages[-1]["content"].strip() and messages[-1]["role"].lower() == "assistant":
         messages.pop()  # "\n\nAssistant:" at the end of a prompt invites the answer
-    return chat(messages, "role", "content")
+    return chat(messages)
+
+
+def asked(value: Object) -> Draft:
+    """What is asked, up to the answer: the system prompt, `history` ([[question, answer], ...]), the request and its input."""
+    draft = Draft([], text_of(first_of(value, SYSTEMS)) or None)
+    history = value.get("history") or []
+    if not isinstance(history, list):
+        raise Unfit("not_text")
+    for pair in history:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise Unfit("turns_do_not_alternate")
+        draft.turns += answered(joined(pair[0], None), pair[1])
+    request = joined(first_of(value, PROMPTS), first_of(value, INPUTS))
+    draft.turns += _lines_of(request) if _BELLE.match(request) else [("user", request)]
+    return draft
+
+
+def _lines_of(text: str) -> list[tuple[str, str]]:
+    """Turns of `Human:...\\nAssistant:...\\nHuman:...\\nAssistant:`, up to the answer that is asked for."""
+    pieces = _BELLE_TURN.split(text)
+    return chat([{"role": role, "content": said} for role, said in zip(pieces[1:-2:2], pieces[2:-2:2], strict=True)]).turns
 
 
 def scalars(value: Object, *without: str) -> Labels:
@@ -132,7 +168,7 @@ def scalars(value: Object, *without: str) -> Labels:
 
 def own_conversation(value: Object) -> list[Draft]:
     """This project's record."""
-    draft = chat(value["turns"], "role", "text")
+    draft = chat(value["turns"])
     draft.system = text_of(value.get("system")) or None
     labels = value.get("labels") or {}
     if not isinstance(labels, dict) or not all(item is None or isinstance(item, str | int | float) for item in labels.values()):
@@ -142,16 +178,12 @@ def own_conversation(value: Object) -> list[Draft]:
 
 
 def alpaca(value: Object) -> list[Draft]:
-    """Alpaca and BELLE's triplet, with `system` and `history` ([[question, answer], ...]) where given."""
-    draft = Draft([], text_of(value.get("system")) or None)
-    history = value.get("history") or []
-    if not isinstance(history, list):
-        raise Unfit("not_text")
-    for pair in history:
-        if not isinstance(pair, list) or len(pair) != 2:
-            raise Unfit("turns_do_not_alternate")
-        draft.turns += answered(joined(pair[0], None), pair[1])
-    draft.turns += answered(joined(value["instruction"], value.get("input")), value["output"])
+    """One request and its answer, see `asked`: Alpaca, BELLE's triplet, Dolly, OpenOrca and others that differ in names alone."""
+    draft = asked(value)
+    output = text_of(first_of(value, OUTPUTS))
+    if not output:
+        raise Unfit("empty_output")
+    draft.turns.append(("assistant", output))
     return [draft]
 
 
@@ -164,21 +196,17 @@ def text2text(value: Object) -> list[Draft]:
     return [Draft(answered(joined(value["input"], None), value["output"]))]
 
 
-def completed(value: Object) -> list[Draft]:
-    return [Draft(answered(joined(value["prompt"], None), value.get("response") or value.get("completion")))]
-
-
 def sharegpt(value: Object) -> list[Draft]:
     """ShareGPT, and BELLE's conversations."""
-    draft = chat(value["conversations"], "from", "value")
-    draft.system = draft.system or text_of(value.get("system")) or None
+    draft = chat(value["conversations"])
+    draft.system = draft.system or text_of(first_of(value, SYSTEMS)) or None
     return [draft]
 
 
 def messages(value: Object) -> list[Draft]:
     """OpenAI messages, and LMFlow `conversation`."""
-    draft = chat(value["messages"], "role", "content")
-    draft.system = draft.system or text_of(value.get("system")) or None
+    draft = chat(value["messages"])
+    draft.system = draft.system or text_of(first_of(value, SYSTEMS)) or None
     return [draft]
 
 
@@ -205,7 +233,7 @@ def self_instruct(value: Object) -> list[Draft]:
 def question(value: Object) -> list[Draft]:
     """An evaluation question: a prompt; its answer, where there is one, is `labels.reference`."""
     prompt_key = next(key for key in ("prompt", "question") if key in value)
-    answer_key = next((key for key in ("answer", "std_answer", "reference") if key in value), "")
+    answer_key = next((key for key in REFERENCES if key in value), "")
     draft = Draft([("user", joined(value[prompt_key], None))])
     draft.labels = scalars(value, prompt_key, answer_key)
     if isinstance(value.get(answer_key), int | float):  # a number as an answer is an answer
@@ -215,89 +243,6 @@ def question(value: Object) -> list[Draft]:
     return [draft]
 
 
-# ---- preferences -----------------------------------------------------------------------------------------------
-
-
-def own_preference(value: Object) -> list[Draft]:
-    [draft] = own_conversation(value)
-    draft.responses = response_texts(value["responses"])
-    return [draft]
-
-
-def response_texts(responses: object) -> list[str]:
-    if not isinstance(responses, list):
-        raise Unfit("not_text")
-    return [text_of(item.get("text") if isinstance(item, dict) else item) for item in responses]
-
-
-def ranked(value: Object) -> list[Draft]:
-    """`responses_best_first`: texts, or objects that hold a `text`."""
-    prompt = joined(value.get("instruction") or value.get("prompt"), value.get("input"))
-    draft = Draft([("user", prompt)], text_of(value.get("system")) or None)
-    draft.responses = response_texts(value["responses_best_first"])
-    draft.labels = scalars(value, "instruction", "prompt", "input", "system", "reference")
-    if reference := text_of(value.get("reference")):
-        draft.labels["reference"] = reference
-    return [draft]
-
-
-def pair(value: Object) -> list[Draft]:
-    """`chosen` and `rejected` (or LMFlow's `positive`, `negative`): whole transcripts, or answers to `prompt`.
-
-    Either side is a string, plain or with HH's or LMFlow's markup, a list of messages (the whole or its end), an object
-    that holds such a list (LMFlow's `paired_conversation`), or one message. ShareGPT's `conversations` may be the prompt.
-    """
-    sides = []
-    for names in (("chosen", "positive"), ("rejected", "negative")):
-        if value.get(names[0]) is None and value.get(names[1]) is None:
-            raise Unfit("unpaired")
-        sides.append(next(value[name] for name in names if value.get(name) is not None))
-    prompt = sharegpt(value)[0] if "conversations" in value else _prompt(value.get("prompt"))
-    (first, best), (second, worst) = (_side(side, prompt) for side in sides)
-    if (first.system, first.turns) != (second.system, second.turns):
-        raise Unfit("different_prompts")
-    labels: Labels = {}
-    margin = value.get("margin")
-    if margin is None and isinstance(value.get("score_chosen"), int | float) and isinstance(value.get("score_rejected"), int | float):
-        margin = value["score_chosen"] - value["score_rejected"]
-    if isinstance(margin, int | float) and abs(margin) < float("inf"):
-        labels["margin"] = margin
-    first.system = first.system or text_of(value.get("system")) or None
-    return [Draft(first.turns, first.system, [best, worst], labels)]
-
-
-def _prompt(value: object) -> Draft | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, list):
-        return chat(value, "role", "content")
-    text = text_of(value)
-    return transcript(text) if has_markup(text) else Draft([("user", joined(text, None))])
-
-
-def _side(value: object, prompt: Draft | None) -> tuple[Draft, str]:
-    """The prompt that this side answers, and its answer."""
-    if isinstance(value, dict) and "messages" in value:
-        whole = messages(value)[0]
-    elif isinstance(value, dict):
-        value = [value]
-        whole = chat(value, "from", "value") if "value" in value[0] else chat(value, "role", "content")
-    elif isinstance(value, list):
-        whole = chat(value, "role", "content")
-    elif has_markup(value):
-        whole = transcript(str(value))
-    elif prompt is None:
-        raise Unfit("no_turns")
-    else:
-        return Draft(list(prompt.turns), prompt.system), text_of(value)
-    if not whole.turns or whole.turns[-1][0] != "assistant":
-        raise Unfit("empty_output")
-    answer = whole.turns.pop()[1]
-    if not whole.turns and prompt is not None:
-        whole = Draft(list(prompt.turns), prompt.system)
-    return whole, answer
-
-
 # ---- the tables ------------------------------------------------------------------------------------------------
 
 
@@ -305,27 +250,22 @@ def _has(*keys: str) -> Callable[[Object], bool]:
     return lambda value: all(key in value for key in keys)
 
 
-def _any(keys: Iterable[str]) -> Callable[[Object], bool]:
+def has_any(keys: Iterable[str]) -> Callable[[Object], bool]:
     return lambda value: any(key in value for key in keys)
 
 
 Table = dict[str, tuple[Callable[[Object], bool], Shape]]
 
-PREFERENCES: Table = {
-    "preference": (_has("turns", "responses"), own_preference),
-    "ranked": (_has("responses_best_first"), ranked),
-    "pair": (_any(("chosen", "rejected", "positive", "negative")), pair),
-}
 CONVERSATIONS: Table = {
     "conversation": (_has("turns"), own_conversation),
     "messages": (_has("messages"), messages),
     "sharegpt": (_has("conversations"), sharegpt),
     "self_instruct": (_has("instruction", "instances"), self_instruct),
     "alpaca": (_has("instruction", "output"), alpaca),
+    "completed": (lambda value: has_any(PROMPTS)(value) and has_any(OUTPUTS)(value), alpaca),
     "belle_pair": (_has("input", "target"), belle_pair),
     "text2text": (_has("input", "output"), text2text),
     "text": (lambda value: has_markup(value.get("text")), marked_text),
-    "completed": (lambda value: "prompt" in value and ("response" in value or "completion" in value), completed),
     "question": (lambda value: "prompt" in value or "question" in value, question),
 }
 # Names that people know a layout by. "" = detected value by value.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,6 +53,14 @@ def texts(record: Conversation | Preference) -> list[tuple[str, str]]:
         ("text", {"text": HASHES}),
         ("self_instruct", {"instruction": QUESTION, "instances": [{"input": "", "output": ANSWER}], "is_classification": False}),
         ("conversation", {"turns": [{"role": "user", "text": QUESTION}, {"role": "assistant", "text": ANSWER}]}),
+        ("completed", {"prompt": QUESTION, "output": ANSWER}),
+        ("completed", {"question": QUESTION, "response": ANSWER, "system_prompt": ""}),
+        ("completed", {"query": QUESTION, "response": ANSWER, "language": "python"}),
+        ("completed", {"instruction": QUESTION, "context": "", "response": ANSWER, "language": "English"}),
+        ("alpaca", {"instruction": f"Human:{QUESTION}\nAssistant:", "input": "", "output": ANSWER}),
+        ("sharegpt", {"conversations": [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]}),
+        ("sharegpt", {"conversations": [{"from": "human", "value": QUESTION}, {"from": "bing", "value": ANSWER}]}),
+        ("messages", {"messages": [{"from": "user", "value": QUESTION}, {"from": "gpt", "value": ANSWER}]}),
     ],
 )
 def test_each_layout_gives_the_same_conversation(tmp_path: Path, name: str, value: dict[str, Any]) -> None:
@@ -69,6 +81,16 @@ def test_system_prompts_history_and_input_are_kept(tmp_path: Path) -> None:
         {"instruction": "Sort.", "input": "b a", "output": "a b", "system": "Be brief.", "history": [["Hi", "Hello"]]},
         {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]},
     )
+    belle, dolly = read_conversations(
+        written(
+            tmp_path,
+            {"instruction": "Human:你好\nAssistant:你好！\nHuman:今天几号？\nAssistant:", "input": "", "output": "三号。", "lang": "zh-CN"},
+            {"system_prompt": "Be brief.", "question": "Sort.", "context": "b a", "response": "a b"},
+            name="others",
+        )
+    ).records
+    assert (texts(belle), belle.lang) == ([("user", "你好"), ("assistant", "你好！"), ("user", "今天几号？"), ("assistant", "三号。")], "zh")
+    assert (texts(dolly), dolly.system) == ([("user", "Sort.\nb a"), ("assistant", "a b")], "Be brief.")
     first, second = read_conversations(path).records
     assert texts(first) == [("user", "Hi"), ("assistant", "Hello"), ("user", "Sort.\nb a"), ("assistant", "a b")]
     assert (first.system, second.system) == ("Be brief.", "Be brief.")
@@ -125,6 +147,11 @@ def test_an_lmflow_file_gives_its_instances(tmp_path: Path) -> None:
         },
         {"instruction": QUESTION, "input": "", "responses_best_first": [{"system": "a", "text": "Good."}, {"system": "b", "text": "Bad."}]},
         {"turns": [{"role": "user", "text": QUESTION}], "responses": ["Good.", "Bad."]},
+        {"instruction": QUESTION, "input": "", "chosen": "Good.", "rejected": "Bad."},
+        {"question": QUESTION, "chosen": "Good.", "rejected": "Bad."},
+        {"prompt": QUESTION, "responses": ["Bad.", "Good."], "scores": [1, 9.5]},
+        {"instruction": QUESTION, "completions": [{"response": "Bad.", "overall_score": 2}, {"response": "Good.", "overall_score": 7}]},
+        {"prompt": QUESTION, "answers": [{"answer": "Bad.", "rank": 2.0}, {"answer": "Good.", "rank": 1.0}]},
     ],
 )
 def test_each_layout_gives_the_same_preference(tmp_path: Path, value: dict[str, Any]) -> None:
@@ -156,12 +183,22 @@ def test_equal_and_empty_responses_are_left_out_and_counted(tmp_path: Path) -> N
     assert reading.reasons() == {"equal_responses": 2, "empty_output": 1, "unpaired": 1}
 
 
+def test_scores_without_an_order_are_left_out_and_counted(tmp_path: Path) -> None:
+    ranked = {"prompt": "A?", "responses": ["low", "tied", "best", "too"], "scores": [1, 5, 9, 5]}
+    unsure = [{"prompt": "A?", "responses": ["x", "y"], "scores": scores} for scores in ([3, 3], [3], [3, None], [3, float("nan")])]
+    reading = read_preferences(written(tmp_path, ranked, *unsure))
+    assert [(record.responses, record.labels) for record in reading.records] == [(["best", "tied", "low"], {})]
+    assert (reading.merged, reading.reasons()) == ({"tied_response": 1}, {"no_scores": 3, "tied_responses": 1})
+
+
 def test_margins(tmp_path: Path) -> None:
     pair = {"prompt": "A?", "chosen": "x", "rejected": "y"}
     records = read_preferences(
         written(tmp_path, {**pair, "margin": 2}, {**pair, "score_chosen": 8.5, "score_rejected": 6}, {**pair, "margin": float("nan")})
     ).records
     assert [record.labels for record in records] == [{"margin": 2}, {"margin": 2.5}, {}]
+    [scored] = read_preferences(written(tmp_path, {"prompt": "A?", "responses": ["x", "y"], "scores": [2, 8.5]})).records
+    assert (scored.responses, scored.labels) == (["y", "x"], {"margin": 6.5})
 
 
 BAD_CONVERSATIONS: list[tuple[Any, str]] = [
@@ -227,6 +264,24 @@ def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     path.write_bytes(b'\xef\xbb\xbf{"input": "a", "target": "b"}\n{"input": "caf\xe9", "target": "b"}\n\0\0\0\n')
     reading = read_conversations(path)
     assert (len(reading.records), reading.reasons()) == (1, {"bad_unicode": 1, "broken_json": 1})
+
+
+def test_every_compression_a_table_and_utf16(tmp_path: Path) -> None:
+    values = [{"instruction": "Sort.", "input": "b a", "output": "a b"}, {"instruction": "山谷在哪里？", "input": None, "output": "在北方。"}]
+    body = "\n".join(json.dumps(value, ensure_ascii=False) for value in values)
+    files = {
+        "x.jsonl.bz2": bz2.compress(body.encode()), "x.xz": lzma.compress(body.encode()), "x.zst": pa.Codec("zstd").compress(body.encode(), asbytes=True),
+        "x.jsonl": body.encode("utf-16"), "x.json": b"\xef\xbb\xbf" + json.dumps(values).encode(),
+    }  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(values), tmp_path / "x.parquet")
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    for name in (*files, "x.parquet"):
+        reading = read_conversations(tmp_path / name)
+        assert [record.turns[0].text for record in reading.records] == ["Sort.\nb a", "山谷在哪里？"], name
+        assert not reading.rejected
+    (tmp_path / "x.parquet").write_bytes((tmp_path / "x.parquet").read_bytes()[:200])
+    assert read_conversations(tmp_path / "x.parquet").reasons() == {"broken_parquet": 1}
 
 
 def test_empty_and_one_line_files(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from data.instructions.filters import REASONS, Filters
 from data.instructions.parsing import Item
+from data.instructions.seeds import read_seeds
 from data.instructions.self_instruct import run
 from data.instructions.settings import SelfInstructSettings
 from data.instructions.teacher import (
@@ -172,6 +173,19 @@ def test_bad_seed_tasks_are_kept_aside_and_none_is_an_error(tmp_path: Path) -> N
         run(written(tmp_path, {"x": 1}), BUNDLED, TINY, tmp_path / "out", tmp_path / "work")
     with pytest.raises(ValueError, match="no seed task in zh; the seed tasks are in en"):
         run(seeds, BUNDLED, SelfInstructSettings(languages=["zh"]), tmp_path / "out", tmp_path / "work")
+
+
+def test_seed_tasks_of_any_layout(tmp_path: Path) -> None:
+    """One bad element of an array on one line costs itself; what is no single request and answer is counted."""
+    chat = [{"role": "user", "content": "Name a tall tree."}, {"role": "assistant", "content": "Oak."}]
+    values = [
+        {"messages": chat}, {"instruction": "Sort it.", "instances": []}, {"instruction": "Sort it.", "context": "b a", "response": "a b"},
+        {"messages": chat + chat}, {"question": "Which tree is tall?"},
+    ]  # fmt: skip
+    (tmp_path / "seeds.json").write_text(json.dumps(values))
+    seeds = read_seeds(tmp_path / "seeds.json")
+    assert [(task.instruction, task.input, task.output) for task in seeds.tasks] == [("Name a tall tree.", "", "Oak."), ("Sort it.", "b a", "a b")]
+    assert [(line.line, line.reason) for line in seeds.rejected] == [(1, "no_instances"), (1, "several_turns"), (1, "no_answer")]
 
 
 def test_instances_of_a_classification_task(tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""Each known layout of one preference, turned into drafts of records: pairs, rankings, responses with scores. See shapes.py.
+
+The dictionary at the end is the table of names; its order is the order of detection.
+"""
+
+from __future__ import annotations
+
+import math
+
+from data.instructions.shapes import (
+    INPUTS,
+    PROMPTS,
+    SYSTEMS,
+    Draft,
+    Labels,
+    Object,
+    Table,
+    Unfit,
+    asked,
+    chat,
+    first_of,
+    has_any,
+    has_markup,
+    messages,
+    own_conversation,
+    scalars,
+    sharegpt,
+    text_of,
+    transcript,
+)
+
+
+def own_preference(value: Object) -> list[Draft]:
+    [draft] = own_conversation(value)
+    draft.responses = response_texts(value["responses"])
+    return [draft]
+
+
+def response_texts(responses: object) -> list[str]:
+    if not isinstance(responses, list):
+        raise Unfit("not_text")
+    return [text_of(item.get("text") if isinstance(item, dict) else item) for item in responses]
+
+
+def ranked(value: Object) -> list[Draft]:
+    """`responses_best_first`: texts, or objects that hold a `text`."""
+    draft = asked(value)
+    draft.responses = response_texts(value["responses_best_first"])
+    draft.labels = scalars(value, *PROMPTS, *INPUTS, *SYSTEMS, "reference")
+    if reference := text_of(value.get("reference")):
+        draft.labels["reference"] = reference
+    return [draft]
+
+
+_LISTS = ("responses", "completions", "answers")
+_TEXTS = ("text", "response", "answer", "content")
+_SCORES = ("score", "overall_score")
+
+
+def is_scored(value: Object) -> bool:
+    """Whether a list of responses has scores or ranks, beside it or in it."""
+    responses = first_of(value, _LISTS)
+    if not isinstance(responses, list) or not responses:
+        return False
+    inside = isinstance(responses[0], dict) and any(name in responses[0] for name in (*_SCORES, "rank"))
+    return inside or "scores" in value or "ranks" in value
+
+
+def scored(value: Object) -> list[Draft]:
+    """Responses with a score each (more is better) or a rank (1 is the best), in objects or in a list `scores` or `ranks` beside
+    them: UltraFeedback, Nectar. A ranking knows no ties: of responses with one score the first stays, the others are counted."""
+    draft = asked(value)
+    responses = first_of(value, _LISTS)
+    objects = [item for item in responses if isinstance(item, dict)]
+    texts = [text_of(first_of(item, _TEXTS) if isinstance(item, dict) else item) for item in responses]
+    worth = _numbers(value.get("scores") or [first_of(item, _SCORES) for item in objects], len(texts))
+    worth = worth or [-rank for rank in _numbers(value.get("ranks") or [item.get("rank") for item in objects], len(texts))]
+    if not worth:
+        raise Unfit("no_scores")
+    taken: set[float] = set()
+    draft.responses = []
+    for number, text in sorted(zip(worth, texts, strict=True), key=lambda item: -item[0]):
+        if text and number in taken:
+            draft.tied += 1
+            continue
+        draft.responses.append(text)
+        if text:
+            taken.add(number)
+    if len(taken) == len(draft.responses) == 2:
+        draft.labels["margin"] = max(taken) - min(taken)
+    return [draft]
+
+
+def _numbers(values: object, count: int) -> list[float]:
+    """`values` where they are `count` numbers; else nothing."""
+    if not isinstance(values, list) or len(values) != count:
+        return []
+    numbers = [float(item) for item in values if isinstance(item, int | float) and abs(item) < math.inf]
+    return numbers if len(numbers) == count else []
+
+
+def pair(value: Object) -> list[Draft]:
+    """`chosen` and `rejected` (or LMFlow's `positive`, `negative`): whole transcripts, or answers to what is `asked`.
+
+    Either side is a string, plain or with HH's or LMFlow's markup, a list of messages (the whole or its end), an object
+    that holds such a list (LMFlow's `paired_conversation`), or one message. ShareGPT's `conversations` may be the prompt.
+    """
+    sides = []
+    for names in (("chosen", "positive"), ("rejected", "negative")):
+        if value.get(names[0]) is None and value.get(names[1]) is None:
+            raise Unfit("unpaired")
+        sides.append(next(value[name] for name in names if value.get(name) is not None))
+    prompt = sharegpt(value)[0] if "conversations" in value else _prompt(value)
+    (first, best), (second, worst) = (_side(side, prompt) for side in sides)
+    if (first.system, first.turns) != (second.system, second.turns):
+        raise Unfit("different_prompts")
+    labels: Labels = {}
+    margin = value.get("margin")
+    if margin is None and isinstance(value.get("score_chosen"), int | float) and isinstance(value.get("score_rejected"), int | float):
+        margin = value["score_chosen"] - value["score_rejected"]
+    if isinstance(margin, int | float) and abs(margin) < float("inf"):
+        labels["margin"] = margin
+    first.system = first.system or text_of(first_of(value, SYSTEMS)) or None
+    return [Draft(first.turns, first.system, [best, worst], labels)]
+
+
+def _prompt(value: Object) -> Draft | None:
+    given = first_of(value, PROMPTS)
+    if given is None:
+        return None
+    if isinstance(given, list):
+        return chat(given)
+    return transcript(given) if has_markup(given) else asked(value)
+
+
+def _side(value: object, prompt: Draft | None) -> tuple[Draft, str]:
+    """The prompt that this side answers, and its answer."""
+    if isinstance(value, dict) and "messages" in value:
+        whole = messages(value)[0]
+    elif isinstance(value, dict):
+        whole = chat([value])
+    elif isinstance(value, list):
+        whole = chat(value)
+    elif has_markup(value):
+        whole = transcript(str(value))
+    elif prompt is None:
+        raise Unfit("no_turns")
+    else:
+        return Draft(list(prompt.turns), prompt.system), text_of(value)
+    if not whole.turns or whole.turns[-1][0] != "assistant":
+        raise Unfit("empty_output")
+    answer = whole.turns.pop()[1]
+    if not whole.turns and prompt is not None:
+        whole = Draft(list(prompt.turns), prompt.system)
+    return whole, answer
+
+
+PREFERENCES: Table = {
+    "preference": (lambda value: "turns" in value and "responses" in value, own_preference),
+    "ranked": (lambda value: "responses_best_first" in value, ranked),
+    "pair": (has_any(("chosen", "rejected", "positive", "negative")), pair),
+    "scored": (is_scored, scored),
+}
