@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from data.corpus import extraction, lines, quality, selection
-from data.corpus.duplicates import dedup
+from data.corpus.duplicates import dedup, minhash
 from data.corpus.reading import inputs, readers
 from data.corpus.shard_work import run_filter, run_label
 from data.settings import (
@@ -89,9 +89,10 @@ def by_prefect(archives: str, out: Path, workers: int, extracting: ExtractionSet
         made["extraction"] = task.extract(run, made["ingest"], extracting).result()
         made["quality"] = task.label_quality(run, made["extraction"], QualitySettings()).result()
         made["lines"] = task.clean_lines(run, made["extraction"], LineSettings()).result()
-        made["duplicates"] = task.label_duplicates(run, made["lines"], DedupSettings()).result()
+        made["signatures"] = task.sign(run, made["lines"], DedupSettings().signatures).result()
+        made["duplicates"] = task.label_duplicates(run, made["lines"], made["signatures"], DedupSettings()).result()
         labels = {name: made[name] for name in ("quality", "lines", "duplicates")}
-        made["corpus"] = task.select(run, made["lines"], labels, selection_settings(), DedupSettings(), {}, None).result()
+        made["corpus"] = task.select(run, made["lines"], labels, made["signatures"], selection_settings(), DedupSettings().signatures, {}, None).result()
 
     local.begin(runner)
     local.ensure_server()
@@ -116,9 +117,9 @@ def plainly(archives: str, out: Path, workers: int, extracting: ExtractionSettin
         mapped("quality", partial(_work, run_label, quality.quality_labels, QualitySettings()), documents, pool)
         mapped("lines", partial(_work, run_filter, lines.filter_lines, LineSettings()), documents, pool)
         cleaned = list_shards(out / "lines" / "documents")
-        mapped("duplicates", partial(_work, run_label, dedup.signatures, DedupSettings()), cleaned, pool)
+        mapped("signatures", partial(_work, run_label, minhash.signatures, DedupSettings()), cleaned, pool)
     start = time.perf_counter()
-    dedup.find_duplicates(list_shards(out / "duplicates" / "labels"), out / "clusters", DedupSettings(), cleaned)
+    dedup.find_duplicates(list_shards(out / "signatures" / "labels"), out / "clusters", DedupSettings(), cleaned)
     labels = {name: list_shards(out / name / "labels") for name in ("quality", "lines", "clusters")}
     selection.select(cleaned, labels, out / "corpus", selection_settings())
     ended = time.perf_counter()

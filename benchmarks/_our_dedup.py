@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.measuring import own_peak
 from data.corpus import selection
-from data.corpus.duplicates import dedup
+from data.corpus.duplicates import dedup, minhash
 from data.corpus.shard_work import run_label
 from data.settings import DedupSettings, SelectionSettings
 from data.shards import list_shards
@@ -22,7 +22,7 @@ def main(folder: Path, out: Path, verify: bool, select: bool) -> None:
     documents = list_shards(folder)
     times = [time.perf_counter()]
     for index, shard in enumerate(documents):
-        run_label(dedup.signatures, shard, out / "signatures", index, settings)
+        run_label(minhash.signatures, shard, out / "signatures", index, settings)
     signatures = list_shards(out / "signatures" / "labels")
     times.append(time.perf_counter())
     dedup.find_duplicates(signatures, out, settings, documents)

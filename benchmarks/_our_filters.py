@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from data.corpus import language, lines, perplexity, quality, selection, sensitive
-from data.corpus.duplicates import dedup
+from data.corpus.duplicates import dedup, minhash
 from data.corpus.url import gate
 from data.document import Decided
 from data.settings import (
@@ -62,7 +62,7 @@ def _all(pages: pa.Table, documents: pa.Table, out: Path) -> dict[str, float]:
     beside = labels["language"]
     stage("perplexity", lambda: perplexity.perplexity_labels(documents, settings, models=models, labels=beside))
     stage("sensitive", lambda: sensitive.sensitive_labels(documents, SensitiveSettings()))
-    signatures = stage("signatures", lambda: dedup.signatures(documents, DedupSettings()))
+    signatures = stage("signatures", lambda: minhash.signatures(documents, DedupSettings()))
     write_shard(out / "signatures" / "part-00000.parquet", signatures)
     write_shard(out / "documents.parquet", documents)
     del labels["signatures"]

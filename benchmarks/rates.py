@@ -22,7 +22,7 @@ import pyarrow as pa
 from benchmarks.measuring import REAL, WORK, arguments, own_peak, publish
 from benchmarks.texts import documents, write_documents
 from data.corpus import extraction, language, lines, perplexity, quality, selection, sensitive
-from data.corpus.duplicates import dedup
+from data.corpus.duplicates import dedup, minhash
 from data.corpus.reading import inputs, readers
 from data.corpus.shard_work import run_filter, run_label
 from data.corpus.url import blocks, gate, repeats
@@ -82,7 +82,7 @@ def clean(crawl: Path, out: Path, engine: str) -> tuple[Times, dict[str, int]]:
     mapped("quality", run_label, quality.quality_labels, QualitySettings(), shards)
     shards = mapped("lines", run_filter, lines.filter_lines, LineSettings(), shards)
     labels = mapped("language", run_label, language.language_labels, asked, shards)
-    mapped("duplicates: signatures", run_label, dedup.signatures, DedupSettings(), shards)
+    mapped("signatures", run_label, minhash.signatures, DedupSettings(), shards)
     perplexity.train_models(out / "models", PerplexitySettings())
     mapped("perplexity", run_label, perplexity.perplexity_labels, PerplexitySettings(), shards, models=out / "models", labels=labels)
     mapped("sensitive", run_label, sensitive.sensitive_labels, SensitiveSettings(), shards)
@@ -127,7 +127,7 @@ def corpus_rate(out: Path, count: int) -> dict[str, float]:
     """Documents a second of the clusters (candidates' shingles, which are mapped, left out) and of the selection, on synthetic ones."""
     shards = write_documents(out / "documents", documents(count, 100), 20_000)
     for index, shard in enumerate(shards):
-        run_label(dedup.signatures, shard, out / "signatures", index, DedupSettings())
+        run_label(minhash.signatures, shard, out / "signatures", index, DedupSettings())
     signed = list_shards(out / "signatures" / "labels")
     mapped = 0.0
 

@@ -108,36 +108,53 @@ class QualitySettings(Settings):
     max_characters: int = Field(1 << 20, ge=1000, description="Characters of a text that are measured, from its beginning.")
 
 
-_HASHES, _FOUND = 112, 0.9  # hash functions that bands are chosen from, share of pairs at the threshold that they find
-
-
-class DedupSettings(Settings):
-    """Near-duplicates by MinHash, in this crawl and against earlier ones."""
+class SignatureSettings(Settings):
+    """What documents are compared by: measures only. Corpora that are compared must share it."""
 
     shingle_words: int = Field(5, ge=1, description="Words in a shingle (Lee et al. 2022: 5).")
     shingle_characters: int = Field(5, ge=1, description="Characters in a shingle of Chinese and other unspaced text.")
+    hashes: int = Field(112, ge=1, description="Hash functions, of which bands are made: 14 x 8 of FineWeb, or others that take no more.")
+    seed: int = Field(1, ge=0, description="Of the hash functions.")
+
+
+_FOUND = 0.9  # share of the pairs at the threshold that bands are chosen to find
+
+
+class DedupSettings(SignatureSettings):
+    """Near-duplicates by MinHash, in this crawl and against earlier ones. What decides here measures nothing again."""
+
     threshold: float = Field(0.72, gt=0, lt=1, description="Jaccard similarity from which on two texts are copies (0.72: where 14 x 8 bands find two pairs of three).")
     verify: bool = Field(True, description="Compare candidates by their true similarity; false = all that share a band are copies.")
-    bands: int = Field(14, ge=1, description="LSH bands (FineWeb: 14); with rows null in a recipe, both are chosen for `threshold`.")
+    bands: int = Field(14, ge=1, description="LSH bands (FineWeb: 14); with rows null in a recipe, both are chosen for `threshold` from `hashes`.")
     rows: int = Field(8, ge=1, description="Rows of a band (FineWeb: 8).")
     earlier: list[str] = Field(
         default_factory=list, json_schema_extra=FILE,
         description="Corpora of earlier runs, by their `corpus` artifact or its index/ folder (a path or any fsspec URL): copies of their documents are dropped; their texts are compared where documents/ lies beside index/.",
     )
-    seed: int = Field(1, ge=0, description="Of the hash functions; corpora that are compared must share it.")
 
     @model_validator(mode="before")
     @classmethod
     def _bands_for_the_threshold(cls, given: Any) -> Any:
-        """Where both are null: the most rows, so the fewest candidates, with which 112 hash functions find nine of ten pairs at the threshold."""
+        """Where both are null: the most rows, so the fewest candidates, with which the hash functions find nine of ten pairs at the threshold."""
         if not isinstance(given, dict) or not {"bands", "rows"} <= given.keys() or given["bands"] is not None or given["rows"] is not None:
             return given
-        threshold = given.get("threshold", cls.model_fields["threshold"].default)
-        if not isinstance(threshold, float) or not 0 < threshold < 1:
+        threshold, hashes = (given.get(name, cls.model_fields[name].default) for name in ("threshold", "hashes"))
+        if not isinstance(threshold, float) or not 0 < threshold < 1 or not isinstance(hashes, int) or hashes < 1:
             return given  # refused under its own name
-        finding = [rows for rows in range(1, _HASHES + 1) if 1 - (1 - threshold**rows) ** (_HASHES // rows) >= _FOUND]
+        finding = [rows for rows in range(1, hashes + 1) if 1 - (1 - threshold**rows) ** (hashes // rows) >= _FOUND]
         rows = max(finding, default=1)
-        return {**given, "bands": _HASHES // rows, "rows": rows}
+        return {**given, "bands": hashes // rows, "rows": rows}
+
+    @model_validator(mode="after")
+    def _hashes_are_enough(self) -> DedupSettings:
+        if self.bands * self.rows > self.hashes:
+            raise ValueError(f"{self.bands} bands of {self.rows} rows take {self.bands * self.rows} hash functions: raise hashes, which is {self.hashes}")
+        return self
+
+    @property
+    def signatures(self) -> SignatureSettings:
+        """What the signatures depend on, and nothing that decides."""
+        return SignatureSettings(**{name: getattr(self, name) for name in SignatureSettings.model_fields})
 
 
 class PerplexitySettings(Settings):
@@ -149,9 +166,20 @@ class PerplexitySettings(Settings):
     )
     trusted: str | None = Field(None, description="Folder with one trusted text per language, <lang>.txt; null = the bundled one.", json_schema_extra=FILE)
     order: int = Field(4, ge=1, le=8, description="Characters in an n-gram.")
+    max_characters: int = Field(1 << 16, ge=1000, description="Characters of a text that are measured, from its beginning.")
+
+
+class BucketSettings(Settings):
+    """Which part of its language's documents one belongs to, by its perplexity (CCNet, Wenzek et al. 2020, 3.3)."""
+
     head_percentile: float = Field(30, ge=0, le=100, description="Of a language's documents, the least surprising are `head` (CCNet: 30).")
     tail_percentile: float = Field(60, ge=0, le=100, description="From here on they are `tail`, between the two `middle` (CCNet: 60).")
-    max_characters: int = Field(1 << 16, ge=1000, description="Characters of a text that are measured, from its beginning.")
+
+    @model_validator(mode="after")
+    def _head_comes_first(self) -> BucketSettings:
+        if self.head_percentile > self.tail_percentile:
+            raise ValueError(f"head_percentile {self.head_percentile:g} is above tail_percentile {self.tail_percentile:g}: the head ends before the tail begins")
+        return self
 
 
 class ClassifierSettings(Settings):

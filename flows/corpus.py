@@ -18,7 +18,7 @@ from tasks.scoring import score_documents
 from tasks.stage import Made, Run
 
 GATES = ("ingest", "urls", "rough_language", "extraction", "lines")
-LABELS = ("lines", "language", "quality", "classifiers", "duplicates", "perplexity", "sensitive", "decontamination")
+LABELS = ("lines", "language", "quality", "classifiers", "duplicates", "perplexity", "buckets", "sensitive", "decontamination")
 
 
 def measured(made: Mapping[str, Made]) -> dict[str, Made]:
@@ -51,17 +51,20 @@ def steps(recipe: Recipe, run: Run) -> Steps:
         "lines": lambda made: task.clean_lines(run, made["extraction"], recipe.lines),
         "language": lambda made: task.label_language(run, made["lines"], recipe.language),
         "classifiers": lambda made: task.classify(run, made["lines"], recipe.classifiers),
-        "duplicates": lambda made: task.label_duplicates(run, made["lines"], recipe.duplicates),
+        "signatures": lambda made: task.sign(run, made["lines"], recipe.duplicates.signatures),
+        "duplicates": lambda made: task.label_duplicates(run, made["lines"], made["signatures"], recipe.duplicates),
         "scoring": lambda made: score_documents(run, made["lines"], recipe.scoring),
         "perplexity": lambda made: task.label_perplexity(run, made["lines"], made["language"], made.get("scoring"), recipe.perplexity),
+        "buckets": lambda made: task.label_buckets(run, made["perplexity"], recipe.buckets),
         "sensitive": lambda made: task.label_sensitive(run, made["lines"], recipe.sensitive),
         "decontamination": lambda made: task.label_contamination(run, made["lines"], questions, recipe.decontamination),
         "corpus": lambda made: task.select(
             run,
             made["lines"],
             measured(made),
+            made["signatures"],
             recipe.selection,
-            recipe.duplicates,
+            recipe.duplicates.signatures,
             {name: made[name] for name in GATES},
             recipe.truth,
         ),

@@ -19,6 +19,7 @@ from data.instructions.settings import (
 )
 from data.mixtures.settings import MixtureSettings
 from data.settings import (
+    BucketSettings,
     CardSettings,
     ClassifierSettings,
     DecontaminationSettings,
@@ -53,7 +54,7 @@ SPLITS = ("splits/sft", "splits/reward", "splits/ppo")
 # What a training stage cannot be called, beside the recipe's own keys: its name is a folder of the store, a row of the run's table and
 # a section of report.json.
 TAKEN_NAMES = frozenset({
-    "rough_language", "instructions", "answers", "answer_scores", "report",  # stages that have no key of their own
+    "rough_language", "signatures", "instructions", "answers", "answer_scores", "report",  # stages that have no key of their own
     "recipe", "crawl", "way", "settings", "stages", "warnings", "samples", "curves",  # parts of the report
     "reports", "runs", "published", "retrained", "sweeps",  # folders of the store that hold no artifacts
 })  # fmt: skip
@@ -111,6 +112,7 @@ class Recipe(BaseModel):
     classifiers: ClassifierSettings = ClassifierSettings()
     duplicates: DedupSettings = DedupSettings()
     perplexity: PerplexitySettings = PerplexitySettings()
+    buckets: BucketSettings = BucketSettings()
     scoring: ScoringSettings = ScoringSettings()
     sensitive: SensitiveSettings = SensitiveSettings()
     decontamination: DecontaminationSettings = DecontaminationSettings()

@@ -14,6 +14,7 @@ from prefect.client.schemas import State
 from prefect.context import TaskRunContext
 
 from data.corpus import (
+    buckets,
     card,
     decontamination,
     extraction,
@@ -26,13 +27,14 @@ from data.corpus import (
     sensitive,
     truth,
 )
-from data.corpus.duplicates import dedup, index
+from data.corpus.duplicates import dedup, index, minhash
 from data.corpus.duplicates.earlier import Index, label_earlier
 from data.corpus.learned import classifiers
 from data.corpus.shard_work import run_filter, run_label
 from data.corpus.url import gate, repeats
 from data.document import Counts
 from data.settings import (
+    BucketSettings,
     CardSettings,
     ClassifierSettings,
     DecontaminationSettings,
@@ -44,11 +46,12 @@ from data.settings import (
     QualitySettings,
     SelectionSettings,
     SensitiveSettings,
+    SignatureSettings,
     UrlSettings,
 )
 from data.shards import list_shards
 from tasks.groups import EachShard, ShardWork, work_on_shard
-from tasks.mapping import link, mapped, result_of
+from tasks.mapping import mapped, result_of
 from tasks.names import over_shards
 from tasks.shards import map_shards
 from tasks.stage import Made, Run, make
@@ -57,8 +60,8 @@ from tasks.store.artifacts import Draft, Files, Result
 # Raised by hand when a stage gives another result for the same settings and inputs.
 VERSIONS = {
     "urls": 2, "rough_language": 3, "extraction": 2, "language": 3, "quality": 1, "lines": 1,
-    "duplicates": 5, "perplexity": 2, "classifiers": 1, "sensitive": 2, "decontamination": 1, "corpus": 3,
-    "card": 2,
+    "signatures": 1, "duplicates": 6, "perplexity": 3, "buckets": 1, "classifiers": 1, "sensitive": 2, "decontamination": 1,
+    "corpus": 4, "card": 2,
 }  # fmt: skip
 
 
@@ -107,26 +110,31 @@ def label_quality(run: Run, documents: Made, settings: QualitySettings) -> State
     return mapped(run, "quality", VERSIONS["quality"], documents, run_label, quality.quality_labels, settings)
 
 
-@task(task_run_name=over_shards("duplicates"), cache_policy=NO_CACHE)
-def label_duplicates(run: Run, documents: Made, settings: DedupSettings) -> State[Made]:
-    """Signatures shard by shard, candidates, their shingles shard by shard, clusters, copies in earlier corpora; the signatures stay, for the index."""
-    indexes = [shard for path in settings.earlier for shard in index.index_shards(path, settings)]  # a wrong one is refused before the work
+@task(task_run_name=over_shards("signatures"), cache_policy=NO_CACHE)
+def sign(run: Run, documents: Made, settings: SignatureSettings) -> State[Made]:
+    return mapped(run, "signatures", VERSIONS["signatures"], documents, run_label, minhash.signatures, settings)
 
-    def finish(parts: Path, shards: list[Path], out: Path) -> Counts:
-        link(parts / "labels", out / "signatures")
-        signatures = list_shards(out / "signatures")
-        work = parts.with_name("candidates")
+
+@task(task_run_name=over_shards("duplicates"), cache_policy=NO_CACHE)
+def label_duplicates(run: Run, documents: Made, signatures: Made, settings: DedupSettings) -> State[Made]:
+    """From the signatures: candidates, their shingles shard by shard, clusters, copies in earlier corpora."""
+    indexes = [shard for path in settings.earlier for shard in index.index_shards(path, settings.signatures)]  # a wrong one is refused before the work
+
+    def build(draft: Draft) -> Result:
+        shards = list_shards(run.local(documents.artifact) / "documents")
+        signed = list_shards(run.local(signatures.artifact) / "labels")
+        work = draft.work / "candidates"
 
         def on_each(function: ShardWork, documents: Sequence[Path], folder: Path) -> Counts:
             return map_shards("shingles of candidates", function, documents, folder, work / "done", run.workers)
 
-        counts = dedup.find_duplicates(signatures, out, settings, shards, work, on_each)
+        counts = dedup.find_duplicates(signed, draft.out, settings, shards, work, on_each)
         if indexes:
-            earlier = parts.with_name("earlier")
-            label_earlier(signatures, out / "labels", Index.fetched(indexes, earlier), shards, earlier, settings)
-        return counts
+            earlier = draft.work / "earlier"
+            label_earlier(signed, draft.out / "labels", Index.fetched(indexes, earlier), shards, earlier, settings)
+        return result_of(counts)
 
-    return mapped(run, "duplicates", VERSIONS["duplicates"], documents, run_label, dedup.signatures, settings, finish=finish)
+    return make(run, "duplicates", VERSIONS["duplicates"], settings, {"documents": documents, "signatures": signatures}, build)
 
 
 @task(task_run_name=over_shards("perplexity"), cache_policy=NO_CACHE)
@@ -140,15 +148,22 @@ def label_perplexity(run: Run, documents: Made, languages: Made, scores: Made | 
         perplexity.train_models(work / "models", settings)
         return {"models": work / "models"}
 
-    def finish(parts: Path, shards: list[Path], out: Path) -> Counts:
-        return perplexity.add_buckets(list_shards(parts / "labels"), out, settings)
-
     beside = {"labels": languages} | ({"scores": scores} if scores else {})
     function = perplexity.scored_labels if scores else perplexity.perplexity_labels
     return mapped(
         run, "perplexity", VERSIONS["perplexity"], documents, run_label, function, settings,
-        prepare=None if scores else prepare, finish=finish, beside=beside,
+        prepare=None if scores else prepare, beside=beside,
     )  # fmt: skip
+
+
+@task(task_run_name=over_shards("buckets"), cache_policy=NO_CACHE)
+def label_buckets(run: Run, scores: Made, settings: BucketSettings) -> State[Made]:
+    """Head, middle and tail of each language, by the scores of stage perplexity."""
+
+    def build(draft: Draft) -> Result:
+        return result_of(buckets.add_buckets(list_shards(run.local(scores.artifact) / "labels"), draft.out, settings))
+
+    return make(run, "buckets", VERSIONS["buckets"], settings, {"perplexity": scores}, build)
 
 
 @task(task_run_name=over_shards("classifiers"), cache_policy=NO_CACHE)
@@ -203,23 +218,23 @@ def select(
     run: Run,
     documents: Made,
     labels: Mapping[str, Made],
+    signatures: Made,
     settings: SelectionSettings,
-    compared: DedupSettings,
+    signed_by: SignatureSettings,
     earlier: Mapping[str, Made],
     truth_file: str | None,
 ) -> State[Made]:
     """Decide over all labels. Where the crawl's dirt is labelled, score the cleaning: `earlier` names what dropped before."""
-    inputs: dict[str, Made | Files] = {"documents": documents, **{f"labels_{name}": made for name, made in labels.items()}}
+    inputs: dict[str, Made | Files] = {"documents": documents, "signatures": signatures, **{f"labels_{name}": made for name, made in labels.items()}}
     if truth_file:
         inputs |= {f"dropped_{name}": made for name, made in earlier.items()}
         inputs["truth"] = Files.of(truth_file)
 
     def build(draft: Draft) -> Result:
         shards = list_shards(run.local(documents.artifact) / "documents")
-        folders = {name: run.local(made.artifact) for name, made in labels.items()}
-        measured = {name: list_shards(folder / "labels") for name, folder in folders.items()}
-        signatures = list_shards(folders["duplicates"] / "signatures")
-        selected = selection.select(shards, measured, draft.out, settings, signatures, index.comparison(compared))
+        measured = {name: list_shards(run.local(made.artifact) / "labels") for name, made in labels.items()}
+        signed = list_shards(run.local(signatures.artifact) / "labels")
+        selected = selection.select(shards, measured, draft.out, settings, signed, index.comparison(signed_by))
         metrics: dict[str, Any] = {"texts_redacted": selected.redacted, "texts_cut": selected.cut}
         if truth_file:
             dropped = [shard for made in earlier.values() for shard in list_shards(run.local(made.artifact) / "dropped")]

@@ -24,7 +24,6 @@ KINDS_OF_FILES = ("documents", "dropped", "labels")
 
 
 Prepare = Callable[[list[Path], Path], Mapping[str, Any]]  # (shards, work): sees all shards first; more inputs by name
-Finish = Callable[[Path, list[Path], Path], Counts]  # (parts, shards, out): sees all that was written; fills `out`
 
 
 def mapped(
@@ -37,7 +36,6 @@ def mapped(
     settings: Settings,
     *,
     prepare: Prepare | None = None,
-    finish: Finish | None = None,
     beside: Mapping[str, Made] | None = None,
     files: Mapping[str, Files] | None = None,
 ) -> State[Made]:
@@ -55,8 +53,6 @@ def mapped(
         work = partial(work_on_shard, door=door, function=function, settings=settings, inputs=inputs)
         parts = draft.work / "parts"
         counts = map_shards(stage, work, shards, parts, draft.work / "done", run.workers)
-        if finish:
-            return result_of(finish(parts, shards, draft.out))
         for kind in KINDS_OF_FILES:
             if (parts / kind).exists():
                 link(parts / kind, draft.out / kind)

@@ -15,13 +15,14 @@ from tasks.store.artifacts import Files
 
 
 def over_shards(stage: str) -> Any:
-    """For a task whose first artifact among the parameters holds the documents that it works on; the type is Prefect's own matter."""
+    """For a task whose first artifact among the parameters holds the documents that it works on, or their labels; the type is Prefect's own
+    matter."""
 
     def name(parameters: dict[str, Any]) -> str:
         made = next(value for value in parameters.values() if isinstance(value, Made))
         files = parameters["run"].open_store().manifest(made.artifact).files
-        count = sum(file.startswith("documents/part-") for file in files)
-        return f"{stage} · {_counted(count, 'shard')}"
+        documents, labels = (sum(file.startswith(f"{kind}/part-") for file in files) for kind in ("documents", "labels"))
+        return f"{stage} · {_counted(documents or labels, 'shard')}"
 
     return name
 

@@ -1,7 +1,7 @@
 """Rows of many shards written in the order of their ids, in shards of a fixed size: bytes that depend on rows alone.
 
 An external sort: rows are dealt into parts by ranges of ids, on disk, each small enough to be sorted in memory. In memory
-are one input shard, then one part or one output shard, whichever is larger, and the ids. A corpus that is one part is not dealt.
+are one input shard, then one part or one output shard, whichever is larger. A corpus that is one part is not dealt.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from data.shards import shard_name, write_shard
 
 _PART_BYTES = 64 << 20  # of rows in memory; sorting needs as much again
+_SAMPLED = 200  # ids of a part that its borders are found by: parts differ in size by a tenth, and hardly one by half
 _PARTS = ".parts"
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")  # parts are written and read once
 
@@ -26,8 +27,17 @@ Output = tuple[Path, pa.Schema]  # folder, schema
 
 def part_borders(ids: NDArray[np.bytes_], total_bytes: int, part_bytes: int | None = None) -> NDArray[np.bytes_]:
     """Ids, sorted, that cut the rows of `ids` (all of them or a sample), which take `total_bytes` in memory, into parts."""
-    parts = max(1, -(-total_bytes // (part_bytes or _PART_BYTES)))
+    parts = _parts(total_bytes, part_bytes)
     return np.sort(ids)[np.arange(1, parts) * len(ids) // parts]
+
+
+def sample_step(rows: int, total_bytes: int) -> int:
+    """Of how many rows one is enough for `part_borders`."""
+    return max(1, rows // (_SAMPLED * _parts(total_bytes)))
+
+
+def _parts(total_bytes: int, part_bytes: int | None = None) -> int:
+    return max(1, -(-total_bytes // (part_bytes or _PART_BYTES)))
 
 
 def write_sorted(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.corpus.drops import drops_of, shown
+from data.corpus.sampling import id_keys
 from data.corpus.selection import host_of
 from data.document import values
 from data.settings import CardSettings
 from data.shards import read_shard
+from data.text import Hashes
 
 Shards = Sequence[Path]
+Column = tuple[list[Any], NDArray[np.bool_]]  # a label's values in one shard, and whether their documents were kept
 _PERCENTILES = (5, 25, 50, 75, 95)
 
 
@@ -30,10 +33,10 @@ def make_card(
     """The card as plain values; shares are of the kept documents, of drops and of `documents_in` what came in.
 
     `kept` are the corpus' document shards, `dropped` the dropped shards by stage in the order of the stages, `labels` the
-    label shards by stage. Memory: some 100 bytes a document, never its text.
+    label shards by stage. Memory: some 30 bytes a document, never its text.
     """
-    ids, tallies, characters = _kept(kept)
-    total = len(ids)
+    keys, tallies, characters = _kept(kept)
+    total = len(keys)
     return {
         "documents_in": documents_in,
         "kept": total,
@@ -43,7 +46,7 @@ def make_card(
         "hosts_in_all": len(tallies["host"]),
         "years": _shares(tallies["year"], total, None, by_name=True),
         "drops": [drop for stage, shards in dropped.items() for drop in _drops(stage, shards, documents_in, settings)],
-        "labels": _labels(labels, np.sort(ids), settings),
+        "labels": _labels(labels, keys, settings),
     }
 
 
@@ -54,18 +57,26 @@ def write_card(card: Mapping[str, Any], out: Path) -> None:
     (out / "card.md").write_text(_page(card), encoding="utf-8")
 
 
-def _kept(shards: Shards) -> tuple[NDArray[np.bytes_], dict[str, Counter[str]], int]:
+def _kept(shards: Shards) -> tuple[Hashes, dict[str, Counter[str]], int]:
+    """Hashes of the kept documents' ids, sorted; how often each language, host and year; characters in all."""
     tallies: dict[str, Counter[str]] = {"lang": Counter(), "host": Counter(), "year": Counter()}
-    ids: list[NDArray[np.bytes_]] = [np.zeros(0, "S32")]
+    keys = [np.zeros(0, np.uint64)]
     characters = 0
     for shard in shards:
         table = read_shard(shard, ["id", "url", "date", "lang", "text"])
-        ids.append(np.array(values(table, "id"), dtype="S32"))
+        keys.append(_keys(table))
         characters += pc.sum(pc.utf8_length(table["text"])).as_py() or 0
         tallies["lang"].update(lang or "unknown" for lang in values(table, "lang"))
         tallies["host"].update(host_of(url) or "none" for url in values(table, "url"))
         tallies["year"].update((date or "")[:4] or "unknown" for date in values(table, "date"))
-    return np.concatenate(ids), tallies, int(characters)
+    every = np.concatenate(keys)
+    every.sort()
+    return every, tallies, int(characters)
+
+
+def _keys(table: pa.Table) -> Hashes:
+    """8 bytes for an id of 32: among a billion ids hardly one is taken for another."""
+    return id_keys(np.array(values(table, "id"), dtype="S32"), 0)
 
 
 def _shares(tally: Counter[str], total: int, most: int | None, by_name: bool = False) -> list[dict[str, Any]]:
@@ -91,35 +102,37 @@ def _drops(stage: str, shards: Shards, documents_in: int, settings: CardSettings
     ]
 
 
-def _labels(labels: Mapping[str, Shards], kept: NDArray[np.bytes_], settings: CardSettings) -> dict[str, Any]:
+def _labels(labels: Mapping[str, Shards], kept: Hashes, settings: CardSettings) -> dict[str, Any]:
     """Distribution of each label that is asked for and measured: among the kept, and among those measured and dropped."""
     found: dict[str, Any] = {}
     for shards in labels.values():
-        names = [name for name in settings.labels if shards and name in pq.read_schema(shards[0]).names]
-        for name in names:
-            parts = [_column(shard, name, kept) for shard in shards]
-            stays = np.concatenate([mask for _, mask in parts])
-            if pa.types.is_string(pq.read_schema(shards[0]).field(name).type):
-                column = [value for part, _ in parts for value in part]
-                found[name] = _of_text(column, stays)
-            else:
-                found[name] = _of_numbers(np.concatenate([np.array(part, dtype=np.float64) for part, _ in parts]), stays, settings.bins)
+        schema = pq.read_schema(shards[0]) if shards else pa.schema([])
+        for name in (name for name in settings.labels if name in schema.names):
+            of_label = _of_text if pa.types.is_string(schema.field(name).type) else _of_numbers
+            found[name] = of_label((_column(shard, name, kept) for shard in shards), settings)
     return {name: found[name] for name in settings.labels if found.get(name)}
 
 
-def _column(shard: Path, name: str, kept: NDArray[np.bytes_]) -> tuple[list[Any], NDArray[np.bool_]]:
+def _column(shard: Path, name: str, kept: Hashes) -> Column:
     table = read_shard(shard, ["id", name])
-    ids = np.array(values(table, "id"), dtype="S32")
-    at = np.minimum(np.searchsorted(kept, ids), max(len(kept) - 1, 0))
-    return values(table, name), kept[at] == ids if len(kept) else np.zeros(len(ids), np.bool_)
+    keys = _keys(table)
+    at = np.minimum(np.searchsorted(kept, keys), max(len(kept) - 1, 0))
+    return values(table, name), kept[at] == keys if len(kept) else np.zeros(len(keys), np.bool_)
 
 
-def _of_text(column: list[str | None], stays: NDArray[np.bool_]) -> dict[str, Any]:
-    tally: Counter[str] = Counter(value for value, stay in zip(column, stays.tolist(), strict=True) if stay and value is not None)
+def _of_text(columns: Iterable[Column], settings: CardSettings) -> dict[str, Any]:
+    tally: Counter[str] = Counter()
+    for column, stays in columns:
+        tally.update(value for value, stay in zip(column, stays.tolist(), strict=True) if stay and value is not None)
     return {"values": _shares(tally, tally.total(), 50)} if tally else {}
 
 
-def _of_numbers(measure: NDArray[np.float64], stays: NDArray[np.bool_], bins: int) -> dict[str, Any]:
+def _of_numbers(columns: Iterable[Column], settings: CardSettings) -> dict[str, Any]:
+    parts = [(np.array(column, dtype=np.float64), stays) for column, stays in columns]
+    return _histogram(np.concatenate([column for column, _ in parts]), np.concatenate([stays for _, stays in parts]), settings.bins)
+
+
+def _histogram(measure: NDArray[np.float64], stays: NDArray[np.bool_], bins: int) -> dict[str, Any]:
     """Percentiles of the kept, and a histogram of both between the 1st and 99th percentile; the ends hold what is beyond."""
     known = ~np.isnan(measure)
     if not (known & stays).any():

@@ -3,8 +3,7 @@ boilerplate little.
 
 The label is bits per character, whatever the model (characters, KenLM, a causal language model): -log2 of the text's probability
 over its length; perplexity per character is 2 to that power. Text of another domain than the trusted one is more surprising too,
-and all of a crawl is: the selection's bounds are therefore relative to the crawl's median, and the second label says which part of
-its language's documents a document belongs to (CCNet, Wenzek et al. 2020, 3.3: head, middle, tail).
+and all of a crawl is: the selection's bounds are therefore relative to the crawl's median, and so are the buckets (buckets.py).
 """
 
 from __future__ import annotations
@@ -13,21 +12,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from data.corpus.labels import read_labels
 from data.corpus.learned import kenlm_model
 from data.corpus.learned.char_model import CharModel
-from data.document import Counts, label_schema, values
+from data.document import label_schema, values
 from data.settings import PerplexitySettings
-from data.shards import read_shard, write_shard
 
 # Null where the language has no model. `perplexity_lang` names the language whose model was asked.
 PERPLEXITY_LABELS = label_schema({"bits_per_character": pa.float32(), "perplexity_lang": pa.string()})
-BUCKET_LABELS = label_schema({"bits_per_character": pa.float32(), "perplexity_bucket": pa.string()})
-HEAD, MIDDLE, TAIL = "head", "middle", "tail"  # least to most surprising
 
 
 class LanguageModel(Protocol):
@@ -97,35 +91,3 @@ def scored_labels(documents: pa.Table, settings: PerplexitySettings, *, scores: 
 def _labels(documents: pa.Table, bits: pa.Array, langs: list[str | None]) -> pa.Table:
     asked = [lang if known else None for lang, known in zip(langs, bits.is_valid().to_pylist(), strict=True)]
     return pa.table([documents["id"].combine_chunks(), bits, pa.array(asked, pa.string())], schema=PERPLEXITY_LABELS)
-
-
-def add_buckets(shards: list[Path], out: Path, settings: PerplexitySettings) -> Counts:
-    """Write out/labels/ (BUCKET_LABELS) from the shards of PERPLEXITY_LABELS: head, middle and tail of each language.
-
-    Borders are percentiles over all documents of a language, so the labels depend on neither order nor shards.
-    """
-    by_lang: dict[str, list[NDArray[np.float32]]] = {}
-    for shard in shards:
-        bits, langs = _columns(shard)
-        for lang in sorted(set(langs.tolist()) - {""}):
-            by_lang.setdefault(lang, []).append(bits[langs == lang])
-    wanted = [settings.head_percentile, settings.tail_percentile]
-    borders = {lang: np.percentile(np.sort(np.concatenate(parts).astype(np.float64)), wanted) for lang, parts in by_lang.items()}
-    rows = 0
-    for shard in shards:
-        bits, langs = _columns(shard)
-        buckets = np.full(len(bits), None, dtype=object)
-        for lang, (head, tail) in borders.items():
-            own = langs == lang
-            buckets[own] = np.where(bits[own] < head, HEAD, np.where(bits[own] < tail, MIDDLE, TAIL))
-        table = read_shard(shard, ["id", "bits_per_character"])
-        write_shard(out / "labels" / shard.name, table.append_column("perplexity_bucket", pa.array(buckets, pa.string())).cast(BUCKET_LABELS))
-        rows += len(bits)
-    return Counts(rows, rows)
-
-
-def _columns(shard: Path) -> tuple[NDArray[np.float32], NDArray[np.object_]]:
-    """Bits (NaN where there are none) and language of the model ("" where there is none)."""
-    table = read_shard(shard, ["bits_per_character", "perplexity_lang"])
-    bits = np.array(values(table, "bits_per_character"), dtype=np.float32)
-    return bits, np.array([lang or "" for lang in values(table, "perplexity_lang")], dtype=object)

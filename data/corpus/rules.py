@@ -41,7 +41,8 @@ class RuleBook:
         self._robust = [index for index, rule in enumerate(self.rules) if rule.is_robust]
         self._first: list[NDArray[np.int16]] = []
         self._value: list[NDArray[np.float64]] = []
-        self._langs: list[NDArray[np.object_]] = []
+        self._langs: list[NDArray[np.int16]] = []  # by their place in _lang_names
+        self._lang_names: dict[str, int] = {}
         self._measures: dict[int, list[NDArray[np.float64]]] = {index: [] for index in self._robust}
         self._texts: dict[int, str] = {}
         self._rows = 0
@@ -87,20 +88,20 @@ class RuleBook:
                 self._measures[index].append(np.where(applies, measure, np.nan))
         self._first.append(first)
         self._value.append(value)
-        self._langs.append(langs)
+        self._langs.append(np.array([self._lang_names.setdefault(lang, len(self._lang_names)) for lang in langs.tolist()], dtype=np.int16))
         self._rows += rows
 
     def decide(self) -> Broken:
         """The first broken rule of every document, in the order of `add`."""
         first = np.concatenate(self._first) if self._first else np.zeros(0, np.int16)
         value = np.concatenate(self._value) if self._value else np.zeros(0)
-        langs = np.concatenate(self._langs) if self._langs else np.zeros(0, np.object_)
+        langs = np.concatenate(self._langs) if self._langs else np.zeros(0, np.int16)
         texts = dict(self._texts)
         sound = first == _NONE
         for index in self._robust:
             rule, measure = self.rules[index], np.concatenate(self._measures[index] or [np.zeros(0)])
-            for lang in sorted(set(langs.tolist())):
-                of_lang = (langs == lang) & ~np.isnan(measure)
+            for lang, place in sorted(self._lang_names.items()):
+                of_lang = (langs == place) & ~np.isnan(measure)
                 if not (of_lang & sound).any():
                     continue
                 low, high = robust_bounds(measure[of_lang & sound], rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -42,18 +43,47 @@ def range_names(edges: Sequence[float]) -> list[str]:
     return [f"<{shown[0]}", *middle, f">={shown[-1]}"]
 
 
-def sampled_out(groups: NDArray[np.object_], ids: NDArray[np.bytes_], balance: Balance, seed: int) -> NDArray[np.bool_]:
-    """Which documents the sampling leaves out; `groups` and `ids` of the same length, one per document."""
-    keys = id_keys(ids, seed)
-    known = sorted({group for group in groups.tolist() if group is not None})
-    counts = {group: int((groups == group).sum()) for group in known}
-    quotas = _quotas(counts, balance)
-    out = np.zeros(len(groups), dtype=np.bool_)
-    for group in known:
-        members = np.flatnonzero(groups == group)
-        order = members[np.lexsort((ids[members], keys[members]))]
-        out[order[quotas[group] :]] = True
-    return out
+class Groups:
+    """Of every document the value that a balance samples by, in 4 bytes; taken shard by shard (`add`)."""
+
+    def __init__(self, balance: Balance) -> None:
+        self._balance = balance
+        self._places: dict[str, int] = {}
+        self._parts: list[NDArray[np.int32]] = []
+
+    def add(self, labels: pa.Table) -> None:
+        """Raises ValueError as `groups_of`."""
+        values_of = groups_of(labels, self._balance)
+        places = [-1 if value is None else self._places.setdefault(value, len(self._places)) for value in values_of]
+        self._parts.append(np.array(places, dtype=np.int32))
+
+    def join(self) -> Grouped:
+        return Grouped(np.concatenate([np.zeros(0, np.int32), *self._parts]), list(self._places), self._balance)
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """What `Groups` took: of every document the place of its value among the names, or -1."""
+
+    places: NDArray[np.int32]
+    names: Sequence[str]
+    balance: Balance
+
+    def value(self, row: int) -> str:
+        """What a dropped document's record says."""
+        return f"{self.balance.label} {self.names[self.places[row]]}"
+
+    def sampled_out(self, rows: NDArray[np.int64], keys: Hashes) -> NDArray[np.int64]:
+        """Those of `rows` that the sampling leaves out; `keys` of the same length (`id_keys`) are the order in which a value's documents stay."""
+        places = self.places[rows]
+        counts = np.bincount(places[places >= 0], minlength=len(self.names))
+        quotas = _quotas({name: int(count) for name, count in zip(self.names, counts, strict=True) if count}, self.balance)
+        quota_of = np.array([quotas.get(name, 0) for name in self.names], dtype=np.int64)
+        order = np.lexsort((keys, places))
+        order = order[places[order] >= 0]
+        ordered = places[order]
+        nth = np.arange(len(order)) - (np.cumsum(counts) - counts)[ordered]  # among the documents of its value
+        return rows[order[nth >= quota_of[ordered]]]
 
 
 def _quotas(counts: dict[str, int], balance: Balance) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """The one place where labels become decisions: rules, duplicates, sampling, personal data; the corpus in canonical order.
 
-In memory lie one shard, one part of the corpus that is sorted, and of each document some numbers: its id, the rule it breaks, what
-robust rules measure (60 bytes without these).
+In memory lie one shard, one part of the corpus that is sorted, and of each document some numbers: the rule it breaks, what was measured
+there and what robust rules measure (15 bytes without these), with a balance its value and order (12 bytes more).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data.corpus.canonical import part_borders, write_sorted
+from data.corpus.canonical import part_borders, sample_step, write_sorted
 from data.corpus.duplicates.copies import Copies, Found
 from data.corpus.duplicates.index import CHANGED, COMPARISON
 from data.corpus.labels import read_labels
 from data.corpus.personal_data import MARKS, redact
 from data.corpus.rules import Broken, RuleBook, numbers
-from data.corpus.sampling import groups_of, sampled_out
+from data.corpus.sampling import Grouped, Groups, id_keys
 from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts, Verdict, decide, values
-from data.settings import Balance, PersonalDataAction, Rule, SelectionSettings
+from data.settings import PersonalDataAction, Rule, SelectionSettings
 from data.shards import decoded_bytes, read_shard
-from data.text import cut_at_sentence
+from data.text import Hashes, cut_at_sentence
 
 _OF_DOCUMENTS = {"source": "source", "host": "url", "date": "date", "year": "date"}  # labels that no stage measures
 
@@ -67,38 +67,58 @@ def select(
     actions = _actions(settings)
     rules = [*settings.rules, *_personal_data_rules(actions)]
     out.mkdir(parents=True, exist_ok=True)
+    rows, size = sum(pq.read_metadata(shard).num_rows for shard in documents), sum(map(decoded_bytes, documents))
     with tempfile.TemporaryDirectory(dir=out, prefix=".") as work:
-        book, copies = RuleBook(rules), Copies(settings, Path(work), sum(pq.read_metadata(shard).num_rows for shard in documents))
+        book, copies, step = RuleBook(rules), Copies(settings, Path(work), rows), sample_step(rows, size)
         wanted = {rule.label for rule in rules} | {balance.label for balance in settings.balance} | copies.columns | {"lang"} | actions.keys()
-        groups: list[list[str | None]] = [[] for _ in settings.balance]
-        ids: list[NDArray[np.bytes_]] = [np.zeros(0, "S32")]
+        groups = [Groups(balance) for balance in settings.balance]
+        sample: list[NDArray[np.bytes_]] = [np.zeros(0, "S32")]
+        keys: list[Hashes] = [np.zeros(0, np.uint64)]
         personal: list[NDArray[np.bool_]] = []
+        seen = 0
         for index, shard in enumerate(documents):
             measured = _measured(shard, [shards[index] for shards in labels.values()], wanted)
             book.add(measured)
             if not settings.keep_duplicates:
                 copies.add(measured)
-            ids.append(np.array(values(measured, "id"), dtype="S32"))
+            ids = np.array(values(measured, "id"), dtype="S32")
+            sample.append(ids[-seen % step :: step])
+            seen += len(ids)
             personal.append(_has_personal_data(measured, actions))
-            for group, balance in zip(groups, settings.balance, strict=True):
-                group += groups_of(measured, balance)
+            if groups:
+                keys.append(id_keys(ids, settings.seed))
+            for group in groups:
+                group.add(measured)
         broken = book.decide()
         found = copies.find(broken.rule < 0)
-    every_id = np.concatenate(ids)
-    left = broken.rule < 0
-    left[found.rows] = False
-    sampled = np.zeros(len(left), dtype=np.int8)
-    for number, (group, balance) in enumerate(zip(groups, settings.balance, strict=True)):
-        rows = np.flatnonzero(left)
-        gone = rows[sampled_out(np.array(group, dtype=object)[rows], every_id[rows], balance, settings.seed)]
-        left[gone] = False
-        sampled[gone] = number + 1
+    del book  # it holds the labels of all documents
+    stays = broken.rule < 0
+    stays[found.rows] = False
+    balanced = _balance([group.join() for group in groups], np.concatenate(keys), stays)
     index_schema = None
     if signatures:
         index_schema = pq.read_schema(signatures[0]).append(pa.field(CHANGED, pa.bool_())).with_metadata({COMPARISON: comparison})
-    verdicts = _Verdicts(broken, found, sampled, groups, settings.balance)
+    verdicts = _Verdicts(broken, found, balanced)
     writing = _Writing(documents, labels, signatures or [], index_schema, settings, actions, verdicts, personal)
-    return writing.write(out, every_id, left)
+    return writing.write(out, part_borders(np.concatenate(sample), size), stays)
+
+
+@dataclass(frozen=True)
+class _Balanced:
+    """What the samplings, one after the other, leave out."""
+
+    groups: Sequence[Grouped]
+    by: NDArray[np.int8]  # of every document the number of the balance that left it out, from 1, or 0
+
+
+def _balance(groups: Sequence[Grouped], keys: Hashes, stays: NDArray[np.bool_]) -> _Balanced:
+    """Take what is left out from `stays`."""
+    by = np.zeros(len(stays), dtype=np.int8)
+    for number, group in enumerate(groups, 1):
+        rows = np.flatnonzero(stays)
+        gone = group.sampled_out(rows, keys[rows])
+        stays[gone], by[gone] = False, number
+    return _Balanced(groups, by)
 
 
 @dataclass(frozen=True)
@@ -107,19 +127,17 @@ class _Verdicts:
 
     broken: Broken
     copies: Found  # of documents that break no rule
-    sampled: NDArray[np.int8]  # of the others: the number of the balance that left it out, from 1, or 0
-    groups: Sequence[Sequence[str | None]]  # by balance: each document's value of the label
-    balances: Sequence[Balance]
+    balanced: _Balanced  # of the others
 
     def of(self, row: int) -> Verdict | None:
         if verdict := self.broken.verdict(row) or self.copies.verdict(row):
             return verdict
-        if number := int(self.sampled[row]):
-            return "balance", f"{self.balances[number - 1].label} {self.groups[number - 1][row]}"
+        if number := int(self.balanced.by[row]):
+            return "balance", self.balanced.groups[number - 1].value(row)
         return None
 
     def counts(self) -> dict[str, int]:
-        reasons = Counter(self.copies.counts()) + Counter({"balance": int(np.count_nonzero(self.sampled))})
+        reasons = Counter(self.copies.counts()) + Counter({"balance": int(np.count_nonzero(self.balanced.by))})
         for rule in self.broken.rule[self.broken.rule >= 0].tolist():
             reasons[self.broken.rules[rule].reason] += 1
         return dict(sorted(reasons.items()))
@@ -194,14 +212,13 @@ class _Writing:
     redacted: int = 0
     cut: int = 0
 
-    def write(self, out: Path, ids: NDArray[np.bytes_], stays: NDArray[np.bool_]) -> Selected:
+    def write(self, out: Path, borders: NDArray[np.bytes_], stays: NDArray[np.bool_]) -> Selected:
         outputs = [(out / "documents", DOCUMENT_SCHEMA), (out / "dropped", DROPPED_SCHEMA)]
         if self.index_schema:
             outputs.append((out / "index", self.index_schema))
-        borders = part_borders(ids, sum(map(decoded_bytes, self.documents)))
         self._starts = np.cumsum([0, *map(len, self.personal)]).tolist()
         write_sorted(len(self.documents), self._split, outputs, borders, self.settings.shard_documents)
-        counts = Counts(len(ids), int(stays.sum()), self.verdicts.counts())
+        counts = Counts(len(stays), int(stays.sum()), self.verdicts.counts())
         counts.check()
         return Selected(counts, self.redacted, self.cut)
 

@@ -13,16 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from data.corpus.duplicates.components import Component, join
-from data.corpus.duplicates.dedup import band_keys, minhash
+from data.corpus.duplicates.components import Components, Links, Rows
+from data.corpus.duplicates.minhash import band_keys, minhash
 from data.settings import DedupSettings
 from data.text import Hashes, code_points, mix, ngram_hashes
 
 _CHARACTERS = 5  # of a shingle
 # 20 bands of 5 rows: P(candidate) = 1 - (1 - J^5)^20, .97 at J = .7 and .9996 at .8; what is not alike is let go by its Jaccard.
-_BANDS = DedupSettings(bands=20, rows=5)
+_BANDS = DedupSettings(hashes=100, bands=20, rows=5)
 _BATCH = 2000  # texts
 _SCHEMA = pa.schema({"id": pa.string(), "text": pa.string()})
 
@@ -50,10 +49,10 @@ def leaders(texts: Iterable[tuple[str, str]], jaccard: float, work: Path) -> dic
     with pa.memory_map(str(work / "texts.arrow")) as source:
         table = pa.ipc.open_file(source).read_all()
         bands = np.memmap(work / "keys", dtype=np.uint64, mode="r", shape=(count, _BANDS.bands))
-        component: Component = np.arange(count, dtype=np.int64)
+        components, every = Components(count), np.arange(count)
         for band in range(_BANDS.bands):
-            component = join(count, _alike(np.ascontiguousarray(bands[:, band]), component, table["text"], jaccard), component)
-        return _by_smallest_id(component, table["id"])
+            components.join(_alike(np.ascontiguousarray(bands[:, band]), components.of(every), table["text"], jaccard))
+        return _by_smallest_id(components.of(every), table["id"])
 
 
 def _shingles(text: str) -> Hashes:
@@ -61,7 +60,7 @@ def _shingles(text: str) -> Hashes:
     return ngram_hashes(codes, min(_CHARACTERS, len(codes)))
 
 
-def _alike(keys: Hashes, component: Component, texts: pa.ChunkedArray, jaccard: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _alike(keys: Hashes, component: Rows, texts: pa.ChunkedArray, jaccard: float) -> Links:
     """Links between rows with the same key that are close enough. Of a group the first row leads; those close to it are
     linked and leave; the next one left leads then."""
     order = np.lexsort((component, keys))
@@ -89,7 +88,7 @@ def _grams(text: str) -> set[str]:
     return {text[at : at + _CHARACTERS] for at in range(max(1, len(text) - _CHARACTERS + 1))}
 
 
-def _by_smallest_id(component: Component, ids: pa.ChunkedArray) -> dict[str, str]:
+def _by_smallest_id(component: Rows, ids: pa.ChunkedArray) -> dict[str, str]:
     members = np.flatnonzero(np.bincount(component)[component] > 1)
     names = [str(name) for name in ids.take(members).to_pylist()]
     smallest: dict[int, str] = {}

@@ -12,7 +12,7 @@ from flows.recipe_file import load
 from tasks.stage import Run
 
 RUN = Run(store="nowhere")
-ALWAYS = ["ingest", "urls", "rough_language", "extraction", "quality", "lines", "language", "duplicates", "perplexity", "sensitive", "corpus", "card"]
+ALWAYS = ["ingest", "urls", "rough_language", "extraction", "quality", "lines", "language", "signatures", "duplicates", "perplexity", "buckets", "sensitive", "corpus", "card"]
 
 
 def test_stages_without_work_are_left_out(tmp_path: Path) -> None:
@@ -31,6 +31,8 @@ def test_stages_without_work_are_left_out(tmp_path: Path) -> None:
         ("decontamination.files=[missing.jsonl]", r"decontamination\.files: no such file or folder: missing\.jsonl"),
         ("duplicates.earlier=[missing]", r"duplicates\.earlier: no such file"),
         ("perplexity.models=missing", r"perplexity\.models: no such file"),
+        ("duplicates.bands=15", r"duplicates: 15 bands of 8 rows take 120 hash functions: raise hashes, which is 112"),
+        ("buckets.head_percentile=70", r"buckets: head_percentile 70 is above tail_percentile 60"),
         ("scoring.model=missing", r"scoring\.model: no such file"),
         ("selection.balance=[{label: lang}]", r"selection\.balance\.0: balance over 'lang' needs shares or max_documents"),
         ("selection.rules=[{reason: x, label: y}]", r"selection\.rules\.0: rule 'x' needs min, max"),

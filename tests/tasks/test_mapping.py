@@ -11,7 +11,8 @@ from data.corpus.shard_work import run_label
 from data.document import DOCUMENT_SCHEMA, Counts, values
 from data.settings import QualitySettings
 from data.shards import list_shards, read_shard, shard_name, write_shard
-from tasks.mapping import link, mapped
+from tasks import mapping
+from tasks.mapping import mapped, result_of
 from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Draft, Result
 
@@ -27,31 +28,32 @@ def _documents(run: Run) -> Made:
     return found
 
 
-def test_a_stage_killed_in_its_last_step_maps_nothing_again(tmp_path: Path) -> None:
+def test_a_stage_killed_in_its_last_step_maps_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(store=str(tmp_path / "store"))
-    documents, calls, finishes = _documents(run), [], []
+    documents, calls, ends = _documents(run), [], []
 
     def lengths(table: pa.Table, settings: QualitySettings, *, start: int) -> pa.Table:
         calls.append(table.num_rows)
         return pa.table({"id": table["id"], "length": [start + len(text) for text in values(table, "text")]})
 
-    def finish(parts: Path, shards: list[Path], out: Path) -> Counts:
-        finishes.append(len(shards))
-        link(parts / "labels", out / "labels")
-        if len(finishes) == 1:
+    def last_step(counts: Counts) -> Result:
+        ends.append(counts.kept)
+        if len(ends) == 1:
             raise KeyboardInterrupt
-        return Counts(12, 12)
+        return result_of(counts)
+
+    monkeypatch.setattr(mapping, "result_of", last_step)
 
     def stage() -> Made:
         found: Made = mapped(
-            run, "lengths", 1, documents, run_label, lengths, QualitySettings(), prepare=lambda shards, work: {"start": len(shards)}, finish=finish
+            run, "lengths", 1, documents, run_label, lengths, QualitySettings(), prepare=lambda shards, work: {"start": len(shards)}
         ).data  # type: ignore[assignment]
         return found
 
     with pytest.raises(KeyboardInterrupt):
         stage()
     made = stage()
-    assert calls == [4, 4, 4] and finishes == [3, 3] and not made.reused
+    assert calls == [4, 4, 4] and ends == [12, 12] and not made.reused
     shards = list_shards(run.local(made.artifact) / "labels")
     assert [read_shard(shard)["length"].to_pylist() for shard in shards] == [[3, 4, 5, 6]] * 3
     assert stage().reused and calls == [4, 4, 4]

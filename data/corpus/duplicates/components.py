@@ -1,82 +1,87 @@
-"""Rows of the corpus as numbers, links between equal keys, connected components: numpy arrays of 8 to 16 bytes a row."""
+"""Rows of the corpus that belong together: links between equal keys, and what they connect."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from data.shards import read_shard
-from data.text import Hashes
+from data.corpus.duplicates.keys import Keyed
 
-Component = NDArray[np.int64]
-Links = tuple[NDArray[np.int64], NDArray[np.int64]]
+Rows = NDArray[np.int64]
+Links = tuple[Rows, Rows]
+_AT_ONCE = 1 << 20  # rows
 
 
-@dataclass(frozen=True)
-class Rows:
-    """All documents, numbered in the order of shards and rows.
+class Components:
+    """Connected components of rows 0 to `rows` - 1, each named by its smallest row: a forest in 8 bytes a row.
 
-    `ids` holds them as 32 bytes of hex each; `rank` is a row's place among the sorted ids.
+    Trees are hooked to trees of a smaller root, and the paths that were walked are shortened (Tarjan 1975, for many links at once
+    after Shiloach and Vishkin 1982); only rows that are asked for or linked are touched.
     """
 
-    ids: NDArray[np.bytes_]
-    rank: NDArray[np.int64]
-    starts: NDArray[np.int64]  # first row of each shard
+    def __init__(self, rows: int) -> None:
+        self._parent: Rows = np.arange(rows, dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self._parent)
 
-    @staticmethod
-    def read(shards: Sequence[Path]) -> Rows:
-        parts = [np.array(read_shard(shard, ["id"])["id"].to_pylist(), dtype="S32") for shard in shards]
-        ids = np.concatenate(parts) if parts else np.zeros(0, "S32")
-        order = np.argsort(ids, kind="stable")
-        rank = np.empty(len(ids), dtype=np.int64)
-        rank[order] = np.arange(len(ids))
-        return Rows(ids, rank, np.cumsum([0, *map(len, parts)]))
+    def copy(self) -> Components:
+        other = Components(0)
+        other._parent = self._parent.copy()
+        return other
 
-    def smallest_ids(self, component: Component) -> Callable[[slice], pa.Array]:
-        """A function that gives, for a span of rows, the smallest id of each row's component."""
-        first = np.full(len(self), len(self), dtype=np.int64)
-        np.minimum.at(first, component, self.rank)
-        by_rank = np.empty(len(self), dtype=np.int64)
-        by_rank[self.rank] = np.arange(len(self))
+    def of(self, rows: Rows) -> Rows:
+        """The component of each of `rows`."""
+        found = self._parent[rows]
+        while not np.array_equal(above := self._parent[found], found):
+            found = above
+        self._parent[rows] = found
+        return found
 
-        def names(span: slice) -> pa.Array:
-            chosen = self.ids[by_rank[first[component[span]]]]
-            return pa.array([name.decode("ascii") for name in chosen.tolist()], pa.string())
+    def join(self, links: Links) -> None:
+        """Make one component of each pair's two."""
+        left, right = links
+        while len(left):
+            roots_left, roots_right = self.of(left), self.of(right)
+            apart = roots_left != roots_right
+            left, right = left[apart], right[apart]
+            low = np.minimum(roots_left, roots_right)[apart]
+            high = np.maximum(roots_left, roots_right)[apart]
+            np.minimum.at(self._parent, high, low)
+            self._shorten(high)
 
-        return names
+    def _shorten(self, hooked: Rows) -> None:
+        """Lead the `hooked` roots, which may hang one below the other in long chains, straight to the new ones: each round halves the way."""
+        while not np.array_equal(above := self._parent[self._parent[hooked]], self._parent[hooked]):
+            self._parent[hooked] = above
+
+    def together(self) -> NDArray[np.bool_]:
+        """Of each row whether its component has others."""
+        found = np.zeros(len(self), dtype=np.bool_)
+        for rows in self._blocks():
+            component = self.of(rows)
+            moved = component != rows
+            found[rows[moved]] = True
+            found[component[moved]] = True
+        return found
+
+    def _blocks(self) -> Iterator[Rows]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield np.arange(start, min(start + _AT_ONCE, len(self)))
 
 
-def links_of_equal(keys: Hashes, rank: NDArray[np.int64]) -> Links:
-    """Links from each row to the row of smallest rank with the same key; rows alone with their key have none."""
-    order = np.lexsort((rank, keys))
-    ordered = keys[order]
-    first = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(keys) else np.zeros(0, np.bool_)
-    head = order[np.maximum.accumulate(np.where(first, np.arange(len(keys)), 0))]
-    return head[~first], order[~first]
+def starts_of_runs(values: NDArray) -> NDArray[np.bool_]:
+    """Of sorted values whether each is the first of its equals."""
+    first = np.ones(len(values), dtype=np.bool_)
+    first[1:] = values[1:] != values[:-1]
+    return first
 
 
-def join(rows: int, links: Links, component: Component | None = None) -> Component:
-    """Connected components as an array of the smallest row in each; goes on from `component` where it is given.
-
-    Hooking and shortcutting (Shiloach and Vishkin 1982): each round links roots to smaller roots and halves the paths.
-    """
-    parent = np.arange(rows, dtype=np.int64) if component is None else component.copy()
-    left, right = links
-    while len(left):
-        roots_left, roots_right = parent[left], parent[right]
-        unjoined = roots_left != roots_right
-        left, right = left[unjoined], right[unjoined]
-        low = np.minimum(roots_left, roots_right)[unjoined]
-        high = np.maximum(roots_left, roots_right)[unjoined]
-        np.minimum.at(parent, high, low)
-        while not np.array_equal(above := parent[parent], parent):
-            parent = above
-    return parent
+def links_of_equal(part: Keyed) -> Links:
+    """Links from each row to one of the same key; rows alone with their key have none."""
+    part = part[np.argsort(part["key"], kind="stable")]
+    first = starts_of_runs(part["key"])
+    head = part["row"][np.maximum.accumulate(np.where(first, np.arange(len(part)), 0))]
+    return head[~first], part["row"][~first]

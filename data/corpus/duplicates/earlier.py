@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.corpus.duplicates.index import CHANGED, local_copies, texts_beside
+from data.corpus.duplicates.keys import TEXT, KeyFiles
 from data.corpus.duplicates.shingling import ShingleSets, write_sets
 from data.document import values
 from data.settings import DedupSettings
@@ -51,13 +52,14 @@ def label_earlier(
         return 0
     every = np.concatenate([np.array(values(read_shard(shard, ["id"]), "id"), dtype="S32") for shard in index.local])
     ids, rank = np.unique(every, return_inverse=True)
-    found = np.full(sum(pq.read_metadata(shard).num_rows for shard in signatures), len(ids), dtype=np.int64)
-    own, earlier = _equal(signatures, index.local, "text_hash", rank, 1)
+    keys, known = KeyFiles(signatures, work / "keys", settings), KeyFiles(index.local, work / "index-keys", settings)
+    found = np.full(len(keys), len(ids), dtype=np.int64)
+    own, earlier = _equal(keys.column(TEXT), known.column(TEXT), rank, 1)
     found[own] = rank[earlier]
     unsure: list[tuple[_Rows, _Rows]] = []
     texts = _Texts(index, documents, work) if settings.verify else None
-    for name in [name for name in pq.read_schema(signatures[0]).names if name.startswith("band_")]:
-        own, earlier = _equal(signatures, index.local, name, rank, _TRIED if texts else 1)
+    for band in keys.bands:
+        own, earlier = _equal(keys.column(band), known.column(band), rank, _TRIED if texts else 1)
         readable = texts.readable[earlier] if texts else np.zeros(len(earlier), dtype=np.bool_)
         np.minimum.at(found, own[~readable], rank[earlier[~readable]])
         unsure.append((own[readable], earlier[readable]))
@@ -68,11 +70,10 @@ def label_earlier(
     return _write(labels, ids, found)
 
 
-def _equal(signatures: Sequence[Path], index: Sequence[Path], name: str, rank: _Rows, most: int) -> tuple[_Rows, _Rows]:
+def _equal(own: Hashes, index: Hashes, rank: _Rows, most: int) -> tuple[_Rows, _Rows]:
     """Pairs (row of this crawl, row of the index) of equal value, for each of the former `most` at most, those with the smallest ids."""
-    earlier, own = _column(index, name), _column(signatures, name)
-    order = np.lexsort((rank, earlier))
-    keys = earlier[order]
+    order = np.lexsort((rank, index))
+    keys = index[order]
     rows, first = np.arange(len(own)), np.searchsorted(keys, own)
     pairs: list[tuple[_Rows, _Rows]] = []
     for _ in range(most):
@@ -142,7 +143,3 @@ def _write(labels: Path, ids: NDArray[np.bytes_], found: _Rows) -> int:
         write_shard(path, table.append_column("earlier_duplicate", pa.array(copies, pa.string())))
         start += table.num_rows
     return int((smallest[place] < len(ids)).sum())
-
-
-def _column(shards: Sequence[Path], name: str) -> Hashes:
-    return np.concatenate([read_shard(shard, [name])[name].to_numpy() for shard in shards])

@@ -15,11 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.corpus.duplicates.dedup import signatures as signatures_of
+from data.corpus.duplicates.minhash import signatures as signatures_of
 from data.corpus.reading.inputs import open_input, refuse_secrets
 from data.document import DOCUMENT_SCHEMA
 from data.places import file_system
-from data.settings import DedupSettings
+from data.settings import SignatureSettings
 from data.shards import shard_name
 
 _PROBE = "The miller sold his grain at the autumn fair, and the baker bought what was left of it the next day."
@@ -28,19 +28,19 @@ CHANGED = "changed"  # column of index shards: whether the kept text is not the 
 COMPARISON = "comparison"  # in the metadata of index shards: what two indexes must have in common
 
 
-def comparison(settings: DedupSettings) -> str:
+def comparison(settings: SignatureSettings) -> str:
     """What signatures must share to be compared: the settings, and what this version makes of two known texts by them."""
-    given = f"{settings.shingle_words} words, {settings.shingle_characters} characters, {settings.bands}x{settings.rows}, seed {settings.seed}"
+    given = f"{settings.shingle_words} words, {settings.shingle_characters} characters, {settings.hashes} hashes, seed {settings.seed}"
     rows = [{"id": name, "source": name, "text": text} for name, text in (("en", _PROBE), ("zh", _PROBE_ZH))]
     probe = signatures_of(pa.Table.from_pylist(rows, DOCUMENT_SCHEMA), settings)
     digest = hashlib.blake2b(repr(probe.to_pylist()).encode(), digest_size=6).hexdigest()
     return f"{given}, {digest}"
 
 
-def index_shards(path: str, settings: DedupSettings) -> list[str]:
+def index_shards(path: str, settings: SignatureSettings) -> list[str]:
     """Shards of an index: a `corpus` artifact or its index/ folder, a local path or any fsspec URL; named likewise.
 
-    Raises FileNotFoundError where there is none, ValueError where it was made with other settings of duplicates.
+    Raises FileNotFoundError where there is none, ValueError where its signatures were made with other settings.
     """
     refuse_secrets(path)
     fs, root = file_system(path)

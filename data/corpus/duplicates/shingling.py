@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.settings import DedupSettings
+from data.settings import SignatureSettings
 from data.shards import read_shard
 from data.text import Hashes, shingles
 
@@ -28,41 +28,41 @@ def short(hashes: Hashes) -> NDArray[np.uint32]:
     return (hashes >> np.uint64(32)).astype(np.uint32)
 
 
-def write_sets(documents: Path, wanted: NDArray[np.bool_], out: Path, settings: DedupSettings) -> None:
-    """Write the sets of the `wanted` rows of a shard: the number of shingles of every row (.npy), then the sorted shingles."""
+def write_sets(documents: Path, wanted: NDArray[np.bool_], out: Path, settings: SignatureSettings) -> None:
+    """Write the sets of the `wanted` rows of a shard: how many rows it has, which of them are wanted, the number of shingles of
+    each (.npy, one after the other), then the sorted shingles."""
     texts = read_shard(documents, ["text"])["text"].filter(wanted).to_pylist() if wanted.any() else []  # most shards of a crawl have none
-    lengths = np.zeros(len(wanted), dtype=np.int64)
-    sets: list[NDArray[np.uint32]] = []
-    for text in texts:
-        sets.append(np.unique(short(shingles(text or "", settings.shingle_words, settings.shingle_characters))))
-    lengths[wanted] = [len(one) for one in sets]
+    sets = [np.unique(short(shingles(text or "", settings.shingle_words, settings.shingle_characters))) for text in texts]
     out.parent.mkdir(parents=True, exist_ok=True)
     arriving = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     with arriving.open("wb") as file:
-        np.save(file, lengths)
+        for numbers in (np.array(len(wanted)), np.flatnonzero(wanted), np.array([len(one) for one in sets], dtype=np.int64)):
+            np.save(file, numbers)
         file.write(np.concatenate([*sets, np.zeros(0, np.uint32)]).tobytes())
     os.replace(arriving, out)
 
 
 class ShingleSets:
-    """The files of `write_sets`, shard by shard: rows are numbered through all of them, 8 bytes each in memory."""
+    """The files of `write_sets`, shard by shard: rows are numbered through all of them; 24 bytes in memory of each that was wanted."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = files
-        ends: list[NDArray[np.int64]] = []
-        self._bases: list[int] = []
+        none = np.zeros(0, dtype=np.int64)
+        rows, lengths, begins = [none], [none], [none]  # of each wanted row its number, its shingles, and the bytes before them
+        first = 0
         for path in files:
             with path.open("rb") as file:
-                ends.append(np.cumsum(np.load(file, allow_pickle=False)))
-                self._bases.append(file.tell())
-        self._starts = np.cumsum([0, *map(len, ends)])  # first row of each shard
-        self._ends = np.concatenate([*ends, np.zeros(0, np.int64)])
-        self._lengths = np.diff(self._ends, prepend=0)
-        inner = self._starts[:-1][np.diff(self._starts) > 0]
-        self._lengths[inner] = self._ends[inner]
+                count, wanted, own = (np.load(file, allow_pickle=False) for _ in range(3))
+                rows.append(first + wanted)
+                lengths.append(own)
+                begins.append(file.tell() + 4 * (np.cumsum(own) - own))
+            first += int(count)
+        self._rows, self._lengths, self._begins = map(np.concatenate, (rows, lengths, begins))
+        self._firsts = np.cumsum([len(part) for part in rows])  # place of each file's first wanted row
 
     def jaccards(self, left: Rows, right: Rows) -> NDArray[np.float64]:
         """Jaccard similarity of the pairs (left[i], right[i]) of rows that were written."""
+        left, right = np.searchsorted(self._rows, left), np.searchsorted(self._rows, right)
         found = np.empty(len(left))
         filled = np.cumsum(self._lengths[left] + self._lengths[right])
         start = 0
@@ -74,8 +74,8 @@ class ShingleSets:
         return found
 
     def _compare(self, left: Rows, right: Rows) -> NDArray[np.float64]:
-        rows, place = np.unique(np.concatenate([left, right]), return_inverse=True)
-        values, lengths = self._read(rows), self._lengths[rows]
+        wanted, place = np.unique(np.concatenate([left, right]), return_inverse=True)
+        values, lengths = self._read(wanted), self._lengths[wanted]
         starts = np.cumsum(lengths) - lengths
         # Every pair's two sets under the pair's number: sorted, a shingle of both stands beside itself.
         size = lengths[place]
@@ -87,16 +87,16 @@ class ShingleSets:
         either = size[: len(left)] + size[len(left) :] - shared
         return shared / either
 
-    def _read(self, rows: Rows) -> NDArray[np.uint32]:
-        """The sets of sorted `rows`, one after the other."""
-        out = np.empty(int(self._lengths[rows].sum()), dtype=np.uint32)
+    def _read(self, wanted: Rows) -> NDArray[np.uint32]:
+        """The sets of the rows at these places, which rise, one after the other."""
+        out = np.empty(int(self._lengths[wanted].sum()), dtype=np.uint32)
         memory = out.data.cast("B")
         at = 0
-        for shard in np.unique(np.searchsorted(self._starts, rows, side="right") - 1).tolist():
-            here = rows[(rows >= self._starts[shard]) & (rows < self._starts[shard + 1])]
-            lengths = self._lengths[here]
+        shards = np.searchsorted(self._firsts, wanted, side="right") - 1
+        for shard in np.unique(shards).tolist():
+            here = wanted[shards == shard]
             with self._files[shard].open("rb", buffering=0) as file:
-                for first, count in zip((4 * (self._ends[here] - lengths) + self._bases[shard]).tolist(), (4 * lengths).tolist(), strict=True):
+                for first, count in zip(self._begins[here].tolist(), (4 * self._lengths[here]).tolist(), strict=True):
                     file.seek(first)
                     got = file.readinto(memory[at : at + count])
                     if got != count:

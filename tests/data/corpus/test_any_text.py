@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.corpus.decontamination import contamination_labels, write_index
-from data.corpus.duplicates.dedup import signatures
+from data.corpus.duplicates.minhash import signatures
 from data.corpus.language import language_labels, rough_gate
 from data.corpus.learned.classifiers import classifier_labels, text_features
 from data.corpus.learned.linear_model import train

@@ -9,19 +9,19 @@ import pyarrow as pa
 import pytest
 
 from data.corpus import train_perplexity
+from data.corpus.buckets import add_buckets
 from data.corpus.language import language_labels
 from data.corpus.learned.char_model import CHARACTERS, CharModel
 from data.corpus.learned.kenlm_model import KenlmModel
 from data.corpus.perplexity import (
     PERPLEXITY_LABELS,
-    add_buckets,
     bundled_trusted,
     check_models,
     perplexity_labels,
     scored_labels,
     train_models,
 )
-from data.settings import LanguageSettings, PerplexitySettings
+from data.settings import BucketSettings, LanguageSettings, PerplexitySettings
 from data.shards import list_shards, shard_name, write_shard
 from tests.data.corpus.helpers import documents, read_all
 
@@ -112,7 +112,7 @@ def test_head_middle_tail_of_each_language(tmp_path: Path) -> None:
         for index, at in enumerate(range(0, 14, cuts)):
             ids, bits, langs = zip(*rows[at : at + cuts], strict=True)
             write_shard(tmp_path / str(cuts) / shard_name(index), pa.table([pa.array(ids), pa.array(bits, pa.float32()), pa.array(langs, pa.string())], schema=PERPLEXITY_LABELS))
-        add_buckets(list_shards(tmp_path / str(cuts)), tmp_path / f"out{cuts}", PerplexitySettings())
+        add_buckets(list_shards(tmp_path / str(cuts)), tmp_path / f"out{cuts}", BucketSettings())
         found = {row["id"]: row["perplexity_bucket"] for row in read_all(tmp_path / f"out{cuts}" / "labels")}
         assert [n for n in range(1, 12) if found[f"{n:02d}"] == "head"] == [1, 2, 3]
         assert [n for n in range(1, 12) if found[f"{n:02d}"] == "middle"] == [4, 5, 6]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from data.corpus.duplicates.dedup import find_duplicates, signatures
+from data.corpus.duplicates.dedup import find_duplicates
+from data.corpus.duplicates.minhash import signatures
 from data.corpus.extraction import extract_text
 from data.corpus.language import language_labels, rough_gate
 from data.corpus.lines import filter_lines

@@ -12,8 +12,10 @@ from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.corpus.duplicates.components import join
-from data.corpus.duplicates.dedup import band_keys, find_duplicates, minhash, signatures
+from data.corpus.duplicates import clusters, keys
+from data.corpus.duplicates.components import Components
+from data.corpus.duplicates.dedup import find_duplicates
+from data.corpus.duplicates.minhash import band_keys, minhash, minima_of, signatures
 from data.settings import DedupSettings
 from data.shards import write_shard
 from data.text import normalise, shingles
@@ -58,7 +60,7 @@ def test_the_oracle_finds_the_same_candidates() -> None:
     sets = [shingles(text) for text in _texts(60, 0.03)]
     minima = minhash(sets, config)
     lsh = MinHashLSH(num_perm=112, params=(config.bands, config.rows))
-    oracle = [MinHash(num_perm=112, hashvalues=row, scheme="affine32") for row in minima]
+    oracle = [MinHash(num_perm=112, hashvalues=row.astype(np.uint32), scheme="affine32") for row in minima]
     for number, signature in enumerate(oracle):
         lsh.insert(number, signature)
     keys = band_keys(minima, config)
@@ -112,6 +114,28 @@ def test_clusters_depend_on_neither_order_nor_shards(
         assert one[ids[10]][1] == 2
 
 
+@pytest.mark.parametrize("verify", [True, False])
+def test_partitions_change_nothing(tmp_path: Path, verify: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One partition of everything against many of few rows; names of three shards in memory against one."""
+    texts = [*_texts(30, 0.02), *["the same short text"] * 5]
+    whole = _clusters(tmp_path / "whole", documents(*texts), [20, 21, 50], verify=verify)
+    monkeypatch.setattr(keys, "_PARTITION_ROWS", 7)
+    monkeypatch.setattr(clusters, "_PARTITION_ROWS", 7)
+    monkeypatch.setattr(clusters, "_BUCKET_SHARDS", 1)
+    assert _clusters(tmp_path / "parts", documents(*texts), [20, 21, 50], verify=verify) == whole
+    assert sorted({size for _, size in whole.values()}) == [1, 2, 5]
+
+
+def test_another_threshold_is_decided_by_the_same_signatures(tmp_path: Path) -> None:
+    """Bands that a threshold chooses are made of the minima that are there: 14 x 8 and 37 x 3 of the same 112."""
+    table = documents(*_texts(30, 0.06))  # Jaccard about .55
+    strict, loose = (DedupSettings.model_validate({"threshold": at, "bands": None, "rows": None}) for at in (0.8, 0.5))
+    assert signatures(table, strict).equals(signatures(table, loose)) and strict.signatures == loose.signatures
+    assert band_keys(minima_of(signatures(table, strict), loose), loose).shape == (60, 37)
+    with pytest.raises(ValueError, match="15 bands of 8 rows take 120 hash functions: raise hashes, which is 112"):
+        DedupSettings(bands=15)
+
+
 def test_verification_lets_go_of_what_is_not_alike(tmp_path: Path) -> None:
     table = documents(*_texts(30, 0.06))  # Jaccard about .55
     loose = _clusters(tmp_path / "a", table, [], bands=56, rows=2, verify=False)
@@ -162,12 +186,26 @@ def test_chinese_copies(tmp_path: Path) -> None:
 @given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30))
 def test_components_against_a_plain_search(edges: list[tuple[int, int]]) -> None:
     left, right = (np.array([edge[side] for edge in edges], dtype=np.int64) for side in (0, 1))
-    component = join(20, (left, right)).tolist()
+    components = Components(20)
+    for at in range(0, len(edges), 7):  # some at a time
+        components.join((left[at : at + 7], right[at : at + 7]))
     expected = list(range(20))
     for _ in range(20):
         for a, b in edges:
             expected[a] = expected[b] = min(expected[a], expected[b])
-    assert component == expected
+    assert components.of(np.arange(20)).tolist() == expected
+    assert components.together().tolist() == [expected.count(name) > 1 for name in expected]
+
+
+def test_a_chain_of_links_is_shortened_by_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row linked to the one before: who followed the chain step by step would need a hundred thousand rounds."""
+    components = Components(100_000)
+    rounds = []
+    same = np.array_equal
+    monkeypatch.setattr(np, "array_equal", lambda left, right: (rounds.append(1), same(left, right))[1])
+    components.join((np.arange(99_999), np.arange(1, 100_000)))
+    assert not components.of(np.arange(100_000)).any()
+    assert len(rounds) < 30
 
 
 def test_no_documents(tmp_path: Path) -> None:
@@ -183,9 +221,7 @@ def test_no_documents(tmp_path: Path) -> None:
 def test_signatures_of_many_texts_are_those_of_each(texts: list[str]) -> None:
     config = DedupSettings()
     together = signatures(documents(*texts), config)
-    by_shingles = band_keys(minhash([shingles(text) for text in texts], config), config)
-    for band in range(config.bands):
-        assert together[f"band_{band}"].to_pylist() == by_shingles[:, band].tolist()
+    assert np.array_equal(minima_of(together, config), minhash([shingles(text) for text in texts], config))
     folded = [" ".join(normalise(text).split()) for text in texts]
     found = together["text_hash"].to_pylist()
     assert all((found[i] == found[j]) == (folded[i] == folded[j]) for i in range(len(texts)) for j in range(i))

@@ -10,9 +10,10 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from data.corpus.duplicates.dedup import find_duplicates, signatures
+from data.corpus.duplicates.dedup import find_duplicates
 from data.corpus.duplicates.earlier import Index, label_earlier
 from data.corpus.duplicates.index import comparison, index_shards, local_copies
+from data.corpus.duplicates.minhash import signatures
 from data.corpus.selection import select
 from data.document import DOCUMENT_SCHEMA, Counts
 from data.settings import DedupSettings, SelectionSettings
@@ -112,7 +113,7 @@ def test_dropped_documents_are_not_in_the_index(tmp_path: Path) -> None:
 
 def test_indexes_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     _clean(tmp_path / "one", ROWS)
-    with pytest.raises(ValueError, match=r"14x8, seed 1.*compares by 5 words, 5 characters, 14x8, seed 2"):
+    with pytest.raises(ValueError, match=r"112 hashes, seed 1.*compares by 5 words, 5 characters, 112 hashes, seed 2"):
         index_shards(str(tmp_path / "one/corpus"), SETTINGS.model_copy(update={"seed": 2}))
     with pytest.raises(FileNotFoundError, match=r"duplicates\.earlier: .*no index there"):
         index_shards(str(tmp_path / "nowhere"), SETTINGS)

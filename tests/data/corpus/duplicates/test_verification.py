@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from data.corpus.duplicates import shingling
+from data.corpus.duplicates.components import Components
+from data.corpus.duplicates.keys import KEYED, Keyed
 from data.corpus.duplicates.shingling import ShingleSets, write_sets
 from data.corpus.duplicates.verification import candidates, verified_links
 from data.settings import DedupSettings
@@ -28,6 +31,22 @@ def _sets(folder: Path, texts: list[str], cut: int) -> ShingleSets:
         files.append(folder / f"{number}.sets")
         write_sets(folder / f"{number}.parquet", np.ones(len(part), np.bool_), files[-1], DedupSettings())
     return ShingleSets(files)
+
+
+def _keyed(keys: list[int], order: list[int]) -> Keyed:
+    part = np.empty(len(keys), KEYED)
+    part["key"], part["order"], part["row"] = keys, order, np.arange(len(keys))
+    return part
+
+
+def _joined(component: list[int]) -> Components:
+    components = Components(len(component))
+    components.join((np.array(component), np.arange(len(component))))
+    return components
+
+
+def _pairs(links: Any) -> set[tuple[int, int]]:
+    return {(int(a), int(b)) for a, b in zip(*links, strict=True)}
 
 
 @pytest.mark.parametrize("at_once", [1, 20, 1 << 20])
@@ -57,28 +76,27 @@ def test_only_wanted_rows_are_written(tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=2, max_size=20))
 def test_candidates_are_one_of_each_component_in_a_group(rows: list[tuple[int, int]]) -> None:
-    keys = np.array([key for key, _ in rows], dtype=np.uint64)
-    component = np.array([min(at for at, (_, other) in enumerate(rows) if other == name) for _, name in rows])
-    rank = np.arange(len(rows))[::-1].copy()
+    component = [min(at for at, (_, other) in enumerate(rows) if other == name) for _, name in rows]
+    order = list(range(len(rows)))[::-1]
+    part = _keyed([key for key, _ in rows], order)
     expected = set()
     for at, (key, name) in enumerate(rows):
         others = {other for k, other in rows if k == key}
-        best = min((row for row, (k, other) in enumerate(rows) if (k, other) == (key, name)), key=lambda row: rank[row])
+        best = min((row for row, (k, other) in enumerate(rows) if (k, other) == (key, name)), key=lambda row: order[row])
         if len(others) > 1 and best == at:
             expected.add(at)
-    assert set(np.flatnonzero(candidates(iter([keys]), rank, component)).tolist()) == expected
+    found = candidates(part, _joined(component))
+    assert set(found["row"].tolist()) == expected and np.all(np.diff(found["key"].astype(int)) >= 0)
 
 
 def test_who_is_not_like_the_leader_may_be_like_the_next(tmp_path: Path) -> None:
-    """One group of five: two alike, two others alike, one like nobody; leaders by id, which run against the rows here."""
+    """One group of five: two alike, two others alike, one like nobody; leaders by their order, which runs against the rows here."""
     base, other = "a b c d e f g h i j k l m n o p", "q r s t u v w x y z 1 2 3 4 5 6"
     sets = _sets(tmp_path, [base, other, base + " q", other + " a", "nobody is like this one here"], 2)
-    keys, rank = np.zeros(5, np.uint64), np.arange(5)[::-1].copy()
-    left, right = verified_links(keys, rank, np.arange(5), sets, 0.7)
-    assert {(int(a), int(b)) for a, b in zip(left, right, strict=True)} == {(3, 1), (2, 0)}
-    joined = np.array([0, 1, 2, 1, 4])  # 1 and 3 are one already: 3, of smaller id, stands for both
-    left, right = verified_links(keys, rank, joined, sets, 0.7)
-    assert {(int(a), int(b)) for a, b in zip(left, right, strict=True)} == {(2, 0)}
+    part = _keyed([0] * 5, [4, 3, 2, 1, 0])
+    assert _pairs(verified_links(part, Components(5), sets, 0.7)) == {(3, 1), (2, 0)}
+    joined = _joined([0, 1, 2, 1, 4])  # 1 and 3 are one already: 3, which comes first, stands for both
+    assert _pairs(verified_links(part, joined, sets, 0.7)) == {(2, 0)}
 
 
 def test_a_group_of_strangers_costs_no_square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,8 +105,7 @@ def test_a_group_of_strangers_costs_no_square(tmp_path: Path, monkeypatch: pytes
     compared: list[int] = []
     whole = ShingleSets.jaccards
     monkeypatch.setattr(ShingleSets, "jaccards", lambda self, left, right: (compared.append(len(left)), whole(self, left, right))[1])
-    left, _ = verified_links(np.zeros(100, np.uint64), np.arange(100), np.arange(100), sets, 0.5)
-    assert not len(left)
+    assert not _pairs(verified_links(_keyed([0] * 100, list(range(100))), Components(100), sets, 0.5))
     assert compared == [99, 98, 97, 96, 95, 94, 93, 92]
 
 
