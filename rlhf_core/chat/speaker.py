@@ -106,8 +106,9 @@ class Speaker:
         decoder = make_decoder(model, most, len(ids))
         with torch.inference_mode():
             logits = decoder.prefill(pad_left([ids], chat.pad_id).to(model.device))
-        stops = stop_tokens(chat, logits.shape[1], logits.device)
+        stops = stop_tokens(chat, logits.device)
         for number in range(most):
+            logits = logits[:, : len(stops)]  # what else the model has is no token
             if self.temperature == 0:
                 token = int(logits[0].argmax())
             else:

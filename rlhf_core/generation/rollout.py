@@ -84,7 +84,8 @@ def generate(
     """Continue `prompts` with the plain Hugging Face model `model`.
 
     uniforms (B, T) in [0, 1): draw each token where the cumulated probabilities pass its number; None: greedy.
-    No top-k, top-p or least length: they would make the log-probabilities those of another policy.
+    No top-k, top-p or least length: they would make the log-probabilities those of another policy. Rows of the model that are
+    no token (many are padded to a round number) are never drawn; untrained as they are, next to nothing is lost to them.
     """
     device = next(model.parameters()).device
     batch = pad_left(prompts, chat.pad_id)
@@ -97,10 +98,11 @@ def generate(
     decoder = make_decoder(model, max_new_tokens, batch.input_ids.shape[1])
     rows = torch.arange(count, device=device)  # rows still being written
     logits = decoder.prefill(batch.to(device))
-    stops = stop_tokens(chat, logits.shape[1], device)
+    stops = stop_tokens(chat, device)
     for t in range(max_new_tokens):
         scaled = torch.log_softmax(logits.float() / temperature, dim=-1)
-        drawn = scaled.argmax(dim=-1) if uniforms is None else draw(scaled, uniforms[rows, t])
+        tokens = scaled[:, : len(stops)]
+        drawn = tokens.argmax(dim=-1) if uniforms is None else draw(tokens, uniforms[rows, t])
         ids[rows, t] = drawn
         mask[rows, t] = True
         logprobs[rows, t] = scaled.gather(1, drawn.unsqueeze(1)).squeeze(1)
@@ -149,9 +151,9 @@ def from_answers(
     return Rollout(prompts, ids.to(device), mask.to(device), logprobs, finished.to(device))
 
 
-def stop_tokens(chat: Chat, vocab_size: int, device: torch.device) -> Tensor:
-    """(V,) bool, `stop_ids` as a table."""
-    stops = torch.zeros(max(vocab_size, chat.vocab_size), dtype=torch.bool)
+def stop_tokens(chat: Chat, device: torch.device) -> Tensor:
+    """(V,) bool, `stop_ids` as a table of all tokens of the vocabulary."""
+    stops = torch.zeros(chat.vocab_size, dtype=torch.bool)
     stops[stop_ids(chat)] = True
     return stops.to(device)
 

@@ -219,6 +219,9 @@ def _load(factory: Any, source: str, precision: str, attention: str, **options: 
 def _ready(model: Any, chat: Chat, source: str | None = None) -> Any:
     if source and (chat.added or chat.source != source):
         add_rows(model, chat, source)
+    rows = model.get_input_embeddings().num_embeddings
+    if rows < chat.vocab_size:
+        raise BadInput(f"{source}: the model has embeddings of {rows} tokens, its own tokenizer has {chat.vocab_size}: they do not belong together")
     model.config.pad_token_id = chat.pad_id
     model.config.eos_token_id = chat.end_id
     if getattr(model, "generation_config", None) is not None:

@@ -75,7 +75,7 @@ def test_an_answer_may_fill_the_context_and_a_question_half_of_it(sft: Candidate
     list(own.answer(QUESTION))
     assert own.finished and own.turns[1].text
     own.forget()
-    monkeypatch.setattr("rlhf_core.chat.speaker.stop_tokens", lambda chat, size, device: torch.zeros(size, dtype=torch.bool))
+    monkeypatch.setattr("rlhf_core.chat.speaker.stop_tokens", lambda chat, device: torch.zeros(chat.vocab_size, dtype=torch.bool))
     [ids] = sft.encode([Record("x", None, (Turn("user", QUESTION),))])
     list(own.answer(QUESTION))
     assert not own.finished and len(list(own._tokens(ids))) == sft.context - len(ids)

@@ -65,6 +65,21 @@ def by_hand(policy: PolicyModel, prompt: list[int], uniforms: Any, temperature: 
     return ids[len(prompt) :]
 
 
+def test_rows_of_the_model_that_are_no_token_are_never_drawn(policy: PolicyModel, chat: Chat) -> None:
+    """As many models have: here of more probability than all tokens together. What the others have is what training sees."""
+    wide = copy.deepcopy(policy)
+    wide.model.resize_token_embeddings(chat.vocab_size + 37, mean_resizing=False)
+    with torch.no_grad():
+        wide.model.lm_head.weight[chat.vocab_size :] = 5 * wide.model.lm_head.weight[:37]
+    for uniforms in (None, noise(3, 1, len(PROMPTS), 10)):
+        rollout = generate(wide.model, chat, PROMPTS, 10, 1.3, uniforms)
+        assert int(rollout.response_ids.max()) < chat.vocab_size
+        batch = rollout.sequences(chat.pad_id)
+        with torch.no_grad():
+            said, _ = wide(batch.input_ids, *selected_labels(batch.input_ids, batch.response_mask), 1.3)
+        assert torch.allclose(said, rollout.logprobs[rollout.response_mask], atol=1e-4)
+
+
 @pytest.mark.parametrize("sampled", [True, False])
 @pytest.mark.parametrize(
     ("model", "decoder"),

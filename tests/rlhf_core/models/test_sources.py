@@ -55,3 +55,14 @@ def test_a_damaged_model_is_named(chain: Chain, tmp_path: Path, file: str) -> No
     (folder / file).write_bytes(content[: len(content) // 2])
     with pytest.raises(BadInput, match="damaged"):
         chain.run(f"damaged_{file[:5]}", "sft", {"init": str(folder)})
+
+
+def test_a_model_of_fewer_rows_than_its_tokenizer_has_tokens_is_named(chain: Chain, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = shutil.copytree(chain.world / "sft" / "model", tmp_path / "narrow")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(300)
+    model.save_pretrained(folder)
+    with pytest.raises(BadInput, match=r"narrow: the model has embeddings of 300 tokens, its own tokenizer has \d+"):
+        chain.run("narrow", "sft", {"init": str(folder)}, steps=1)
