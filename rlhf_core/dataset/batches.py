@@ -57,7 +57,9 @@ class PromptBatch:
 
 
 def pad_right(examples: list[Tokens], pad_id: int) -> TokenBatch:
-    """Rows in the given order; at least one column."""
+    """Rows in the given order; at least one column. Without examples one row in which nothing counts: a rank that has none left
+    still runs the model, or the others would wait for it."""
+    examples = examples or [Tokens([pad_id], [False])]
     lengths = [len(example) for example in examples]
     width = max([1, *lengths])
     ids = np.full((len(examples), width), pad_id, dtype=np.int64)

@@ -141,11 +141,8 @@ def _means(sums: dict[str, float], pairs: float, prefix: str) -> dict[str, float
 
 
 def answer_logprobs(policy: Any, rows: list[Tokens], chat: Chat, device: torch.device) -> Tensor:
-    """Log-probability of each row's answer, its tokens summed: (B,) float32 in nats; one row of 0 where there is none.
-
-    A rank without rows still runs the model, or the others would wait for it.
-    """
-    batch = pad_right(rows or [Tokens([chat.end_id] * 2, [False, True])], chat.pad_id).to(device)
+    """Log-probability of each row's answer, its tokens summed: (B,) float32 in nats; one row of 0 where there is none."""
+    batch = pad_right(rows, chat.pad_id).to(device)
     select, labels = selected_labels(batch.input_ids, batch.response_mask)
     logprobs, _ = policy(batch.input_ids, select, labels)
     owner = torch.nonzero(select)[:, 0]

@@ -67,8 +67,9 @@ class Pretrain(Supervised):
         return len(indices) * self.settings.max_length
 
     def micro_loss(self, indices: list[int]) -> tuple[Tensor, dict[str, Any]]:
-        input_ids = self.blocks[indices].to(self.ranks.device)
-        mask = torch.ones_like(input_ids, dtype=torch.bool)
+        # A rank that has no row left runs the model on one that does not count, or the others would wait for it.
+        input_ids = self.blocks[indices or [0]].to(self.ranks.device)
+        mask = torch.full_like(input_ids, bool(indices), dtype=torch.bool)
         mask[:, 0] = False
         return nll(self.engine, input_ids, mask).sum(), {}
 

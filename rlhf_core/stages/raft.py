@@ -73,8 +73,7 @@ class Raft(OnPolicy):
         micro = min(self.micro, self._fitting(len(rows)))
         sums: dict[str, Any] = {"loss": 0.0, "entropy": 0.0}
         for part in micro_slices(len(own), micro, self.accumulation):
-            batch = pad_right(own[part] or [Tokens([self.chat.end_id], [False])], self.chat.pad_id)
-            batch = batch.to(self.ranks.device)
+            batch = pad_right(own[part], self.chat.pad_id).to(self.ranks.device)
             select, labels = selected_labels(batch.input_ids, batch.response_mask)
             logprobs, entropy = self.policy(batch.input_ids, select, labels)
             loss = -logprobs.sum() / tokens

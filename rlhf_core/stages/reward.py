@@ -86,10 +86,7 @@ class Reward(Supervised):
         """Scores (B, K) and pairs that count (B, K, K); places without an answer score 0 and are in no pair."""
         widest = max([1, *(len(prompt.answers) for prompt in prompts)])
         flat = [tokens for prompt in prompts for tokens in prompt.answers]
-        # A rank without rows still runs the model, or the others would wait for it.
-        batch = pad_right(flat or [Tokens([self.chat.end_id], [False])], self.chat.pad_id).to(
-            self.ranks.device
-        )
+        batch = pad_right(flat, self.chat.pad_id).to(self.ranks.device)
         found = pooled(self.engine, batch, self.settings.pooling)
         present = torch.zeros(len(prompts), widest, dtype=torch.bool, device=found.device)
         pairs = torch.zeros(len(prompts), widest, widest, dtype=torch.bool, device=found.device)

@@ -206,3 +206,13 @@ def test_ppo_climbs_a_reward_that_can_be_hacked(chain: Chain, monkeypatch: pytes
     assert lines[0]["reward"] < 8.0
     assert lines[-1]["reward"] > 11.0
     assert lines[-1]["kl"] > lines[0]["kl"] + 2.0
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "sft", "reward", "dpo"])
+def test_a_rank_that_has_no_example_left_adds_nothing(chain: Chain, kind: str) -> None:
+    """It runs the model all the same, forwards and backwards."""
+    stage = chain.built(kind, steps=1)
+    loss, sums = stage.micro_loss([])
+    assert float(loss.detach()) == 0.0 and all(float(value) == 0.0 for value in sums.values())
+    stage.engine.backward(loss)
+    assert all(not parameter.grad.any() for parameter in stage.engine.module.parameters() if parameter.grad is not None)
