@@ -35,10 +35,10 @@ class IngestSettings(Settings):
     max_record_megabytes: int = Field(
         32, ge=1, le=1024, description="A payload larger than this after decompression is dropped as `too_large`, in MiB."
     )
-    text_field: str = Field("text", description="Field of JSON lines and Parquet that holds the text.")
+    text_field: str = Field("text", description="Field of JSON and Parquet rows that holds the text; a path where it lies deeper, as doc.text.")
     html_field: str = Field("html", description="Field that holds a page's HTML; read where there is no text.")
     url_field: str = Field("url", description="Field that holds the URL.")
-    date_field: str = Field("date", description="Field that holds the date, ISO 8601.")
+    date_field: str = Field("date", description="Field that holds the date: ISO 8601, or seconds or milliseconds since 1970.")
 
 
 class UrlSettings(Settings):

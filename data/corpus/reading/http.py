@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from data.corpus.reading.streams import Codec
 
-_STATUS = re.compile(rb"^HTTP/\d(?:\.\d)? +(\d{3})\b[^\n]*\n", re.IGNORECASE)
+_STATUS = re.compile(rb"^HTTP/\d(?:\.\d)? +(\d{3})(?!\d)[^\n]*\n", re.IGNORECASE)
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 

@@ -6,6 +6,7 @@ is executed. A token, where one is needed, is taken from the environment (HF_TOK
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -94,9 +95,8 @@ def revision_of(source: DatasetSource) -> str:
     return str(builder.hash)
 
 
-def rows(source: DatasetSource, columns: list[str], start: int, end: int | None) -> Any:
-    """Arrow tables of at most 256 rows of the columns that are there, from row `start` to before row `end`."""
+def rows(source: DatasetSource, columns: Callable[[list[str]], list[str]], start: int, end: int | None) -> Any:
+    """Arrow tables of at most 256 rows, of those that are there the columns that `columns` chooses, from row `start` to before row `end`."""
     dataset = load(source)
-    there = [name for name in dict.fromkeys(columns) if name in dataset.column_names]
-    chosen = dataset.select_columns(there).select(range(start, min(end or len(dataset), len(dataset))))
+    chosen = dataset.select_columns(columns(dataset.column_names)).select(range(start, min(end or len(dataset), len(dataset))))
     return chosen.with_format("arrow").iter(batch_size=256)

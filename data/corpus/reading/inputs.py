@@ -27,6 +27,9 @@ _KINDS = {
     ".html": "html", ".htm": "html", ".xhtml": "html",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet",
 }  # fmt: skip
+# What else a mirrored site's pages are called; a file of such a name that is no page is dropped for that.
+_PERHAPS_PAGES = ("", ".shtml", ".xht", ".php", ".asp", ".aspx", ".jsp", ".cfm")
+_SAVED_DATASET = ("state.json", "dataset_dict.json")  # beside the .arrow files of datasets.save_to_disk
 READ = "WARC, ARC, WET, HTML, JSON lines or Parquet"
 _HTML_FILES = 1000  # HTML files read as one input
 _DATASET_ROWS = 100_000  # rows of a dataset read as one input
@@ -59,13 +62,22 @@ def open_input(path: str) -> BinaryIO:
 
 
 def file_kind(name: str) -> str | None:
-    """What a file is by its name; None = nothing we read."""
-    name = name.lower()
+    """What a file is by its name; None = nothing we read, or not to be told by it."""
+    return _KINDS.get(_ending(name))
+
+
+def may_be_page(name: str) -> bool:
+    """Whether a file of a mirrored site may be a page, although its name does not say so: about, index.php?id=3."""
+    return _ending(name) in _PERHAPS_PAGES and not PurePosixPath(name).name.startswith("_")  # _SUCCESS and its like
+
+
+def _ending(name: str) -> str:
+    name = PurePosixPath(name).name.lower().partition("?")[0]
     for ending in (".bad", ".open"):  # crawlers' marks of unfinished archives
         name = name.removesuffix(ending)
     for ending in COMPRESSION_ENDINGS:
         name = name.removesuffix(ending)
-    return _KINDS.get(PurePosixPath(name).suffix)
+    return PurePosixPath(name).suffix
 
 
 def looks_like_html(head: bytes) -> bool:
@@ -133,11 +145,13 @@ def _find_files(text: str) -> list[tuple[str, str, int]]:
         base = re.split(r"[*?\[]", root)[0].rpartition("/")[0]
         for path, info in fs.glob(root, detail=True).items():
             found |= fs.find(path, detail=True) if info["type"] == "directory" else {path: info}
+    if any(path.endswith(".arrow") for path in found) and any(path.endswith(_SAVED_DATASET) for path in found):
+        raise ValueError(f"{text}: a dataset that save_to_disk wrote; name it {hub.SCHEME}{text}, with ?split=NAME where it has splits")
     named = []  # without folders, pipes, and links to nowhere
     for path, info in found.items():
         name = path[len(base) :].lstrip("/")
         hidden = any(part.startswith(".") for part in name.split("/"))
-        if not hidden and file_kind(name) and (os.path.isfile(path) if local else info["type"] == "file"):
+        if not hidden and (file_kind(name) or may_be_page(name)) and (os.path.isfile(path) if local else info["type"] == "file"):
             named.append((name, url_of(path), int(info["size"] or 0)))
     if not named:
         raise FileNotFoundError(f"{text}: no {READ} file there")
@@ -149,10 +163,10 @@ def _group(files: list[tuple[str, str, int]]) -> list[InputFile]:
         name, path, _ = files[0]
         kind = file_kind(name) or sniff_kind(path)
         if kind is None:
-            raise ValueError(f"{path}: not a file we read ({READ})")
+            raise ValueError(f"{path}: not a file we read ({READ}); tables in other formats, as CSV: {hub.SCHEME}FOLDER")
         return [InputFile(name, kind, (path,), (name,))]
     inputs = []
-    pages = [(name, path) for name, path, _ in files if file_kind(name) == "html"]
+    pages = [(name, path) for name, path, _ in files if file_kind(name) in ("html", None)]
     for at in range(0, len(pages), _HTML_FILES):
         names, paths = zip(*pages[at : at + _HTML_FILES], strict=True)
         inputs.append(InputFile(names[0], "html", paths, names))

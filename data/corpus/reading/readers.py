@@ -18,16 +18,19 @@ from data.corpus.reading.archives import ArchiveRecord, Records, first_record
 from data.corpus.reading.charset import decode, find_charset
 from data.corpus.reading.dates import iso_date
 from data.corpus.reading.http import TooLarge, parse_response
-from data.corpus.reading.inputs import InputFile, looks_like_html, open_input
+from data.corpus.reading.inputs import InputFile, file_kind, looks_like_html, open_input
 from data.corpus.reading.page_writer import Page, PageWriter
 from data.corpus.reading.streams import BrokenStream, ByteReader, open_chunks
 from data.document import Counts
 from data.settings import IngestSettings
-from data.shards import list_shards, write_note
+from data.shards import list_shards, read_shard, write_note
 
-_PAGE_TYPES = ("text/html", "application/xhtml+xml", "application/xml", "text/xml")
-_CANONICAL = re.compile(rb"""<link[^>]{1,200}?rel=["']?canonical["']?[^>]{1,200}?href=["']([^"'>\s]{8,2000})""", re.IGNORECASE)
+_PAGE_TYPES = ("text/html", "application/xhtml+xml", "application/vnd.wap.xhtml+xml")
+_XML_TYPES = ("application/xml", "text/xml")  # of pages too, but more often of feeds and site maps
+_CANONICAL = re.compile(rb"""<link[^>]{1,200}?rel=["']?canonical["']?[^>]{1,200}?href=["']?(https?://[^"'>\s]{1,2000})""", re.IGNORECASE)
+_AFTER_TYPE = re.compile("[;,]")  # its parameters, or the same header once more
 _ABOUT_CRAWL = re.compile(r"(?:metadata|dns|whois|warcinfo):", re.IGNORECASE)  # records of the crawler, not of the web
+_SNIFFED_BYTES = 4096  # of what does not say that it is a page
 _SEAM = "seam.json"
 _NOWHERE = -1  # the start of a part in which no record starts
 
@@ -100,6 +103,18 @@ def join_parts(sources: Sequence[InputFile], folders: Sequence[Path], settings: 
     return total
 
 
+def check_kept(counts: Counts, folders: Sequence[Path]) -> None:
+    """Raise ValueError where the crawl gave no page at all: what its records were instead, and what is wrong with the first."""
+    if counts.kept:
+        return
+    if not counts.documents_in:
+        raise ValueError("the crawl holds no page: none of its records is a response, a resource, a conversion or a row")
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.dropped.items()))
+    shards = (read_shard(shard, ["source", "reason", "value"]) for folder in folders for shard in list_shards(folder / "dropped"))
+    first = next(row for shard in shards for row in shard.slice(0, 1).to_pylist())
+    raise ValueError(f"the crawl holds no page: {reasons}; the first is {first['source']}: {first['reason']}, {first['value'] or 'nothing in it'}")
+
+
 def _read_facts(folder: Path) -> tuple[Seam, Counts] | None:
     try:
         facts = json.loads((folder / _SEAM).read_text(encoding="utf-8"))
@@ -143,12 +158,14 @@ def _page(source: str, record: ArchiveRecord, limit: int) -> Page:
         if not 200 <= response.status < 300:
             return page.drop("http_status", str(response.status))
         payload, content_type = response.body, response.content_type
-    media_type = content_type.split(";")[0].strip()
+    media_type = _AFTER_TYPE.split(content_type, maxsplit=1)[0].strip()
     if not payload.strip():
         return page.drop("empty_record", None)
     if media_type == "text/plain" or record.kind == "conversion":
         return page.with_text(decode(payload, find_charset(payload, content_type)))
-    if media_type not in _PAGE_TYPES and (media_type or not looks_like_html(payload[:4096])):
+    head = payload[:_SNIFFED_BYTES]
+    is_page = media_type in _PAGE_TYPES or (media_type in _XML_TYPES and b"<html" in head.lower()) or (not media_type and looks_like_html(head))
+    if not is_page:
         return page.drop("not_html", media_type or "no content type")
     return page.with_html(payload, find_charset(payload, content_type))
 
@@ -168,5 +185,7 @@ def _html_files(source: InputFile, settings: IngestSettings) -> Iterator[Page]:
             yield page.drop("too_large", f"more than {limit} bytes")
         elif not payload.strip():
             yield page.drop("empty_record", None)
+        elif file_kind(name) is None and not looks_like_html(payload[:_SNIFFED_BYTES]):
+            yield page.drop("not_html", None)
         else:
             yield page.with_html(payload, find_charset(payload))

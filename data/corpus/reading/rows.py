@@ -1,10 +1,12 @@
-"""Pages out of rows: JSON lines, Parquet, Hugging Face datasets. A row gives its text or else its HTML."""
+"""Pages out of rows: JSON lines or one JSON value, Parquet, Hugging Face datasets. A row gives its text or else its HTML."""
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -17,15 +19,22 @@ from data.corpus.reading.dates import iso_date
 from data.corpus.reading.inputs import InputFile, open_input
 from data.corpus.reading.page_writer import Page
 from data.corpus.reading.streams import BrokenStream, ByteReader, open_chunks
+from data.document import Verdict
 from data.settings import IngestSettings
 
 _BATCH_ROWS = 256
+_HEAD_BYTES = 1 << 12  # enough to see whether a file is lines
+_NAMED_COLUMNS = 20  # of a table without a payload
 
 
 def json_lines(source: InputFile, settings: IngestSettings) -> Iterator[Page]:
-    """A page per line that is not blank. A part has the lines that start in it."""
+    """A page per line that is not blank; of a file that is one JSON value, a page per object in it. A part has the lines that
+    start in it."""
     limit = settings.max_record_megabytes << 20
     place = None
+    if (pages := _one_value(source, settings)) is not None:
+        yield from [] if source.start else pages
+        return
     with open_input(source.paths[0]) as file:
         try:
             # The line that the part before has begun, if only with its last byte, is passed over.
@@ -43,14 +52,53 @@ def json_lines(source: InputFile, settings: IngestSettings) -> Iterator[Page]:
             yield Page(f"{source.name}#{place or 0}+", reason="truncated_record", value=str(error))
 
 
+def _one_value(source: InputFile, settings: IngestSettings) -> list[Page] | None:
+    """Pages of a file that is one JSON value: an array, or an object over several lines; None where it is lines.
+
+    It is read as a whole, so it may have no more bytes than a record.
+    """
+    limit, name = settings.max_record_megabytes << 20, source.name
+    with open_input(source.paths[0]) as file:
+        try:
+            reader = ByteReader(open_chunks(file, name))
+            start = reader.peek(_HEAD_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()
+            if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                return [Page(f"{name}#0").drop("broken_record", "UTF-16; write JSON in UTF-8")]
+            first, ended, _ = start.partition(b"\n")
+            is_array = start.startswith(b"[")
+            if not is_array and not (ended and start.startswith(b"{") and _parsed(first) is None):
+                return None
+            whole = reader.peek(limit + 1)
+        except BrokenStream:
+            return None  # which is told where the lines end
+    if is_array and len(whole) > limit:
+        return [Page(f"{name}#0").drop("too_large", f"a JSON array of more than {limit} bytes; write one object a line, as jq -c '.[]' does")]
+    value = _parsed(whole)
+    if value is None:
+        return [Page(f"{name}#0").drop("broken_record", "no JSON array")] if is_array else None
+    return [_row(Page(f"{name}#{number}"), row, settings) for number, row in enumerate(value if isinstance(value, list) else [value])]
+
+
 def _json_line(page: Page, line: bytes, limit: int, settings: IngestSettings) -> Page:
     if len(line) > limit:
         return page.drop("too_large", f"more than {limit} bytes")
+    return _row(page, _parsed(line), settings)
+
+
+def _row(page: Page, value: Any, settings: IngestSettings) -> Page:
+    return _page(page, value, settings) if isinstance(value, dict) else page.drop("broken_record", "not a JSON object")
+
+
+def _parsed(payload: bytes) -> Any:
+    """The JSON value in `payload`; null where it is none. What is not UTF-8 is in the encoding that a page would be in."""
     try:
-        row = json.loads(line.decode("utf-8", "replace"))
+        text = payload.decode()
+    except UnicodeDecodeError:
+        text = decode(payload, find_charset(payload))
+    try:
+        return json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
-        row = None
-    return _page(page, row if isinstance(row, dict) else None, settings)
+        return None
 
 
 def parquet(source: InputFile, settings: IngestSettings) -> Iterator[Page]:
@@ -60,7 +108,7 @@ def parquet(source: InputFile, settings: IngestSettings) -> Iterator[Page]:
         with open_input(source.paths[0]) as raw, _open_parquet(raw, settings) as file:
             groups = range(source.start, file.num_row_groups if source.end is None else source.end)
             number = sum(file.metadata.row_group(group).num_rows for group in range(source.start))
-            columns = [name for name in _fields(settings) if name in file.schema_arrow.names]
+            columns = _columns(settings, file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=list(groups), columns=columns):
                 for row in _rows(batch, settings):
                     yield _page(Page(f"{source.name}#{number}"), row, settings)
@@ -82,7 +130,7 @@ def dataset(source: InputFile, settings: IngestSettings) -> Iterator[Page]:
     number = source.start
     given = hub.parse(source.paths[0])
     assert given is not None
-    for table in hub.rows(given, _fields(settings), source.start, source.end):
+    for table in hub.rows(given, partial(_columns, settings), source.start, source.end):
         for batch in table.to_batches():
             for row in _rows(batch, settings):
                 yield _page(Page(f"{source.name}#{number}"), row, settings)
@@ -93,8 +141,27 @@ def _payloads(settings: IngestSettings) -> list[str]:
     return [settings.text_field, settings.html_field]
 
 
-def _fields(settings: IngestSettings) -> list[str]:
-    return list(dict.fromkeys([*_payloads(settings), settings.url_field, settings.date_field]))
+def _columns(settings: IngestSettings, there: Sequence[str]) -> list[str]:
+    """The columns to read, of those that are there; where none holds a payload, the first ones, which the dropped rows then name."""
+    payloads, others = _payloads(settings), [settings.url_field, settings.date_field]
+    if not any(_column(name, there) in there for name in payloads):
+        return list(there[:_NAMED_COLUMNS])
+    wanted = dict.fromkeys(_column(name, there) for name in (*payloads, *others))
+    return [name for name in wanted if name in there]
+
+
+def _column(name: str, there: Collection[str]) -> str:
+    """The column of a field: `metadata` of `metadata.url`, where no column has that name itself."""
+    return name if name in there else name.split(".", 1)[0]
+
+
+def _field(row: Mapping[str, Any], name: str) -> Any:
+    """What stands under `name`, a key or a path of keys; null where nothing does."""
+    if name in row or "." not in name:
+        return row.get(name)
+    key, rest = name.split(".", 1)
+    inner = row.get(key)
+    return _field(inner, rest) if isinstance(inner, Mapping) else None
 
 
 def _rows(batch: pa.RecordBatch, settings: IngestSettings) -> Iterator[dict[str, Any]]:
@@ -137,12 +204,10 @@ def _value(scalar: Any) -> Any:
         return str(scalar)
 
 
-def _page(page: Page, row: Mapping[str, Any] | None, settings: IngestSettings) -> Page:
-    if row is None:
-        return page.drop("broken_record", "not a JSON object")
-    url, date = row.get(settings.url_field), row.get(settings.date_field)
+def _page(page: Page, row: Mapping[str, Any], settings: IngestSettings) -> Page:
+    url, date = _field(row, settings.url_field), _field(row, settings.date_field)
     page = Page(page.source, url if isinstance(url, str) else None, iso_date(None if date is None else str(date)))
-    text, html = row.get(settings.text_field), row.get(settings.html_field)
+    text, html = _field(row, settings.text_field), _field(row, settings.html_field)
     if isinstance(text, bytes):
         text = decode(text, find_charset(text))
     if isinstance(html, str):
@@ -159,4 +224,15 @@ def _page(page: Page, row: Mapping[str, Any] | None, settings: IngestSettings) -
         if len(html) > limit:
             return page.drop("too_large", f"{len(html)} bytes")
         return page.with_html(html, find_charset(html)) if html.strip() else page.drop("empty_record", None)
-    return page.drop("broken_record", f"no field {settings.text_field!r} or {settings.html_field!r}")
+    return page.drop(*_without_payload(row, settings))
+
+
+def _without_payload(row: Mapping[str, Any], settings: IngestSettings) -> Verdict:
+    """Why a row has neither text nor HTML: the fields are empty, hold something else, or have other names."""
+    for setting, name in (("text_field", settings.text_field), ("html_field", settings.html_field)):
+        if (value := _field(row, name)) is not None:
+            return "broken_record", f"ingest.{setting}: {name!r} holds no text: {type(value).__name__}"
+    if any(name in row for name in _payloads(settings)):
+        return "empty_record", None
+    there = ", ".join(map(str, row))
+    return "broken_record", f"no field {settings.text_field!r} or {settings.html_field!r} (ingest.text_field, ingest.html_field); there is {there or 'none'}"

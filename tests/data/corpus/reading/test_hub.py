@@ -35,6 +35,8 @@ def test_a_local_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "files" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)}).save_to_disk(tmp_path / "saved")
     settings = IngestSettings(text_field="content", url_field="link")
+    with pytest.raises(ValueError, match=r"a dataset that save_to_disk wrote; name it dataset:.*/saved"):
+        list_inputs(tmp_path / "saved")
     for entry, label in [(f"dataset:{tmp_path}/files", "files/train"), (f"dataset:{tmp_path}/saved?split=test", "saved/test")]:
         parts = list_inputs(entry, split_bytes=1)
         assert [(part.start, part.end) for part in parts] == [(0, 4), (4, 8), (8, None)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from data.corpus.reading.dates import iso_date
 from data.corpus.reading.inputs import list_inputs
-from data.corpus.reading.readers import ingest_file
+from data.corpus.reading.readers import check_kept, ingest_file
 from data.document import Counts
 from data.settings import IngestSettings
 from tests.data.corpus.helpers import REAL, gz, http, read_all, warc_record
@@ -141,12 +142,56 @@ def test_json_lines(tmp_path: Path) -> None:
         assert kept[1]["html"] == b"<p>page</p>"
 
 
+LONG = "山谷里的人起得很早，清早的街上到处是人声，河水从山里流下来，绕过镇子慢慢流走。"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"\xef\xbb\xbf" + b'{"text": "one"}\r\n{"text": "two"}', ["one", "two"]),
+        (json.dumps({"text": LONG, "n": 10**30}, ensure_ascii=False).encode("gb18030"), [LONG]),
+        (json.dumps({"text": "Das Café an der Brücke hat über dreißig Gäste."}, ensure_ascii=False).encode("cp1252"), ["Das Café an der Brücke hat über dreißig Gäste."]),
+        (b'[{"text": "one"}, {"text": "two"}, 3]', ["one", "two", "broken_record: not a JSON object"]),
+        (json.dumps([{"text": "one"}, {"text": None}], indent=2).encode(), ["one", "empty_record: None"]),
+        (json.dumps({"url": "http://a.example/", "text": "one"}, indent=2).encode(), ["one"]),
+        (b'{"text": "cut off\n{"text": "two"}', ["broken_record: not a JSON object", "two"]),
+        (b'[{"text": "one"}, {"text": "tw', ["broken_record: no JSON array"]),
+        (b'[{"text": "' + b"x" * (1 << 20) + b'"}]', ["too_large: a JSON array of more than 1048576 bytes; write one object a line, as jq -c '.[]' does"]),
+        ('{"text": "one"}'.encode("utf-16"), ["broken_record: UTF-16; write JSON in UTF-8"]),
+        (b'{"text": 5}', ["broken_record: ingest.text_field: 'text' holds no text: int"]),
+        (b'{"content": "x", "id": 1}', ["broken_record: no field 'text' or 'html' (ingest.text_field, ingest.html_field); there is content, id"]),
+    ],
+)
+def test_json_of_every_form(tmp_path: Path, content: bytes, expected: list[str]) -> None:
+    """Whole and in parts: kept texts, and what was dropped with its value, in the file's order."""
+    (tmp_path / "a.json").write_bytes(content)
+    settings = IngestSettings(max_record_megabytes=1)
+    for split in (None, max(40, len(content) // 3)):
+        found: dict[int, str] = {}
+        for number, source in enumerate(list_inputs(tmp_path / "a.json", split)):
+            ingest_file(source, tmp_path / f"{split}-{number}", settings)
+            rows = [row for kind in ("documents", "dropped") for row in read_all(tmp_path / f"{split}-{number}" / kind)]
+            found |= {int(row["source"].split("#")[1]): f"{row['reason']}: {row['value']}" if "reason" in row else row["text"] for row in rows}
+        assert [found[place] for place in sorted(found)] == expected
+
+
+def test_fields_may_be_paths(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"raw": {"body": "a text"}, "meta": {"url": "http://a.example/", "time": 1601010101}}, {"raw": "x", "meta.url": "http://b.example/"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.Table.from_pylist(rows[:1]), tmp_path / "b.parquet")
+    settings = IngestSettings(text_field="raw.body", url_field="meta.url", date_field="meta.time")
+    for number, source in enumerate(list_inputs(tmp_path)):
+        ingest_file(source, tmp_path / str(number), settings)
+        [row] = read_all(tmp_path / str(number) / "documents")
+        assert (row["text"], row["url"], row["date"]) == ("a text", "http://a.example/", "2020-09-25T05:01:41Z")
+
+
 def test_parquet(tmp_path: Path) -> None:
     table = pa.table({"text": ["one", None, "three"], "url": ["http://a.example", None, None], "n": [1, 2, 3]})
     pq.write_table(table, tmp_path / "a.parquet")
     (tmp_path / "b.parquet").write_bytes(b"PAR1 not really")
     counts = ingest(tmp_path, tmp_path / "out")
-    assert counts == Counts(4, 2, {"broken_record": 1, "unreadable_archive": 1})
+    assert counts == Counts(4, 2, {"empty_record": 1, "unreadable_archive": 1})
 
 
 def test_html_folder(tmp_path: Path) -> None:
@@ -157,6 +202,48 @@ def test_html_folder(tmp_path: Path) -> None:
     assert counts == Counts(2, 1, {"empty_record": 1})
     (row,) = read_all(tmp_path / "out/0/documents")
     assert (row["source"], row["url"]) == ("a.html#0", "http://a.example/x")
+
+
+def test_a_mirrored_site(tmp_path: Path) -> None:
+    """Pages by any name that a mirror gives them; what turns out to be none is dropped, and no page is known by half an address."""
+    names = {"index.php?id=3": HTML, "about": HTML, "深/x.shtml": HTML, "a b.html": HTML, "LICENSE": b"MIT", "lib.php": b"<?php echo 1;"}
+    for name, content in {**names, "_SUCCESS": b"", "logo.png": b"\x89PNG", "c.html": b'<link rel="canonical" href="/post/1">' + HTML}.items():
+        (tmp_path / "in [2024]" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in [2024]" / name).write_bytes(content)
+    assert ingest(tmp_path / "in [2024]", tmp_path / "out") == Counts(7, 5, {"not_html": 2})
+    assert not any(row["url"] for row in read_all(tmp_path / "out/0/documents"))
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (b"HTTP/2 200\r\ncontent-type: text/html\r\n\r\n" + HTML, None),
+        (b"HTTP/1.1 200OK\r\ncontent-type: text/html\r\n\r\n" + HTML, None),
+        (http(HTML, content_type="text/html, text/html; charset=utf-8"), None),
+        (http(HTML, content_type="application/vnd.wap.xhtml+xml"), None),
+        (http(b'<?xml version="1.0"?><HTML xmlns="x"><p>hi</HTML>', content_type="text/xml"), None),
+        (http(b'<?xml version="1.0"?><rss><item><description>words</description></item></rss>', content_type="text/xml"), "not_html"),
+        (b"HTTP/1.1 2000\r\n\r\n" + HTML, "broken_record"),
+    ],
+)
+def test_what_servers_send(tmp_path: Path, response: bytes, reason: str | None) -> None:
+    (tmp_path / "a.warc").write_bytes(warc_record(response))
+    assert ingest(tmp_path / "a.warc", tmp_path / "out") == (Counts(1, 0, {reason: 1}) if reason else Counts(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        (b'{"content": "x"}\n{"text": ""}', r"no page: 1 broken_record, 1 empty_record; the first is a.jsonl#0: broken_record, no field 'text'.*there is content"),
+        (b"", "none of its records is a response"),
+    ],
+)
+def test_a_crawl_without_a_page_is_an_error_that_says_why(tmp_path: Path, records: bytes, message: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(records)
+    counts = ingest(tmp_path / "a.jsonl", tmp_path / "out")
+    with pytest.raises(ValueError, match=message):
+        check_kept(counts, [tmp_path / "out/0"])
+    check_kept(Counts(2, 1, {"empty_record": 1}), [])
 
 
 def test_shards_are_bounded_and_ids_do_not_depend_on_them(tmp_path: Path) -> None:
@@ -179,6 +266,8 @@ def test_an_empty_file_is_one_unreadable_record(tmp_path: Path) -> None:
         ("20140216050221", "2014-02-16T05:02:21Z"),
         ("201404010000000000", "2014-04-01T00:00:00Z"),
         ("2017-03-06T04:03:53.123456Z", "2017-03-06T04:03:53Z"),
+        ("1601010101", "2020-09-25T05:01:41Z"), ("1601010101.5", "2020-09-25T05:01:41Z"), ("1601010101000", "2020-09-25T05:01:41Z"),
+        ("20240501", "2024-05-01T00:00:00Z"), ("202405011200", "2024-05-01T12:00:00Z"), ("2019", None), ("True", None),
         ("yesterday", None), ("", None), (None, None), ("99999999", None),
     ],
 )  # fmt: skip
