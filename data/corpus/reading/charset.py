@@ -3,7 +3,8 @@
 Order: byte-order mark; UTF-16 by the zeros of its markup; UTF-8 wherever the bytes are that, whatever is declared; then what is
 declared, unless the bytes speak against it; last uchardet's guess. A header that says ISO-8859-1 comes behind the page's own word:
 many servers send it for everything. Text that reads as Chinese, Japanese or Korean under another encoding than the declared one,
-and not under that, is of the other: Big5 that is declared as GB2312 decodes without an error, to rare characters.
+and not under that, is of the other: Big5 that is declared as GB2312 decodes without an error, to rare characters. So is text that is
+declared as Western where its letters beyond ASCII stand in whole words: Cyrillic, Greek, Arabic or Hebrew.
 Names follow the WHATWG Encoding Standard, so "gb2312" is read as GB18030 and "iso-8859-1" as windows-1252.
 """
 
@@ -24,6 +25,9 @@ _HEAD_BYTES = 1024  # looked through for the zeros of UTF-16
 _SAMPLE_BYTES = 1 << 16  # from the first byte beyond ASCII on
 _MOST_WRONG = 100  # one byte in so many may be wrong: pages are pasted together, and titles cut between bytes
 _WESTERN = "cp1252"
+_HIGH_LETTERS = bytes(range(0xC0, 0x100))
+_HIGH_WORD = re.compile(rb"[\xc0-\xff]{4,}")  # in cp1252 four letters beyond ASCII; no Western language writes them often
+_SHIFTS = (b"\x1b$B", b"\x1b$@", b"\x1b(J")  # to the character sets of ISO-2022-JP, which browsers know by them
 # What the WHATWG means by these names decodes more than Python's codecs of the name: GB18030, Hong Kong's characters, Microsoft's.
 _WIDER = {"gbk": "gb18030", "gb2312": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949"}
 _EAST_ASIAN = ("gb18030", "big5hkscs", "cp932", "euc_jp", "cp949")  # looked for where what is declared does not read as one
@@ -47,7 +51,8 @@ def find_charset(payload: bytes, content_type: str = "") -> str:
     if utf16 := _utf16_by_its_zeros(payload[:_HEAD_BYTES]):
         return utf16
     if payload.isascii():
-        return next((codec for codec in _declared(payload, content_type) if codec.startswith("iso2022")), "utf-8")
+        shifted = "iso2022_jp" if any(shift in payload for shift in _SHIFTS) else "utf-8"
+        return next((codec for codec in _declared(payload, content_type) if codec.startswith("iso2022")), shifted)
     return "utf-8" if _error(payload, "utf-8") is None else _told_by_the_bytes(payload, content_type)
 
 
@@ -71,7 +76,7 @@ def _told_by_the_bytes(payload: bytes, content_type: str) -> str:
     if found := next((codec for codec in declared if _is_east_asian(codec, near)), None):
         return found
     eastern = [codec for codec in _EAST_ASIAN if _fits(codec, near) and _is_east_asian(codec, near)]
-    if declared and not eastern:
+    if declared and not eastern and not (declared[0] == _WESTERN and _is_of_high_words(near)):
         return declared[0]
     guess = _codec(detect_encoding(payload, max_len=_SAMPLE_BYTES) or "") or "utf-8"
     return eastern[0] if eastern and guess not in eastern else guess
@@ -127,6 +132,12 @@ def _fits(codec: str, sample: bytes) -> bool:
     wrong = text.count("\ufffd")
     high = len(sample) - len(sample.decode("ascii", "ignore"))
     return wrong * _MOST_WRONG <= high and not text.replace("\ufffd", "").isascii()
+
+
+def _is_of_high_words(sample: bytes) -> bool:
+    """Whether most letters beyond ASCII, as cp1252 has them, stand in words of their own."""
+    high = len(sample) - len(sample.translate(None, _HIGH_LETTERS))
+    return sum(map(len, _HIGH_WORD.findall(sample))) * 2 > high
 
 
 def _is_east_asian(codec: str, sample: bytes) -> bool:

@@ -37,6 +37,10 @@ BEYOND_GBK = "𠀀㐀的一种写法，也是在书里的。"  # four bytes each
         ("\ufeffmarked é".encode(), "", "marked é"),
         ("“quoted”".encode("cp1252"), 'text/html; charset="ISO-8859-1"', "“quoted”"),
         (b"plain", "text/html; charset=nonsense", "plain"),
+        (JAPANESE[:26].encode("iso2022_jp"), "text/html; charset=iso-8859-1", JAPANESE[:26]),
+        (RUSSIAN.encode("cp1251"), "text/html; charset=iso-8859-1", RUSSIAN),
+        (b'<meta charset="windows-1252">' + (RUSSIAN * 2).encode("koi8-r"), "", '<meta charset="windows-1252">' + RUSSIAN * 2),
+        ((FRENCH + "ÀÉÈÊ " + FRENCH).encode("latin-1"), "text/html; charset=iso-8859-1", FRENCH + "ÀÉÈÊ " + FRENCH),
     ],
 )
 def test_charsets(payload: bytes, content_type: str, text: str) -> None:
