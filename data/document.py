@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -40,6 +41,18 @@ def label_schema(columns: Mapping[str, pa.DataType]) -> pa.Schema:
 def values(table: pa.Table, name: str) -> list[Any]:
     """One column as Python values."""
     return table[name].to_pylist()
+
+
+def views(table: pa.Table, name: str) -> list[memoryview | None]:
+    """One binary column as views of its bytes: Arrow copies a value that it gives, and a page has a hundred thousand bytes."""
+    found: list[memoryview | None] = []
+    for chunk in table[name].chunks:
+        if len(chunk):
+            _, offsets, data = chunk.buffers()
+            ends = np.frombuffer(memoryview(offsets or b""), np.int32)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
+            whole = memoryview(data or b"")
+            found += [whole[start:end] if valid else None for start, end, valid in zip(ends, ends[1:], chunk.is_valid().to_pylist(), strict=False)]
+    return found
 
 
 def content_id(url: str | None, payload: bytes) -> str:
@@ -103,7 +116,14 @@ def decide(table: pa.Table, verdicts: Sequence[Verdict | None]) -> Decided:
     if not given:  # nothing to copy
         return Decided(table, DROPPED_SCHEMA.empty_table())
     kept = pa.array([verdict is None for verdict in verdicts], pa.bool_())
-    dropped = table.filter(pc.invert(kept)).select([f.name for f in DOCUMENT_FIELDS])
+    dropped = table.select([f.name for f in DOCUMENT_FIELDS]).filter(pc.invert(kept))
     dropped = dropped.append_column("reason", pa.array([reason for reason, _ in given], pa.string()))
     dropped = dropped.append_column("value", pa.array([value for _, value in given], pa.string()))
-    return Decided(table.filter(kept), dropped.cast(DROPPED_SCHEMA))
+    return Decided(_without(table, verdicts) if "html" in table.schema.names else table.filter(kept), dropped.cast(DROPPED_SCHEMA))
+
+
+def _without(pages: pa.Table, verdicts: Sequence[Verdict | None]) -> pa.Table:
+    """The kept rows as what lies between the dropped ones: pages are large, and are not copied."""
+    gone = [row for row, verdict in enumerate(verdicts) if verdict is not None]
+    spans = zip([0, *(row + 1 for row in gone)], [*gone, len(verdicts)], strict=True)
+    return pa.concat_tables([pages.slice(start, end - start) for start, end in spans])

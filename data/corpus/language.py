@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from data import kernels
 from data.corpus.language_codes import language_code
 from data.corpus.learned.fasttext_model import load_fasttext
 from data.corpus.reading.charset import decode
-from data.document import Decided, Verdict, decide, label_schema
+from data.document import Decided, Verdict, decide, label_schema, values, views
 from data.settings import LanguageSettings
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ _ROUGH_CHARACTERS = 300  # of a page's text, where only what is clearly another 
 _SCAN_BYTES = (1 << 16, 1 << 18)  # of a page, looked through for text; more where the first gives too little
 _MIN_CHARACTERS = 40  # less text than this says nothing about a page's language
 _TOP = 8  # languages asked for: more than one page mixes
+_MOSTLY_WANTED = 0.5  # from this probability of all languages asked for on, a text is in one of them
 
 
 @cache
@@ -40,33 +45,73 @@ def bundled_model() -> Path:
     return Path(spec.origin).parent / "resources" / "lid.176.ftz"
 
 
-def identify(text: str, model: Path | None = None) -> dict[str, float]:
-    """`identify_all` of one text."""
-    return identify_all([text], model)[0]
+@dataclass(frozen=True)
+class Languages:
+    """The likeliest languages of texts, likeliest first: `numbers` are places in `codes` (-1: none) and `scores` their probabilities,
+    shape (texts, n) each. No language stands twice in a row; where there is no text there is none.
+    """
+
+    codes: Sequence[str]
+    numbers: NDArray[np.int32]
+    scores: NDArray[np.float64]
+
+    def of(self, row: int) -> dict[str, float]:
+        """The probabilities of one text's languages by code."""
+        return {self.codes[number]: score for number, score in zip(self.numbers[row].tolist(), self.scores[row].tolist(), strict=True) if number >= 0}
+
+    def likeliest(self) -> tuple[list[str | None], NDArray[np.float64]]:
+        """Of each text the first language with the highest probability, None where there is none, and that probability."""
+        best = np.argmax(self.scores, axis=1)[:, None]
+        numbers = np.take_along_axis(self.numbers, best, axis=1)[:, 0].tolist()
+        return [self.codes[number] if number >= 0 else None for number in numbers], np.take_along_axis(self.scores, best, axis=1)[:, 0]
+
+    def scores_of(self, languages: Sequence[str]) -> NDArray[np.float64]:
+        """The probabilities of `languages`, shape (languages, texts); 0 where one is not among the likeliest."""
+        places = {code: number for number, code in enumerate(self.codes)}
+        return np.stack([np.where(self.numbers == places.get(language, -2), self.scores, 0.0).sum(axis=1) for language in languages])
 
 
-def identify_all(texts: Sequence[str], model: Path | None = None) -> list[dict[str, float]]:
-    """Of each text the probabilities of its likeliest languages by ISO code; empty where there is no text."""
+def find_languages(texts: Sequence[str], model: Path | None = None) -> Languages:
+    """The languages of `texts` as the beginning of each says them."""
     loaded = load_fasttext(str(model or bundled_model()))
-    samples = [" ".join(text[: _SAMPLE_CHARACTERS * 2].split())[:_SAMPLE_CHARACTERS] for text in texts]
-    numbers, scores = loaded.predict([sample[:_FIRST_CHARACTERS] for sample in samples], _TOP)
-    given = list(zip(numbers.tolist(), scores.tolist(), strict=True))
-    unsure = [row for row, sample in enumerate(samples) if len(sample) > _FIRST_CHARACTERS and scores[row, 0] < _SURE]
-    numbers, scores = loaded.predict([samples[row] for row in unsure], _TOP)
-    for row, better in zip(unsure, zip(numbers.tolist(), scores.tolist(), strict=True), strict=True):
-        given[row] = better
-    codes = [language_code(label) for label in loaded.labels]
-    return [_by_code(*labels, codes) if sample else {} for sample, labels in zip(samples, given, strict=True)]
+    first = [_beginning(text, _FIRST_CHARACTERS) for text in texts]
+    for row, sample in enumerate(first):
+        if len(sample) < _FIRST_CHARACTERS < len(texts[row]):  # much white space
+            first[row] = _beginning(texts[row], _SAMPLE_CHARACTERS)[:_FIRST_CHARACTERS]
+    numbers, scores = loaded.predict(first, _TOP)
+    numbers, scores = numbers.copy(), scores.copy()
+    given = np.fromiter(map(bool, first), np.bool_, len(first))
+    unsure = np.flatnonzero(given & (scores[:, 0] < _SURE)).tolist()
+    longer = {row: sample for row in unsure if len(sample := _beginning(texts[row], _SAMPLE_CHARACTERS)) > _FIRST_CHARACTERS}
+    rows = np.fromiter(longer, np.int64, len(longer))
+    numbers[rows], scores[rows] = loaded.predict(list(longer.values()), _TOP)
+    numbers[~given], scores[~given] = -1, 0
+    return _by_code(numbers, scores, [language_code(label) for label in loaded.labels])
 
 
-def _by_code(numbers: Sequence[int], scores: Sequence[float], codes: Sequence[str]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for number, score in zip(numbers, scores, strict=True):
-        if number >= 0:
-            code = codes[number]
-            total = found.get(code, 0.0) + score
-            found[code] = total if total < 1.0 else 1.0
-    return found
+def _beginning(text: str, characters: int) -> str:
+    """The first `characters` of `text`, its white space folded; fewer where there is so much of it that twice as many hold less."""
+    return " ".join(text[: 2 * characters].split())[:characters]
+
+
+def _by_code(numbers: NDArray[np.int32], scores: NDArray[np.float32], codes: Sequence[str]) -> Languages:
+    """Languages of labels: where several labels are one language, their probabilities are added up at the first of them."""
+    languages = list(dict.fromkeys(codes))
+    places = {code: number for number, code in enumerate(languages)}
+    numbers = np.array([*(places[code] for code in codes), -1], np.int32)[numbers]  # the last: no label
+    total = np.minimum(scores.astype(np.float64), 1.0)
+    if len(languages) < len(codes):
+        for later in range(numbers.shape[1]):
+            for earlier in range(later):
+                same = (numbers[:, later] == numbers[:, earlier]) & (numbers[:, later] >= 0)
+                total[same, earlier] = np.minimum(total[same, earlier] + total[same, later], 1.0)
+                numbers[same, later], total[same, later] = -1, 0.0
+    return Languages(languages, numbers, total)
+
+
+def identify(text: str, model: Path | None = None) -> dict[str, float]:
+    """The probabilities of the likeliest languages of one text by ISO code, likeliest first; empty where there is no text."""
+    return find_languages([text], model).of(0)
 
 
 def strip_quickly(html: ReadableBuffer, charset: str | None) -> str:
@@ -83,25 +128,21 @@ def rough_gate(pages: pa.Table, settings: LanguageSettings, *, model: Path | Non
     Reason: language, value "de 0.98".
     """
     samples: list[str] = []
-    for html, text, charset in zip(pages["html"], pages["text"].to_pylist(), pages["charset"].to_pylist(), strict=True):
-        if text is not None:
-            sample = text[:_ROUGH_CHARACTERS]
-        else:
-            sample = strip_quickly(html.as_buffer() if html.is_valid else b"", charset)
+    for html, text, charset in zip(views(pages, "html"), values(pages, "text"), values(pages, "charset"), strict=True):
+        sample = strip_quickly(html or b"", charset) if text is None else text[:_ROUGH_CHARACTERS]
         samples.append(sample if len(sample) >= _MIN_CHARACTERS else "")
-    found = identify_all(samples, model or (Path(settings.model) if settings.model else None))
-    return decide(pages, [_clearly_other(languages, settings) for languages in found])
+    found = find_languages(samples, model or (Path(settings.model) if settings.model else None))
+    wanted = found.scores_of(settings.languages).sum(axis=0).tolist()
+    codes, scores = found.likeliest()
+    return decide(pages, list(map(partial(_clearly_other, settings), codes, scores.tolist(), wanted)))
 
 
-def _clearly_other(found: dict[str, float], settings: LanguageSettings) -> Verdict | None:
-    if not found:
+def _clearly_other(settings: LanguageSettings, code: str | None, score: float, wanted: float) -> Verdict | None:
+    """`code` is the likeliest language, `wanted` the probability of all that are asked for."""
+    if code is None or code in settings.languages:
         return None
-    code, score = max(found.items(), key=lambda item: item[1])
-    wanted = sum(found.get(language, 0.0) for language in settings.languages)
     needed = settings.rough_min_scores.get(code, settings.rough_min_score)
-    if code in settings.languages or score < needed or wanted > needed / 10:
-        return None
-    return "language", f"{code} {score:.2f}"
+    return None if score < needed or wanted > needed / 10 else ("language", f"{code} {score:.2f}")
 
 
 LANGUAGE_LABELS = label_schema(
@@ -117,16 +158,15 @@ def language_labels(documents: pa.Table, settings: LanguageSettings, *, model: P
     """Language of each document's text (LANGUAGE_LABELS). A text that mixes English and Chinese has a low
     `language_score` and a high `target_language_score`.
     """
-    texts = [text or "" for text in documents["text"].to_pylist()]
-    langs: list[str | None] = []
-    scores: list[float] = []
-    targets: list[float] = []
-    for found in identify_all(texts, model or (Path(settings.model) if settings.model else None)):
-        wanted = {code: found[code] for code in settings.languages if code in found}
-        target = min(1.0, sum(wanted.values()))
-        choice = wanted if target >= 0.5 else found
-        lang = max(choice, key=lambda code: choice[code]) if choice else None
-        langs.append(lang)
-        scores.append(choice[lang] if lang else 0.0)
-        targets.append(target)
-    return pa.table([documents["id"], pa.array(langs), scores, targets], schema=LANGUAGE_LABELS)
+    beginnings = pc.utf8_slice_codeunits(documents["text"], 0, 2 * _SAMPLE_CHARACTERS)  # the rest need not be decoded
+    texts = [text or "" for text in beginnings.to_pylist()]
+    found = find_languages(texts, model or (Path(settings.model) if settings.model else None))
+    languages = list(dict.fromkeys(settings.languages))
+    wanted = found.scores_of(languages)
+    targets = np.minimum(wanted.sum(axis=0), 1.0)
+    langs, scores = found.likeliest()
+    best = np.argmax(wanted, axis=0)
+    for row in np.flatnonzero(targets >= _MOSTLY_WANTED).tolist():
+        langs[row], scores[row] = languages[best[row]], wanted[best[row], row]
+    columns = [documents["id"], pa.array(langs, pa.string()), pa.array(scores, pa.float32()), pa.array(targets, pa.float32())]
+    return pa.table(columns, schema=LANGUAGE_LABELS)

@@ -53,9 +53,9 @@ class LinePatterns:
                 return True
         return bool(kernels.find_terms(line, *self.words, False)) and any(pattern.fullmatch(line) for pattern in self._containing)
 
-    def may_begin(self, line: str) -> bool:
-        """Whether any pattern but those with words can match a line that begins as this one does."""
-        return bool(self._possible(line[:_PREFIX]))
+    def prose_beginning(self, line: str) -> int:
+        """How many first characters of a line say that no pattern but those with words can match it; 0: some may, by all that are looked at."""
+        return next((size for size in range(1, _PREFIX + 1) if not self._possible(line[:size])), 0)
 
     def _find_possible(self, prefix: str) -> tuple[regex.Pattern[str], ...]:
         """The patterns that a line with this beginning may match."""
@@ -63,5 +63,6 @@ class LinePatterns:
             return self._beginning
         if len(prefix) == 1 and not self._any.fullmatch(prefix, partial=True):
             return ()
-        return tuple(pattern for pattern in self._possible(prefix[:-1]) if pattern.fullmatch(prefix, partial=True))
+        shorter = self._possible(prefix[:-1])
+        return shorter and tuple([pattern for pattern in shorter if pattern.fullmatch(prefix, partial=True)])
 

@@ -43,7 +43,7 @@ class Mark(IntFlag):
 
 _CHROME = int(Mark.SHOUTED | Mark.ENDLESS)  # a line with one of these is chrome
 _LETTERLESS, _SEPARATED_MARK = int(Mark.LETTERLESS), int(Mark.SEPARATED)  # plain, for speed
-_KEEP, _CUT, _KEEP_ALIKE = 0, 1, 2  # answers to kernels.cut_lines
+_CUT = 1  # an answer to kernels.cut_lines; others are what LinePatterns.prose_beginning says, negative
 
 
 def is_boilerplate(line: str) -> bool:
@@ -101,7 +101,7 @@ def clean_lines(text: str, host: str = "", repeated: frozenset[int] = frozenset(
     def answer(line: str, marks: int) -> int:
         if _is_chrome(line, marks) or (repeated and line_key(host, line) in repeated):
             return _CUT
-        return _KEEP if patterns.may_begin(line.lower()) else _KEEP_ALIKE
+        return -patterns.prose_beginning(line.lower())
 
     kept, removed, cut, characters = kernels.cut_lines(text, *patterns.words, patterns.prose, answer, _CHROME, bool(repeated))
     return kept, removed, cut / max(characters, 1)

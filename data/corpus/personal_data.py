@@ -110,6 +110,7 @@ _NUMBERS: list[tuple[str, re.Pattern[str], Callable[[str], bool]]] = [
     ("bank_cards", _BANK_CARD, is_bank_card),
     *(("phones", pattern, _is_phone) for pattern in _PHONES),
 ]
+_ANY_NUMBER = re.compile("|".join(f"(?:{pattern.pattern})" for _, pattern, _ in _NUMBERS))  # most numbers are none of these
 
 
 def find_personal_data(text: str) -> list[Found]:
@@ -136,11 +137,12 @@ def find_personal_data(text: str) -> list[Found]:
         take("ip_addresses", _matches(_IPV6, text, is_public_ip, 0, len(text)))
     addresses = list(found)
     for start, end in _numbers(text, runs):
-        if any(other.start < end and start < other.end for other in addresses):
+        if addresses and any(other.start < end and start < other.end for other in addresses):
             continue
-        for kind, pattern, check in _NUMBERS:
-            # One character more on the right, so that what must not follow is seen.
-            take(kind, _matches(pattern, text, check, max(0, start - 1), min(len(text), end + 1)))
+        first, last = max(0, start - 1), min(len(text), end + 1)  # one character more on the right, so that what must not follow is seen
+        if _ANY_NUMBER.search(text, first, last):
+            for kind, pattern, check in _NUMBERS:
+                take(kind, _matches(pattern, text, check, first, last))
     return found
 
 

@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from data import kernels
@@ -70,7 +71,11 @@ def fold(text: str) -> str:
 
 @cache
 def _folded_forms() -> Forms:
-    return forms_of(_simplified() | {code: "" for code in range(_UNSEEN_CODES) if _UNSEEN.match(chr(code))})
+    unseen = {code: "" for code in range(_UNSEEN_CODES) if _UNSEEN.match(chr(code))}
+    blanks = {code: " " for code in range(_UNSEEN_CODES) if chr(code).isspace() and chr(code) != "\n"}
+    forms = forms_of(_simplified() | unseen | blanks)
+    forms.table[ord("\n")] = ord(" ")  # forms_of tells characters apart by line ends
+    return forms
 
 
 @cache
@@ -124,19 +129,19 @@ def sensitive_labels(documents: pa.Table, settings: SensitiveSettings) -> pa.Tab
     words), and emails, id_numbers, bank_cards, ip_addresses, phones, `personal_data` (all of them).
     """
     terms = _terms(settings.terms_file, settings.use_bundled_terms)
-    rows: list[dict[str, float]] = []
-    for text in values(documents, "text"):
-        by_topic, total = terms.count(text or "")
-        personal = Counter(item.kind for item in find_personal_data(text or ""))
-        row: dict[str, float] = {f"{topic}_terms": by_topic[topic] for topic in terms.topics}
-        row["sensitive_terms"] = total
-        row["sensitive_terms_per_1000_words"] = 1000 * total / max(count_words(text), _MIN_WORDS) if total else 0.0
-        row |= {kind: personal[kind] for kind in MARKS}
-        row["personal_data"] = personal.total()
-        rows.append(row)
     schema = sensitive_schema(terms.topics)
-    columns = [pa.array([row[name] for row in rows], schema.field(name).type) for name in schema.names[1:]]
-    return pa.table([documents["id"].combine_chunks(), *columns], schema=schema)
+    found = {field.name: np.zeros(documents.num_rows, field.type.to_pandas_dtype()) for field in list(schema)[1:]}
+    for row, text in enumerate(values(documents, "text")):
+        by_topic, total = terms.count(text or "")
+        for topic, count in by_topic.items():
+            found[f"{topic}_terms"][row] = count
+        if total:
+            found["sensitive_terms"][row] = total
+            found["sensitive_terms_per_1000_words"][row] = 1000 * total / max(count_words(text), _MIN_WORDS)
+        for item in find_personal_data(text or ""):
+            found[item.kind][row] += 1
+            found["personal_data"][row] += 1
+    return pa.table([documents["id"].combine_chunks(), *map(pa.array, found.values())], schema=schema)
 
 
 def sensitive_schema(topics: list[str]) -> pa.Schema:

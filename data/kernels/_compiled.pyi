@@ -13,7 +13,7 @@ QUALITY_COUNTS: tuple[str, ...]  # the names of what quality_counts counts, in i
 
 def fold(text: str, forms: Array, longer: Array, single_spaces: bool, /) -> str | None:
     """`text` with every character in its form; None where the form of some depends on its neighbours. `single_spaces`:
-    as `" ".join(text.split())` leaves it.
+    of blanks beside each other one stays, and none at the ends; other white space is one where its form is.
     """
 
 def scan_words(text: str, classes: Array, /) -> tuple[bytes, bytes, bytes, bytes]:
@@ -74,8 +74,8 @@ def cut_lines(
     characters when trimmed, and those of all lines.
 
     A later copy of a line of twelve characters or more is cut, and one with a mark of `chrome` (data.corpus.lines.Mark). Of
-    others with a mark, and of those up to 200 characters that are not known to be prose, `ask(trimmed line, marks)` says: 0 kept, 1 cut, 2 kept as all
-    that begin with the same three characters and contain none of the terms of build_terms in small letters. What 2 was said of is
+    others with a mark, and of those up to 200 characters that are not known to be prose, `ask(trimmed line, marks)` says: 0 kept, 1 cut, -1 to -3 kept as all
+    that begin with the same one to three characters and contain none of the terms of build_terms in small letters. Such beginnings are
     noted in `prose`, a table of a power of two of places that begins with zeros. `ask_all`: of every line that would be kept.
     """
 

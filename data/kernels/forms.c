@@ -44,10 +44,10 @@ static const uint32_t *longer_form(const Tables *tables, Py_UCS4 code, Py_ssize_
 }
 
 /* 1 done, 0 some form depends on its neighbours, -1 with an exception set. Written out for each `kind` of str, and for texts with
-   single spaces, whose white space is `pending` until something follows it. */
+   single blanks: every blank is written, and overwritten by what follows unless it is the first behind a word. */
 static inline int fold_kind(Output *output, int kind, const void *data, Py_ssize_t length, const Tables *tables, int single_spaces)
 {
-    int pending = 0;
+    int after_blank = 1;
     Py_UCS4 *end = output->codes;
     for (Py_ssize_t at = 0; at < length; at++) {
         Py_UCS4 code = PyUnicode_READ(kind, data, at);
@@ -62,17 +62,15 @@ static inline int fold_kind(Output *output, int kind, const void *data, Py_ssize
             end = output->codes + output->length;
         }
         for (; count > 0; count--, form++) {
-            if (single_spaces && is_space(*form)) {
-                pending = end > output->codes;
-                continue;
-            }
-            if (single_spaces && pending)
-                *end++ = ' ';
-            pending = 0;
-            *end++ = *form;
+            int blank = single_spaces && *form == ' ';
+            *end = *form;
+            end += !(blank & after_blank);
+            after_blank = blank;
         }
     }
     output->length = end - output->codes;
+    if (single_spaces && output->length && after_blank)
+        output->length--;
     return 1;
 }
 

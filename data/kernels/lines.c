@@ -16,7 +16,7 @@ enum {
 #define SEPARATORS 3   /* of four pieces */
 #define BEGINNING 3    /* characters by which data/corpus/line_patterns.py says that no pattern begins so */
 
-enum { KEEP, CUT, KEEP_ALIKE }; /* answers; the last: no pattern begins as this line does */
+enum { KEEP, CUT }; /* answers; or -n: no pattern begins with the first n characters of this line */
 
 /* What changes its small letter with its neighbours, or becomes more than one: of such lines everybody else is asked. */
 #define SIGMA 0x3A3
@@ -109,25 +109,32 @@ typedef struct {
     int ask_all, chrome; /* chrome: marks of which one is enough */
 } Cutting;
 
-/* The first characters of a line as a number, of which no two are equal. */
-static uint64_t beginning_of(const Py_UCS4 *line, Py_ssize_t length)
-{
-    uint64_t key = 0;
-    for (Py_ssize_t at = 0; at < BEGINNING && at < length; at++)
-        key |= ((uint64_t)line[at] + 1) << 21 * at;
-    return key;
-}
-
 static uint64_t *prose_at(const Cutting *cutting, uint64_t beginning)
 {
     return &cutting->prose[mix(beginning) & cutting->mask];
 }
 
+/* Whether no pattern is known to begin as a line does. The first characters, one to all, are a number each, of which no two are equal;
+   `note`: the first so many are noted. */
+static int begins_none(const Cutting *cutting, const Py_UCS4 *line, Py_ssize_t length, Py_ssize_t note)
+{
+    uint64_t beginning = 0;
+    for (Py_ssize_t at = 0; at < BEGINNING && at < length; at++) {
+        beginning |= ((uint64_t)line[at] + 1) << 21 * at;
+        uint64_t *place = prose_at(cutting, beginning);
+        if (at + 1 == note)
+            *place = beginning;
+        if (*place == beginning)
+            return 1;
+    }
+    return 0;
+}
+
 /* Whether all that patterns could see in a line is known to be none of theirs. */
 static int is_prose(const Cutting *cutting, Py_ssize_t start, Py_ssize_t end)
 {
-    uint64_t beginning = beginning_of(cutting->codes + start, end - start);
-    if (*prose_at(cutting, beginning) != beginning || contains_term(&cutting->words, cutting->firsts, cutting->lower + start, end - start))
+    if (!begins_none(cutting, cutting->codes + start, end - start, 0) ||
+        contains_term(&cutting->words, cutting->firsts, cutting->lower + start, end - start))
         return 0;
     for (Py_ssize_t at = start; at < end; at++)
         if (cutting->codes[at] == SIGMA || cutting->codes[at] == DOTTED_I)
@@ -145,10 +152,8 @@ static int ask(const Cutting *cutting, Py_ssize_t start, Py_ssize_t end, int mar
     Py_XDECREF(answer);
     if (PyErr_Occurred())
         return -1;
-    if (given == KEEP_ALIKE) {
-        uint64_t beginning = beginning_of(cutting->codes + start, end - start);
-        *prose_at(cutting, beginning) = beginning;
-    }
+    if (given < 0)
+        begins_none(cutting, cutting->codes + start, end - start, -given);
     return given == CUT;
 }
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts, content_id, decide
+from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, PAGE_SCHEMA, Counts, content_id, decide, views
 
 
 def _table(rows: int) -> pa.Table:
@@ -45,3 +45,17 @@ def test_content_id_is_stable() -> None:
     assert content_id("http://a.example/", b"x") == content_id("http://a.example/", b"x")
     assert content_id("http://a.example/", b"x") != content_id(None, b"http://a.example/x")
     assert content_id(None, b"") == "7025e075d5e2f6cde3cc051a31f07660"
+
+
+def test_pages_are_split_without_copying_them() -> None:
+    rows = [{"id": f"{n:032x}", "source": f"a#{n}", "html": None if n == 2 else bytes([n]) * n} for n in range(7)]
+    pages = pa.concat_tables([pa.Table.from_pylist(part, PAGE_SCHEMA) for part in (rows[:3], [], rows[3:])]).slice(1)
+    for gone in ([], [0], [5], [0, 1, 4], [*range(6)]):
+        decided = decide(pages, [("spam", str(row)) if row in gone else None for row in range(6)])
+        stays = [row["id"] for row in rows[1:]]
+        for row in reversed(gone):
+            del stays[row]
+        assert decided.kept["id"].to_pylist() == stays and decided.dropped["value"].to_pylist() == list(map(str, gone))
+        assert decided.kept.schema == PAGE_SCHEMA and decided.dropped.schema == DROPPED_SCHEMA
+        assert [None if view is None else bytes(view) for view in views(decided.kept, "html")] == decided.kept["html"].to_pylist()
+    assert views(pages.slice(0, 0), "html") == [] == views(PAGE_SCHEMA.empty_table(), "html")

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from data.corpus.language import (
     bundled_model,
+    find_languages,
     identify,
-    identify_all,
     language_labels,
     rough_gate,
     strip_quickly,
@@ -63,8 +63,9 @@ def test_labels() -> None:
 
 def test_identify_takes_newlines_and_long_text() -> None:
     assert max(identify("line\n" * 3 + ENGLISH * 1000).items(), key=lambda item: item[1])[0] == "en"
-    assert identify_all([" \n ", ENGLISH, ""]) == [{}, identify(ENGLISH), {}]
-    assert identify_all([]) == []
+    found = find_languages([" \n ", ENGLISH, ""])
+    assert [found.of(row) for row in range(3)] == [{}, identify(ENGLISH), {}]
+    assert find_languages([]).numbers.shape == (0, 8)
 
 
 class _GlotLid:
