@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data.corpus.rules import is_text, numbers
-from data.document import values
+from data.document import Verdict, values
 from data.settings import Balance
 from data.text import Hashes, mix
 
@@ -43,47 +43,84 @@ def range_names(edges: Sequence[float]) -> list[str]:
     return [f"<{shown[0]}", *middle, f">={shown[-1]}"]
 
 
-class Groups:
-    """Of every document the value that a balance samples by, in 4 bytes; taken shard by shard (`add`)."""
+class Samplings:
+    """Takes the labels of all documents shard by shard (`add`), then says which the samplings leave out (`decide`): 8 bytes a document
+    and 4 for each sampling, nothing where there is none.
+    """
 
-    def __init__(self, balance: Balance) -> None:
-        self._balance = balance
-        self._places: dict[str, int] = {}
-        self._parts: list[NDArray[np.int32]] = []
+    def __init__(self, balances: Sequence[Balance], seed: int) -> None:
+        self._seed = seed
+        self._values = [_Values(balance) for balance in balances]
+        self._keys = [np.zeros(0, np.uint64)]
 
     def add(self, labels: pa.Table) -> None:
         """Raises ValueError as `groups_of`."""
-        values_of = groups_of(labels, self._balance)
-        places = [-1 if value is None else self._places.setdefault(value, len(self._places)) for value in values_of]
-        self._parts.append(np.array(places, dtype=np.int32))
+        if self._values:
+            self._keys.append(id_keys(np.array(values(labels, "id"), dtype="S32"), self._seed))
+        for one in self._values:
+            one.add(labels)
 
-    def join(self) -> Grouped:
-        return Grouped(np.concatenate([np.zeros(0, np.int32), *self._parts]), list(self._places), self._balance)
+    def decide(self, stays: NDArray[np.bool_]) -> Sampled:
+        """One sampling after the other, each among the documents that the ones before leave of `stays`, which gets shorter by them."""
+        by, keys = np.zeros(len(stays), dtype=np.int8), np.concatenate(self._keys)
+        groups = [one.joined() for one in self._values]
+        for number, group in enumerate(groups, 1):
+            rows = np.flatnonzero(stays)
+            gone = rows[group.left_out(rows, keys[rows])]
+            stays[gone], by[gone] = False, number
+        return Sampled(groups, by)
+
+
+class _Values:
+    """Of every document its place in `names`, the values that a balance samples by, or -1."""
+
+    def __init__(self, balance: Balance) -> None:
+        self._balance = balance
+        self._names: dict[str, int] = {}
+        self._places = [np.zeros(0, np.int32)]
+
+    def add(self, labels: pa.Table) -> None:
+        found = groups_of(labels, self._balance)
+        places = [-1 if value is None else self._names.setdefault(value, len(self._names)) for value in found]
+        self._places.append(np.array(places, dtype=np.int32))
+
+    def joined(self) -> _Grouped:
+        return _Grouped(self._balance, list(self._names), np.concatenate(self._places))
 
 
 @dataclass(frozen=True)
-class Grouped:
-    """What `Groups` took: of every document the place of its value among the names, or -1."""
-
-    places: NDArray[np.int32]
-    names: Sequence[str]
+class _Grouped:
     balance: Balance
+    names: Sequence[str]
+    places: NDArray[np.int32]
 
-    def value(self, row: int) -> str:
-        """What a dropped document's record says."""
-        return f"{self.balance.label} {self.names[self.places[row]]}"
+    def left_out(self, rows: NDArray[np.int64], keys: Hashes) -> NDArray[np.int64]:
+        """Which of `rows`, by their place, the sampling leaves out; of a value's documents those with the smallest `keys` stay."""
+        of = self.places[rows]
+        counts = np.bincount(of[of >= 0], minlength=len(self.names))
+        quotas = _quotas({name: count for name, count in zip(self.names, counts.tolist(), strict=True) if count}, self.balance)
+        quota = np.array([quotas.get(name, 0) for name in self.names], dtype=np.int64)
+        order = np.lexsort((keys, of))
+        order = order[of[order] >= 0]
+        nth = np.arange(len(order)) - (np.cumsum(counts) - counts)[of[order]]  # among the documents of its value
+        return order[nth >= quota[of[order]]]
 
-    def sampled_out(self, rows: NDArray[np.int64], keys: Hashes) -> NDArray[np.int64]:
-        """Those of `rows` that the sampling leaves out; `keys` of the same length (`id_keys`) are the order in which a value's documents stay."""
-        places = self.places[rows]
-        counts = np.bincount(places[places >= 0], minlength=len(self.names))
-        quotas = _quotas({name: int(count) for name, count in zip(self.names, counts, strict=True) if count}, self.balance)
-        quota_of = np.array([quotas.get(name, 0) for name in self.names], dtype=np.int64)
-        order = np.lexsort((keys, places))
-        order = order[places[order] >= 0]
-        ordered = places[order]
-        nth = np.arange(len(order)) - (np.cumsum(counts) - counts)[ordered]  # among the documents of its value
-        return rows[order[nth >= quota_of[ordered]]]
+
+@dataclass(frozen=True)
+class Sampled:
+    """Of every document the number of the sampling that left it out, from 1, or 0."""
+
+    groups: Sequence[_Grouped]
+    by: NDArray[np.int8]
+
+    def verdict(self, row: int) -> Verdict | None:
+        if not (number := int(self.by[row])):
+            return None
+        group = self.groups[number - 1]
+        return "balance", f"{group.balance.label} {group.names[group.places[row]]}"
+
+    def counts(self) -> dict[str, int]:
+        return {"balance": count} if (count := int(np.count_nonzero(self.by))) else {}
 
 
 def _quotas(counts: dict[str, int], balance: Balance) -> dict[str, int]:

@@ -26,11 +26,11 @@ from data.corpus.duplicates.index import CHANGED, COMPARISON
 from data.corpus.labels import read_labels
 from data.corpus.personal_data import MARKS, redact
 from data.corpus.rules import Broken, RuleBook, numbers
-from data.corpus.sampling import Grouped, Groups, id_keys
+from data.corpus.sampling import Sampled, Samplings
 from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts, Verdict, decide, values
 from data.settings import PersonalDataAction, Rule, SelectionSettings
 from data.shards import decoded_bytes, read_shard
-from data.text import Hashes, cut_at_sentence
+from data.text import cut_at_sentence
 
 _OF_DOCUMENTS = {"source": "source", "host": "url", "date": "date", "year": "date"}  # labels that no stage measures
 
@@ -69,56 +69,30 @@ def select(
     out.mkdir(parents=True, exist_ok=True)
     rows, size = sum(pq.read_metadata(shard).num_rows for shard in documents), sum(map(decoded_bytes, documents))
     with tempfile.TemporaryDirectory(dir=out, prefix=".") as work:
-        book, copies, step = RuleBook(rules), Copies(settings, Path(work), rows), sample_step(rows, size)
+        book, copies, samplings = RuleBook(rules), Copies(settings, Path(work), rows), Samplings(settings.balance, settings.seed)
         wanted = {rule.label for rule in rules} | {balance.label for balance in settings.balance} | copies.columns | {"lang"} | actions.keys()
-        groups = [Groups(balance) for balance in settings.balance]
-        sample: list[NDArray[np.bytes_]] = [np.zeros(0, "S32")]
-        keys: list[Hashes] = [np.zeros(0, np.uint64)]
         personal: list[NDArray[np.bool_]] = []
-        seen = 0
+        sample, seen, step = [np.zeros(0, "S32")], 0, sample_step(rows, size)  # of the ids
         for index, shard in enumerate(documents):
             measured = _measured(shard, [shards[index] for shards in labels.values()], wanted)
             book.add(measured)
             if not settings.keep_duplicates:
                 copies.add(measured)
-            ids = np.array(values(measured, "id"), dtype="S32")
-            sample.append(ids[-seen % step :: step])
-            seen += len(ids)
+            samplings.add(measured)
             personal.append(_has_personal_data(measured, actions))
-            if groups:
-                keys.append(id_keys(ids, settings.seed))
-            for group in groups:
-                group.add(measured)
+            sample.append(np.array(values(measured, "id")[-seen % step :: step], dtype="S32"))
+            seen += measured.num_rows
         broken = book.decide()
         found = copies.find(broken.rule < 0)
-    del book  # it holds the labels of all documents
     stays = broken.rule < 0
     stays[found.rows] = False
-    balanced = _balance([group.join() for group in groups], np.concatenate(keys), stays)
+    verdicts = _Verdicts(broken, found, samplings.decide(stays))
+    del book, copies, samplings  # the labels of all documents
     index_schema = None
     if signatures:
         index_schema = pq.read_schema(signatures[0]).append(pa.field(CHANGED, pa.bool_())).with_metadata({COMPARISON: comparison})
-    verdicts = _Verdicts(broken, found, balanced)
     writing = _Writing(documents, labels, signatures or [], index_schema, settings, actions, verdicts, personal)
     return writing.write(out, part_borders(np.concatenate(sample), size), stays)
-
-
-@dataclass(frozen=True)
-class _Balanced:
-    """What the samplings, one after the other, leave out."""
-
-    groups: Sequence[Grouped]
-    by: NDArray[np.int8]  # of every document the number of the balance that left it out, from 1, or 0
-
-
-def _balance(groups: Sequence[Grouped], keys: Hashes, stays: NDArray[np.bool_]) -> _Balanced:
-    """Take what is left out from `stays`."""
-    by = np.zeros(len(stays), dtype=np.int8)
-    for number, group in enumerate(groups, 1):
-        rows = np.flatnonzero(stays)
-        gone = group.sampled_out(rows, keys[rows])
-        stays[gone], by[gone] = False, number
-    return _Balanced(groups, by)
 
 
 @dataclass(frozen=True)
@@ -127,20 +101,17 @@ class _Verdicts:
 
     broken: Broken
     copies: Found  # of documents that break no rule
-    balanced: _Balanced  # of the others
+    sampled: Sampled  # of the others
 
     def of(self, row: int) -> Verdict | None:
-        if verdict := self.broken.verdict(row) or self.copies.verdict(row):
-            return verdict
-        if number := int(self.balanced.by[row]):
-            return "balance", self.balanced.groups[number - 1].value(row)
-        return None
+        return self.broken.verdict(row) or self.copies.verdict(row) or self.sampled.verdict(row)
 
     def counts(self) -> dict[str, int]:
-        reasons = Counter(self.copies.counts()) + Counter({"balance": int(np.count_nonzero(self.balanced.by))})
-        for rule in self.broken.rule[self.broken.rule >= 0].tolist():
-            reasons[self.broken.rules[rule].reason] += 1
-        return dict(sorted(reasons.items()))
+        reasons = Counter(self.copies.counts()) + Counter(self.sampled.counts())
+        broken = np.bincount(self.broken.rule[self.broken.rule >= 0], minlength=len(self.broken.rules))
+        for rule, count in zip(self.broken.rules, broken.tolist(), strict=True):
+            reasons[rule.reason] += count
+        return {reason: count for reason, count in sorted(reasons.items()) if count}
 
 
 def _measured(shard: Path, label_shards: Sequence[Path], wanted: set[str]) -> pa.Table:
