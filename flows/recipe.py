@@ -47,6 +47,7 @@ from rlhf_core.settings import (
 from tasks.publishing import PublishSettings
 from tasks.reporting.model_card import ModelCardSettings
 
+NAME_PATTERN = r"^[a-z0-9_-]+$"  # of a recipe: reports and folders are called so
 PATH_KEYS = ("corpus", "truth", "seed_tasks", "preferences", "questions", "domain_questions", "judged_prompts")
 DATA_KEYS = {"ptx": "ptx_data"}
 ORIGINS = ("corpus", "instructions", "domain", "splits")  # stages whose artifacts may be sources of a mixture; splits by folder
@@ -86,7 +87,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9_-]+$", description="What runs, reports and notes call it; a file's own name where it says none.")
+    name: str = Field(pattern=NAME_PATTERN, description="What runs, reports and notes call it; a file's own name where it says none.")
     seed: int = Field(1, ge=0, description="The seed of every stage that does not name its own.")
     runner: Runner = Runner()
 

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from flows.recipe import Recipe
 
+_SAID = dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "keys with values are needed here")  # pydantic's words speak of classes
+
 
 class RecipeError(ValueError):
     """What is wrong with a recipe."""
@@ -29,10 +31,21 @@ def _one(problem: Any, raw: dict[str, Any]) -> str:
         return f"{named}: unknown key{near(str(location[-1]), allowed)}; allowed: {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"{named}: this key is missing"
-    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        wrong = f"no {problem['ctx']['tag']!r}" if "tag" in problem["ctx"] else "this key is missing"
+        return f"{named}.kind: {wrong}; allowed: {', '.join(_kinds())}"
+    message = _SAID.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{named}: {message}" if named else message
-    return f"{named}: {message[0].lower()}{message[1:]} (given: {problem.get('input')!r})"
+    given = problem.get("input")
+    if isinstance(given, bool) and problem["type"] == "string_type":
+        message += "; YAML reads yes, no, on and off as true and false: write it in quotes"
+    return f"{named}: {message[0].lower()}{message[1:]} (given: {_brief.repr(given)})"
+
+
+def _kinds() -> list[str]:
+    """The kinds of training stages."""
+    return [str(model.model_fields["kind"].default) for model in _models(Recipe.model_fields["training"].annotation)]
 
 
 def _name(location: list[Any], raw: dict[str, Any]) -> str:

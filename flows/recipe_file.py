@@ -7,6 +7,8 @@ Every error names the key and what is allowed, and comes before anything runs.
 from __future__ import annotations
 
 import glob
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,25 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from flows.recipe import ORIGINS, PATH_KEYS, Recipe
+from flows.recipe import NAME_PATTERN, ORIGINS, PATH_KEYS, Recipe
 from flows.recipe_errors import RecipeError, explain, near
 
 RECIPES = Path(__file__).parent / "recipes"
+_FILE_KEYS = ("truth", "seed_tasks", "preferences", "questions", "judged_prompts")  # read as they stand; the others are searched
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one place; YAML's loaders keep the last and say nothing."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands there twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return node
 
 
 def load(name: str, overrides: Sequence[str] = (), paths: Mapping[str, Any] | None = None) -> Recipe:
@@ -28,12 +44,14 @@ def load(name: str, overrides: Sequence[str] = (), paths: Mapping[str, Any] | No
     """
     file = _find(name)
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raw = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise RecipeError(f"{file}: not a YAML file: {error}") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"{file}: a recipe is a mapping of keys to values")
-    raw.setdefault("name", file.stem)
+    raw = {key: value for key, value in raw.items() if value is not None}  # a section whose keys are all commented out
+    if not re.fullmatch(NAME_PATTERN, str(raw.setdefault("name", file.stem))):
+        raise RecipeError(f"{file}: name: {raw['name']!r} is none for a run: small letters a to z, digits, _ and -; write one in the file")
     _anchor(raw, file.parent)
     for assignment in overrides:
         _override(raw, assignment)
@@ -95,10 +113,10 @@ def _anchor(raw: dict[str, Any], folder: Path) -> None:
         if value.startswith("dataset:"):  # a folder beside the recipe, else a name on the hub
             path, mark, query = value.removeprefix("dataset:").partition("?")
             return f"dataset:{(folder / path).resolve() if (folder / path).exists() else path}{mark}{query}"
-        return str((folder / value).resolve())
+        return str((folder / os.path.expanduser(value)).resolve())
 
     def beside(value: Any) -> Any:  # a folder is written ./NAME or ../NAME; other names are stages and artifacts
-        return anchored(value) if isinstance(value, str) and value.startswith(("./", "../")) else value
+        return anchored(value) if isinstance(value, str) and value.startswith(("./", "../", "~/")) else value
 
     for key in PATH_KEYS:
         if key in raw:
@@ -148,7 +166,7 @@ def _override(raw: dict[str, Any], assignment: str) -> None:
     except yaml.YAMLError:
         value = text
     if isinstance(value, str):
-        value = _as_number(value)
+        value = os.path.expanduser(value) if value.startswith("~/") else _as_number(value)
     stages = {stage.get("name"): stage for stage in raw.get("training") or [] if isinstance(stage, dict)}
     place: Any = raw
     if keys[0] in stages:
@@ -190,6 +208,8 @@ def _check_paths(recipe: Recipe) -> None:
     for key in PATH_KEYS:
         value = getattr(recipe, key)
         for path in value if isinstance(value, list) else [value]:
+            if path and key in _FILE_KEYS and not Path(path).is_file():
+                raise RecipeError(f"{key}: a file of this machine is needed, and this is none: {path}")
             if path and "://" not in path and not path.startswith("dataset:") and not _exists(path):
                 raise RecipeError(f"{key}: no such file, folder or glob: {path}")
     for section, key in _file_fields():

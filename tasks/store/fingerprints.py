@@ -61,7 +61,7 @@ def fingerprint(stage: str, version: int, settings: Mapping[str, Any], inputs: M
 def hash_files(path: str) -> str:
     """Hash of a file's content, or of the relative names and contents of a folder's or a glob's files."""
     fs, plain = file_system(path)
-    found: list[str] = sorted(fs.glob(plain)) if fsspec.core.has_magic(plain) else [plain] if fs.exists(plain) else []
+    found: list[str] = [plain] if fs.exists(plain) else sorted(fs.glob(plain)) if fsspec.core.has_magic(plain) else []
     if not found:
         raise FileNotFoundError(f"no such file, folder or glob: {path}")
     files = sorted(name for entry in found for name in (fs.find(entry) if fs.isdir(entry) else [entry]))

@@ -13,6 +13,7 @@ from flows.recipe_errors import RecipeError
 from flows.recipe_file import RECIPES, load
 from tasks.reporting.figures import SECTIONS
 from tasks.stage import Run
+from tasks.store.fingerprints import hash_files
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
@@ -206,6 +207,45 @@ def test_paths_in_a_recipe_are_relative_to_it(tmp_path: Path) -> None:
     assert load(str(tmp_path / "mine.yaml")).evaluation.others == {"before": str(tmp_path / "base"), "hub": "someone/base"}
     assert load(str(tmp_path / "mine.yaml")).seed_tasks == str(tmp_path / "tasks.jsonl")
     assert load(str(tmp_path / "mine.yaml")).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed: 1\n", "seed: 1\nseed: 2\n", "the key 'seed' stands there twice"),
+        ("  vocab_size: 2048\n", "  vocab_size: 2048\n  vocab_size: 4096\n", "the key 'vocab_size' stands there twice"),
+        ("  vocab_size: 2048\n", "\tvocab_size: 2048\n", "cannot start any token"),
+        ("[en, zh]", "[en, no]", r"languages.1: .*YAML reads yes, no, .* in quotes \(given: False\)"),
+        ("tokenizer:\n  vocab_size: 2048\n", "tokenizer: 2048\n", r"tokenizer: keys with values are needed here \(given: 2048\)"),
+        ("    kind: sft\n", "", "sft.kind: this key is missing; allowed: pretrain, sft, reward, "),
+        ("    kind: sft\n", "    kind: stf\n", "sft.kind: no 'stf'; allowed: pretrain, sft, reward, "),
+        ("corpus: SAMPLES/crawl\n", "corpus:\n", "corpus: this key is missing"),
+        ("corpus: SAMPLES/crawl\n", "corpus: ~/no-such-crawl\n", f"no such file, folder or glob: {Path.home()}/no-such-crawl"),
+        ("SAMPLES/seed_tasks.jsonl", "SAMPLES/*.jsonl", r"seed_tasks: a file of this machine is needed, and this is none: .*\*.jsonl"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = (RECIPES / "tiny.yaml").read_text().replace("../../data/samples", "SAMPLES")
+    assert old in text
+    text = text.replace(old, new, 1).replace("SAMPLES", str(RECIPES.parents[1] / "data" / "samples"))
+    (tmp_path / "mine.yaml").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    with pytest.raises(RecipeError, match=message):
+        load(str(tmp_path / "mine.yaml"))
+
+
+def test_files_and_sections_as_people_write_them(tmp_path: Path) -> None:
+    """A mark and line ends of Windows, spaces, brackets and Chinese in paths, a section without keys, a file whose name is none for a run."""
+    folder = tmp_path / "我的 crawl [1]"
+    folder.mkdir()
+    text = (RECIPES / "tiny.yaml").read_text().replace("../../data", str(RECIPES.parents[1] / "data")).replace("  vocab_size: 2048\n", "")
+    text = text.replace(f"corpus: {RECIPES.parents[1]}/data/samples/crawl", "corpus: .").replace("\n", "\r\n")
+    (folder / "配方.yaml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    with pytest.raises(RecipeError, match=r"name: '配方' is none for a run.*write one in the file"):
+        load(str(folder / "配方.yaml"))
+    (folder / "配方.yaml").write_bytes(b"\xef\xbb\xbfname: mine\r\n" + text.encode())
+    recipe = load(str(folder / "配方.yaml"))
+    assert (recipe.name, recipe.corpus) == ("mine", [str(folder)])
+    assert hash_files(recipe.corpus[0])
 
 
 @pytest.mark.parametrize("text", ["training: [", "- a\n- b\n", "", "training: []\n"])
