@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import types
 from collections.abc import Iterator, Sequence
 from typing import Any, Union, get_args, get_origin
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from flows.recipe import Recipe
 
+_brief = reprlib.Repr()  # a whole stage is not repeated in its message
+_brief.maxstring = 120
 _SAID = dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "keys with values are needed here")  # pydantic's words speak of classes
 
 
