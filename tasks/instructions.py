@@ -28,7 +28,7 @@ INSTRUCTIONS_VERSION = 3
 SPLITS_VERSION = 3
 TOPICS_VERSION = 2
 SAMPLED_VERSION = 2
-JUDGED_VERSION = 2
+JUDGED_VERSION = 3
 BUNDLED_COMPLETIONS = Path(__file__).parent.parent / "data" / "samples" / "completions.jsonl"
 
 

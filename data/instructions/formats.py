@@ -29,7 +29,7 @@ class Tally:
     values: int = 0  # JSON values and broken lines; an LMFlow file's instances one by one
     records: int = 0
     formats: Counter[str] = field(default_factory=Counter)  # values by detected format
-    merged: Counter[str] = field(default_factory=Counter)  # responses left out of a ranking: equal_response, empty_response, tied_response
+    merged: Counter[str] = field(default_factory=Counter)  # responses left out of a ranking: equal_response, empty_response
     rejected: Counter[str] = field(default_factory=Counter)  # lines by reason
 
     def reasons(self) -> dict[str, int]:
@@ -191,28 +191,28 @@ def _preference(draft: Draft, value: Object, source: str, merged: Counter[str]) 
     if turns[-1].role != "user":
         raise Unfit("ends_with_assistant")
     assert draft.responses is not None  # every shape of PREFERENCES sets them
-    responses: list[str] = []
-    left_out: Counter[str] = Counter({"tied_response": draft.tied} if draft.tied else {})
-    for response in draft.responses:
-        if response and response not in responses:
-            responses.append(response)
+    kept: dict[str, int] = {}  # response -> its place in the draft
+    left_out: Counter[str] = Counter()
+    for place, response in enumerate(draft.responses):
+        if response and response not in kept:
+            kept[response] = place
         else:
             left_out["equal_response" if response else "empty_response"] += 1
+    responses = list(kept)
     if len(responses) < 2:
-        raise Unfit(_too_few(left_out))
+        raise Unfit("empty_output" if left_out["empty_response"] else "equal_responses" if left_out else "unpaired")
+    labels = dict(draft.labels)
+    if draft.ratings is not None:
+        labels["ratings"] = ratings = [draft.ratings[place] for place in kept.values()]
+        if len(set(ratings)) == 1:
+            raise Unfit("equal_ratings")
     texts = [turn.text for turn in turns]
     _check_text(responses)
     merged.update(left_out)
     return Preference(
         id=record_id(draft.system, [*texts, *responses]), source=_source(value, source), lang=language_of(value, texts),
-        system=draft.system, turns=turns, responses=responses, labels=draft.labels,
+        system=draft.system, turns=turns, responses=responses, labels=labels,
     )  # fmt: skip
-
-
-def _too_few(left_out: Counter[str]) -> str:
-    """Why a ranking has fewer than two responses."""
-    reasons = {"empty_response": "empty_output", "tied_response": "tied_responses", "equal_response": "equal_responses"}
-    return next((why for counted, why in reasons.items() if left_out[counted]), "unpaired")
 
 
 def _turns(draft: Draft) -> list[Turn]:

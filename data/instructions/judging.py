@@ -143,8 +143,8 @@ def _question(one: Sampled, first: int, second: int) -> tuple[str, str]:
 def by_scores(prompt: Conversation, responses: Sequence[str], scores: Iterable[float | None], min_margin: float) -> Preference | None:
     """Responses by falling score, each at least more than `min_margin` below the one before; None where fewer than two are left.
 
-    Of responses that are equal in this sense the first stays; one without a score is left out. `labels.margin` is the score
-    of the best less that of the worst.
+    Of responses that are equal in this sense the first stays; one without a score is left out. `labels.ratings` are the scores,
+    `labels.margin` is that of the best less that of the worst.
     """
     known = {place: score for place, score in enumerate(scores) if score is not None}
     kept: list[int] = []
@@ -155,7 +155,8 @@ def by_scores(prompt: Conversation, responses: Sequence[str], scores: Iterable[f
         return None
     ranked = [responses[place] for place in kept]
     texts = [turn.text for turn in prompt.turns]
+    ratings = [round(known[place], 6) for place in kept]
     return Preference(
         id=record_id(prompt.system, [*texts, *ranked]), system=prompt.system, turns=prompt.turns, responses=ranked, source=prompt.source,
-        lang=prompt.lang, labels={**prompt.labels, "margin": round(known[kept[0]] - known[kept[-1]], 6)},
+        lang=prompt.lang, labels={**prompt.labels, "margin": round(ratings[0] - ratings[-1], 6), "ratings": ratings},
     )  # fmt: skip

@@ -33,6 +33,8 @@ from data.instructions.shapes import (
 def own_preference(value: Object) -> list[Draft]:
     [draft] = own_conversation(value)
     draft.responses = response_texts(value["responses"])
+    if "ratings" in draft.labels:
+        draft.ratings = _ratings(draft.labels.pop("ratings"), draft.responses)
     return [draft]
 
 
@@ -49,6 +51,8 @@ def ranked(value: Object) -> list[Draft]:
     draft.labels = scalars(value, *PROMPTS, *INPUTS, *SYSTEMS, "reference")
     if reference := text_of(value.get("reference")):
         draft.labels["reference"] = reference
+    if "ratings" in value:
+        draft.ratings = _ratings(value["ratings"], draft.responses)
     return [draft]
 
 
@@ -68,7 +72,7 @@ def is_scored(value: Object) -> bool:
 
 def scored(value: Object) -> list[Draft]:
     """Responses with a score each (more is better) or a rank (1 is the best), in objects or in a list `scores` or `ranks` beside
-    them: UltraFeedback, Nectar. A ranking knows no ties: of responses with one score the first stays, the others are counted."""
+    them: UltraFeedback, Nectar. Both become ratings, so responses of one score are not told apart in training."""
     draft = asked(value)
     responses = first_of(value, _LISTS)
     objects = [item for item in responses if isinstance(item, dict)]
@@ -77,18 +81,17 @@ def scored(value: Object) -> list[Draft]:
     worth = worth or [-rank for rank in _numbers(value.get("ranks") or [item.get("rank") for item in objects], len(texts))]
     if not worth:
         raise Unfit("no_scores")
-    taken: set[float] = set()
-    draft.responses = []
-    for number, text in sorted(zip(worth, texts, strict=True), key=lambda item: -item[0]):
-        if text and number in taken:
-            draft.tied += 1
-            continue
-        draft.responses.append(text)
-        if text:
-            taken.add(number)
-    if len(taken) == len(draft.responses) == 2:
-        draft.labels["margin"] = max(taken) - min(taken)
+    order = sorted(range(len(texts)), key=lambda place: -worth[place])
+    draft.responses, draft.ratings = [texts[place] for place in order], [worth[place] for place in order]
     return [draft]
+
+
+def _ratings(values: object, responses: list[str]) -> list[float]:
+    """`values` as a number for each response; Unfit(`bad_labels`) where they are not."""
+    ratings = _numbers(values, len(responses))
+    if not ratings:
+        raise Unfit("bad_labels")
+    return ratings
 
 
 def _numbers(values: object, count: int) -> list[float]:
@@ -114,14 +117,12 @@ def pair(value: Object) -> list[Draft]:
     (first, best), (second, worst) = (_side(side, prompt) for side in sides)
     if (first.system, first.turns) != (second.system, second.turns):
         raise Unfit("different_prompts")
-    labels: Labels = {}
-    margin = value.get("margin")
-    if margin is None and isinstance(value.get("score_chosen"), int | float) and isinstance(value.get("score_rejected"), int | float):
-        margin = value["score_chosen"] - value["score_rejected"]
-    if isinstance(margin, int | float) and abs(margin) < float("inf"):
-        labels["margin"] = margin
+    scores = _numbers([value.get("score_chosen"), value.get("score_rejected")], 2)
+    margin = value["margin"] if _numbers([value.get("margin")], 1) else scores[0] - scores[1] if scores else None
+    labels: Labels = {} if margin is None else {"margin": margin}
     first.system = first.system or text_of(first_of(value, SYSTEMS)) or None
-    return [Draft(first.turns, first.system, [best, worst], labels)]
+    # By a margin of nothing or less the scores contradict the order, which is believed.
+    return [Draft(first.turns, first.system, [best, worst], labels, scores or [margin, 0.0] if margin and margin > 0 else None)]
 
 
 def _prompt(value: Object) -> Draft | None:

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Label = str | float | int | bool | None | list[float]  # a list is `ratings` alone: a number for each response, best first
+
 
 class Turn(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -24,7 +26,7 @@ class _Record(BaseModel):
     turns: list[Turn] = Field(min_length=1)
     source: str = ""
     lang: str | None = None
-    labels: dict[str, str | float | int | bool | None] = Field(default_factory=dict)
+    labels: dict[str, Label] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _turns_alternate(self) -> _Record:

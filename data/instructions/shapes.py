@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from data.instructions.records import Label
+
 Object = dict[str, Any]
-Labels = dict[str, str | float | int | bool | None]
+Labels = dict[str, Label]
 
 
 class Unfit(Exception):
@@ -31,7 +33,7 @@ class Draft:
     system: str | None = None
     responses: list[str] | None = None
     labels: Labels = field(default_factory=dict)
-    tied: int = 0  # responses that were left out of the ranking because another has the same score
+    ratings: list[float] | None = None  # of the responses, in their order
 
 
 Shape = Callable[[Object], list[Draft]]
@@ -171,10 +173,16 @@ def own_conversation(value: Object) -> list[Draft]:
     draft = chat(value["turns"])
     draft.system = text_of(value.get("system")) or None
     labels = value.get("labels") or {}
-    if not isinstance(labels, dict) or not all(item is None or isinstance(item, str | int | float) for item in labels.values()):
+    if not isinstance(labels, dict) or not all(_is_label(name, item) for name, item in labels.items()):
         raise Unfit("bad_labels")
     draft.labels = dict(labels)
     return [draft]
+
+
+def _is_label(name: str, value: object) -> bool:
+    if name == "ratings":
+        return isinstance(value, list) and all(isinstance(item, int | float) for item in value)
+    return value is None or isinstance(value, str | int | float)
 
 
 def alpaca(value: Object) -> list[Draft]:

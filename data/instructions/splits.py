@@ -28,7 +28,7 @@ from typing import IO, Any
 from data.instructions.formats import Rejected, Tally, stream_conversations, stream_preferences
 from data.instructions.lines import dump, write_json
 from data.instructions.near_duplicates import leaders
-from data.instructions.records import Conversation, Preference, Turn, record_id
+from data.instructions.records import Conversation, Label, Preference, Turn, record_id
 from data.instructions.settings import SplitSettings
 from data.text import count_words
 
@@ -237,7 +237,7 @@ def best_answer(record: Preference) -> Conversation:
     texts = [turn.text for turn in turns]
     return Conversation(
         id=record_id(record.system, texts), system=record.system, turns=turns, source=record.source, lang=record.lang,
-        labels=record.labels,
+        labels=_without_ratings(record),
     )  # fmt: skip
 
 
@@ -246,8 +246,13 @@ def prompt_of(record: Preference) -> Conversation:
     texts = [turn.text for turn in record.turns]
     return Conversation(
         id=record_id(record.system, texts), system=record.system, turns=record.turns, source=record.source,
-        lang=record.lang, labels=record.labels,
+        lang=record.lang, labels=_without_ratings(record),
     )  # fmt: skip
+
+
+def _without_ratings(record: Preference) -> dict[str, Label]:
+    """Labels of what has no responses any more."""
+    return {name: label for name, label in record.labels.items() if name != "ratings"}
 
 
 def _names(paths: list[Path]) -> dict[Path, str]:

@@ -171,7 +171,11 @@ def _marked_pairs(record: Preference, marks: dict[str, str], chosen: str, reject
 
 
 def _pairs(record: Preference, values: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    margin = record.labels.get("margin")
+    """`values` with their margins; pairs of responses that are rated alike are none."""
+    ratings, margin = record.labels.get("ratings"), record.labels.get("margin")
+    if isinstance(ratings, list):
+        margins = [better - worse for better, worse in combinations(ratings, 2)]
+        return [{**value, "margin": margin} for value, margin in zip(values, margins, strict=True) if margin > 0]
     return [{**value, "margin": margin} for value in values] if margin is not None and len(values) == 1 else values
 
 

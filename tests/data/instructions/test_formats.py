@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from data.instructions.formats import Reading, read_conversations, read_preferences, write_jsonl
 from data.instructions.records import Conversation, Preference, Turn
+from rlhf_core.dataset.records import parse_record
 
 QUESTION, ANSWER = "Which river runs through Aldermoor?", "The Silverrun."
 HH = f"\n\nHuman: {QUESTION}\n\nAssistant: {ANSWER}"
@@ -183,12 +184,17 @@ def test_equal_and_empty_responses_are_left_out_and_counted(tmp_path: Path) -> N
     assert reading.reasons() == {"equal_responses": 2, "empty_output": 1, "unpaired": 1}
 
 
-def test_scores_without_an_order_are_left_out_and_counted(tmp_path: Path) -> None:
-    ranked = {"prompt": "A?", "responses": ["low", "tied", "best", "too"], "scores": [1, 5, 9, 5]}
+def test_scores_become_ratings(tmp_path: Path) -> None:
+    """In the order of the responses that stay; ties are no pairs in training, and alike all together no preference."""
+    ranked = {"prompt": "A?", "responses": ["low", "tied", "best", "too", "tied", ""], "scores": [1, 5, 9, 5, 4, 3]}
     unsure = [{"prompt": "A?", "responses": ["x", "y"], "scores": scores} for scores in ([3, 3], [3], [3, None], [3, float("nan")])]
     reading = read_preferences(written(tmp_path, ranked, *unsure))
-    assert [(record.responses, record.labels) for record in reading.records] == [(["best", "tied", "low"], {})]
-    assert (reading.merged, reading.reasons()) == ({"tied_response": 1}, {"no_scores": 3, "tied_responses": 1})
+    [record] = reading.records
+    assert (record.responses, record.labels) == (["best", "tied", "too", "low"], {"ratings": [9, 5, 5, 1]})
+    assert (reading.merged, reading.reasons()) == ({"equal_response": 1, "empty_response": 1}, {"no_scores": 3, "equal_ratings": 1})
+    write_jsonl(tmp_path / "own", [record])
+    assert read_preferences(tmp_path / "own").records[0].labels == record.labels
+    assert parse_record(record.line()).ratings == [9, 5, 5, 1]  # what the reward model's margins are made of
 
 
 def test_margins(tmp_path: Path) -> None:
@@ -196,9 +202,9 @@ def test_margins(tmp_path: Path) -> None:
     records = read_preferences(
         written(tmp_path, {**pair, "margin": 2}, {**pair, "score_chosen": 8.5, "score_rejected": 6}, {**pair, "margin": float("nan")})
     ).records
-    assert [record.labels for record in records] == [{"margin": 2}, {"margin": 2.5}, {}]
-    [scored] = read_preferences(written(tmp_path, {"prompt": "A?", "responses": ["x", "y"], "scores": [2, 8.5]})).records
-    assert (scored.responses, scored.labels) == (["y", "x"], {"margin": 6.5})
+    assert [record.labels for record in records] == [{"margin": 2, "ratings": [2, 0]}, {"margin": 2.5, "ratings": [8.5, 6]}, {}]
+    [against] = read_preferences(written(tmp_path, {**pair, "score_chosen": 5, "score_rejected": 6})).records
+    assert (against.responses, against.labels) == (["x", "y"], {"margin": -1})
 
 
 BAD_CONVERSATIONS: list[tuple[Any, str]] = [
@@ -229,6 +235,7 @@ BAD_CONVERSATIONS: list[tuple[Any, str]] = [
     ({"turns": [{"role": "user", "text": "a"}, {"role": "user", "text": "b"}]}, "turns_do_not_alternate"),
     ({"turns": [{"role": "user", "text": "a"}], "labels": [1]}, "bad_labels"),
     ({"turns": [{"role": "user", "text": "a"}], "labels": {"x": [1]}}, "bad_labels"),
+    ({"turns": [{"role": "user", "text": "a"}], "labels": {"ratings": {"a": 1}}}, "bad_labels"),
 ]
 BAD_PREFERENCES: list[tuple[Any, str]] = [
     ({"prompt": "A?", "chosen": "x"}, "unpaired"),
@@ -240,6 +247,8 @@ BAD_PREFERENCES: list[tuple[Any, str]] = [
     ({"instruction": "A?", "output": "x"}, "wrong_kind"),
     ({"turns": [{"role": "user", "text": "a"}, {"role": "assistant", "text": "b"}], "responses": ["x", "y"]}, "ends_with_assistant"),
     ({"turns": [{"role": "user", "text": "a"}], "responses": "xy"}, "not_text"),
+    ({"turns": [{"role": "user", "text": "a"}], "responses": ["x", "y"], "labels": {"ratings": [1]}}, "bad_labels"),
+    ({"instruction": "A?", "responses_best_first": ["x", "y"], "ratings": ["1", "2"]}, "bad_labels"),
     ({"instruction": "A?", "responses_best_first": ["x", "y\0"]}, "nul_byte"),
 ]
 

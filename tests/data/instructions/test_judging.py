@@ -158,5 +158,6 @@ def test_scores_of_any_kind_become_rankings(scores: list[float | None], min_marg
     assert (record and record.responses) == expected
     if record:
         known = [score for score in scores if score is not None]
-        assert record.labels == {"reference": "r", "margin": pytest.approx(max(known) - min(known))}
+        ratings = [scores["abc".index(response)] for response in record.responses]
+        assert record.labels == {"reference": "r", "margin": pytest.approx(max(known) - min(known)), "ratings": ratings}
         assert json.loads(record.line())["id"]

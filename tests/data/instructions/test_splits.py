@@ -76,7 +76,7 @@ def test_shares_and_shapes(tmp_path: Path) -> None:
         assert record["turns"][1]["text"].startswith(("Good", "Answer"))
     for record in found["reward", "train"]:
         assert [text.split()[0] for text in record["responses"]] == ["Good", "Bad"]
-        assert record["labels"] == {"margin": 1}
+        assert record["labels"] == {"margin": 1, "ratings": [1, 0]}
     for record in found["ppo", "train"]:
         assert (len(record["turns"]), "responses" in record) == (1, False)
 

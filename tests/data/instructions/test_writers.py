@@ -65,6 +65,12 @@ def test_margins_references_and_labels_travel(tmp_path: Path) -> None:
     for name in ("pair", "hh_pair", "lmflow_pair", "preference", "ranked"):
         write(tmp_path / "x", [preference("a", "b", margin=1.5)], name)
         assert read_preferences(tmp_path / "x").records[0].labels["margin"] == 1.5
+    rated = preference("a", "b", "c", "d", ratings=[5.0, 4.0, 4.0, 1.0])
+    write(tmp_path / "x", [rated], "ranked")
+    assert read_preferences(tmp_path / "x").records[0].labels == rated.labels
+    write(tmp_path / "x", [rated], "pair")
+    pairs = [(*record.responses, record.labels["margin"]) for record in read_preferences(tmp_path / "x").records]
+    assert pairs == [("a", "b", 1), ("a", "c", 1), ("a", "d", 4), ("b", "d", 3), ("c", "d", 3)]  # b and c are rated alike
     write(tmp_path / "x", [conversation("2 + 2?", reference="4")], "question")
     assert read_conversations(tmp_path / "x").records[0].labels == {"reference": "4"}
     write(tmp_path / "x", [conversation("Odd?", "no", is_classification=True)], "self_instruct")
