@@ -55,7 +55,10 @@ class LinePatterns:
 
     def prose_beginning(self, line: str) -> int:
         """How many first characters of a line say that no pattern but those with words can match it; 0: some may, by all that are looked at."""
-        return next((size for size in range(1, _PREFIX + 1) if not self._possible(line[:size])), 0)
+        for size in range(1, _PREFIX + 1):
+            if not self._possible(line[:size]):
+                return size
+        return 0
 
     def _find_possible(self, prefix: str) -> tuple[regex.Pattern[str], ...]:
         """The patterns that a line with this beginning may match."""

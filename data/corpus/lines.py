@@ -51,15 +51,15 @@ def is_boilerplate(line: str) -> bool:
     return clean_lines(line)[1] == 1
 
 
-def _is_chrome(line: str, marks: int) -> bool:
+def _is_chrome(line: str, lower: str, marks: int) -> bool:
     if marks & _LETTERLESS:
         return _CODE_OR_TABLE.fullmatch(line) is None
-    return len(line) <= _SHORT_CHARACTERS and (_is_known(line) or (marks & _SEPARATED_MARK != 0 and _is_menu(line)))
+    return len(line) <= _SHORT_CHARACTERS and (_is_known(lower) or (marks & _SEPARATED_MARK != 0 and _is_menu(line)))
 
 
 @lru_cache(maxsize=1 << 14)  # chrome repeats from page to page
-def _is_known(line: str) -> bool:
-    return _patterns().fullmatch(line.lower())
+def _is_known(lower: str) -> bool:
+    return _patterns().fullmatch(lower)
 
 
 def _is_menu(line: str) -> bool:
@@ -99,9 +99,10 @@ def clean_lines(text: str, host: str = "", repeated: frozenset[int] = frozenset(
     patterns = _patterns()
 
     def answer(line: str, marks: int) -> int:
-        if _is_chrome(line, marks) or (repeated and line_key(host, line) in repeated):
+        lower = line.lower()
+        if _is_chrome(line, lower, marks) or (repeated and line_key(host, line) in repeated):
             return _CUT
-        return -patterns.prose_beginning(line.lower())
+        return -patterns.prose_beginning(lower)
 
     kept, removed, cut, characters = kernels.cut_lines(text, *patterns.words, patterns.prose, answer, _CHROME, bool(repeated))
     return kept, removed, cut / max(characters, 1)

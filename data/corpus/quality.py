@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data import kernels
-from data.character_tables import character_classes
+from data.character_tables import LETTER, SPACE, UNSPACED, character_classes
 from data.document import label_schema
 from data.settings import QualitySettings
 from data.text import Hashes, scan_words
@@ -30,11 +30,12 @@ _BULLETS = "•‣▶◀◦■□▪▫●○-–*·"
 _TERMINAL = ".!?。！？…\"'”’」』）)：:;；～~"
 _PUNCTUATION = ".,;:!?'\"()-–—’‘“”…。，、；：！？（）《》「」『』·％%$€£¥&/"
 # What data/kernels/quality.c asks of a character, by the bits that it knows; the two lowest are its class.
+_DIGIT, _BAR, _TOKEN, _LETTERED = 4, 32, 8192, 16384
 _TRAITS = {
-    4: "0123456789０１２３４５６７８９",
+    _DIGIT: "0123456789０１２３４５６７８９",
     8: string.ascii_uppercase,
     16: _PUNCTUATION,
-    32: "|",
+    _BAR: "|",
     64: "\n.#＃…{}:<&pP!?。！？；\ufffd" + "".join(map(chr, [*range(0xC2, 0xF5), *range(0xE000, 0xF900)])),  # more is asked of these
     128: _BULLETS,
     256: _TERMINAL,
@@ -137,6 +138,9 @@ def _traits() -> NDArray[np.uint16]:
     table = character_classes().astype(np.uint16)
     for bit, characters in _TRAITS.items():
         table[list(map(ord, characters))] |= bit
+    kind = character_classes()
+    table[(kind != SPACE) & (table & _BAR == 0)] |= _TOKEN
+    table[((kind == LETTER) | (kind == UNSPACED)) & (table & _DIGIT == 0)] |= _LETTERED
     return table
 
 

@@ -97,7 +97,7 @@ static int marks_of(const Py_UCS4 *line, Py_ssize_t length)
 }
 
 typedef struct {
-    const Py_UCS4 *codes, *lower; /* the text, and it in small letters */
+    const Py_UCS4 *codes;
     Py_UCS4 *kept;
     int last_is_blank; /* of the lines that are kept */
     Py_ssize_t lines, written, removed, removed_characters, characters;
@@ -130,16 +130,20 @@ static int begins_none(const Cutting *cutting, const Py_UCS4 *line, Py_ssize_t l
     return 0;
 }
 
-/* Whether all that patterns could see in a line is known to be none of theirs. */
-static int is_prose(const Cutting *cutting, Py_ssize_t start, Py_ssize_t end)
+/* Whether all that patterns could see in a short line is known to be none of theirs. */
+static int is_prose(const Cutting *cutting, const Py_UCS4 *line, Py_ssize_t length)
 {
-    if (!begins_none(cutting, cutting->codes + start, end - start, 0) ||
-        contains_term(&cutting->words, cutting->firsts, cutting->lower + start, end - start))
+    Py_UCS4 lower[SHORT + 1];
+    if (!begins_none(cutting, line, length, 0))
         return 0;
-    for (Py_ssize_t at = start; at < end; at++)
-        if (cutting->codes[at] == SIGMA || cutting->codes[at] == DOTTED_I)
+    for (Py_ssize_t at = 0; at < length; at++) {
+        Py_UCS4 code = line[at];
+        if (code == SIGMA || code == DOTTED_I)
             return 0;
-    return 1;
+        lower[at] = code < 128 ? code + (code - 'A' <= 'Z' - 'A' ? 'a' - 'A' : 0) : Py_UNICODE_TOLOWER(code);
+    }
+    lower[length] = 0;
+    return !contains_term(&cutting->words, cutting->firsts, lower, length);
 }
 
 /* 1 cut, 0 kept, -1 with an exception set. */
@@ -172,7 +176,7 @@ static int is_cut(Cutting *cutting, Py_ssize_t start, Py_ssize_t end)
     int marks = marks_of(line, length);
     if (marks & cutting->chrome)
         return 1;
-    if (marks || cutting->ask_all || (length <= SHORT && !is_prose(cutting, start, end)))
+    if (marks || cutting->ask_all || (length <= SHORT && !is_prose(cutting, line, length)))
         return ask(cutting, start, end, marks);
     return 0;
 }
@@ -210,16 +214,9 @@ static int take_line(Cutting *cutting, Py_ssize_t begin, Py_ssize_t end)
     return 0;
 }
 
-static int cut_text(Cutting *cutting, Py_ssize_t length, Py_UCS4 *lower)
+static int cut_text(Cutting *cutting, Py_ssize_t length)
 {
-    size_t ends = 1;
-    for (Py_ssize_t at = 0; at < length; at++) {
-        Py_UCS4 code = cutting->codes[at];
-        ends += code == '\n';
-        lower[at] = code < 128 ? code + (code - 'A' <= 'Z' - 'A' ? 'a' - 'A' : 0) : Py_UNICODE_TOLOWER(code);
-    }
-    lower[length] = 0;
-    if (counter_reset(&cutting->before, ends))
+    if (counter_reset(&cutting->before, (size_t)(length / REPEATABLE) + 1))
         return -1;
     for (Py_ssize_t begin = 0; begin <= length;) {
         Py_ssize_t end = begin;
@@ -254,7 +251,7 @@ PyObject *cut_lines(PyObject *module, PyObject *arguments)
         return NULL;
     Array firsts = {0}, steps = {0}, prose = {0};
     Py_ssize_t length;
-    Py_UCS4 *codes = NULL, *lower = NULL;
+    Py_UCS4 *codes = NULL;
     if (take_terms(&firsts, objects[0], &steps, objects[1], &cutting.words) || take_array(&prose, objects[2], sizeof(uint64_t), 1, 1))
         goto end;
     if (prose.count & (prose.count - 1)) {
@@ -263,23 +260,20 @@ PyObject *cut_lines(PyObject *module, PyObject *arguments)
     }
     if (!(codes = take_codes(text, &length)))
         goto end;
-    lower = PyMem_Malloc(((size_t)length + 1) * sizeof *lower);
-    cutting.kept = PyMem_Malloc(((size_t)length + 1) * sizeof *lower);
-    if (!lower || !cutting.kept) {
+    cutting.kept = PyMem_Malloc(((size_t)length + 1) * sizeof *codes);
+    if (!cutting.kept) {
         PyErr_NoMemory();
         goto end;
     }
     cutting.codes = codes;
-    cutting.lower = lower;
     cutting.firsts = firsts.items;
     cutting.prose = prose.view.buf;
     cutting.mask = (uint64_t)prose.count - 1;
-    if (!cut_text(&cutting, length, lower))
+    if (!cut_text(&cutting, length))
         found = Py_BuildValue("Nnnn", kept_text(&cutting, text), cutting.removed, cutting.removed_characters, cutting.characters);
 end:
     PyMem_Free(cutting.before.slots);
     PyMem_Free(cutting.kept);
-    PyMem_Free(lower);
     PyMem_Free(codes);
     give_back(&firsts);
     give_back(&steps);

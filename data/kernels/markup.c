@@ -32,16 +32,18 @@ static int add_run(Runs *found, Py_ssize_t start, Py_ssize_t end)
 /* Tags, and what scripts and styles are full of. */
 static const uint8_t ends_run[256] = {['<'] = 1, ['>'] = 1, ['{'] = 1, ['}'] = 1, ['='] = 1, [';'] = 1, ['\\'] = 1};
 
-/* Stretches of LEAST bytes or more between '>' and '<' without what stands in scripts and styles. */
-static int find_runs(Runs *found, const char *html, Py_ssize_t length)
+/* Stretches of LEAST bytes or more between '>' and '<' without what stands in scripts and styles, from `*from` on; goes on where it ended. */
+static int find_runs(Runs *found, const char *html, Py_ssize_t *from, Py_ssize_t length)
 {
-    Py_ssize_t at = 0;
+    Py_ssize_t at = *from;
     const char *next;
     while (at < length && (next = memchr(html + at, '>', (size_t)(length - at)))) {
-        Py_ssize_t start = at = next - html + 1;
-        while (at < length && !ends_run[(unsigned char)html[at]])
+        Py_ssize_t start = *from = next - html + 1;
+        for (at = start; at < length && !ends_run[(unsigned char)html[at]];)
             at++;
-        if (at < length && html[at] == '<' && at - start >= LEAST && add_run(found, start, at))
+        if (at == length)
+            *from = start - 1; /* unfinished */
+        else if (html[at] == '<' && at - start >= LEAST && add_run(found, start, at))
             return -1;
     }
     return 0;
@@ -91,11 +93,10 @@ PyObject *longest_texts(PyObject *module, PyObject *arguments)
     Array html = {0};
     Runs found = {0};
     if (!take_array(&html, object, 1, 0, 0)) {
-        int failed = find_runs(&found, html.items, html.count < scanned ? html.count : scanned);
-        if (!failed && found.bytes < 4 * wanted) {
-            found.count = found.bytes = 0;
-            failed = find_runs(&found, html.items, html.count < more ? html.count : more);
-        }
+        Py_ssize_t from = 0;
+        int failed = find_runs(&found, html.items, &from, html.count < scanned ? html.count : scanned);
+        if (!failed && found.bytes < 4 * wanted)
+            failed = find_runs(&found, html.items, &from, html.count < more ? html.count : more);
         if (!failed)
             texts = choose(&found, html.items, wanted, piece);
     }

@@ -19,6 +19,8 @@ enum {
     UNSPACED_END = 1024,    /* ends one before anything */
     SPACED_CLOSER = 2048,   /* may stand between the end and the white space */
     UNSPACED_CLOSER = 4096,
+    TOKEN = 8192,     /* neither white space nor a table's bar */
+    LETTERED = 16384, /* a letter, and no digit */
 };
 #define TRAITS 0x20001 /* entries of the table, of which the last is that of all characters beyond */
 

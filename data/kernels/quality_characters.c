@@ -100,25 +100,25 @@ static void count_watched(const Text *text, Py_ssize_t at, Counts *counts)
 /* Characters by what they are, and whitespace-separated tokens, as Gopher counts words; a table's bars are none. */
 void count_characters(const Text *text, Counts *counts)
 {
-    int64_t kinds[2][KINDS] = {{0}}; /* two, so that neighbours of one kind do not wait for each other */
-    int64_t bars = 0;
-    uint16_t inside = 0, has_letter = 0; /* of the token so far */
+    uint32_t kinds[4][KINDS] = {{0}}; /* four, so that neighbours of one kind do not wait for each other */
+    int64_t bars = 0, tokens = 0, tokens_with_letter = 0;
+    unsigned inside = 0, has_letter = 0; /* of the token so far */
     for (Py_ssize_t at = 0; at < text->length; at++) {
-        uint16_t traits = text->traits[at];
-        kinds[at & 1][traits & (KINDS - 1)]++;
-        uint16_t class = traits & CLASS, bar = (traits & BAR) != 0;
-        uint16_t of_token = (class != SPACE) & !bar, letter = ((class == LETTER) | (class == UNSPACED)) & !(traits & DIGIT);
-        bars += bar;
-        counts->tokens += of_token & !inside;
-        has_letter &= inside & of_token;
-        counts->tokens_with_letter += letter & !has_letter;
-        has_letter |= letter;
-        inside = of_token;
+        unsigned traits = text->traits[at];
+        kinds[at & 3][traits & (KINDS - 1)]++;
+        unsigned token = (traits & TOKEN) != 0, letter = (has_letter | ((traits & LETTERED) != 0)) & token;
+        tokens += token & ~inside;
+        tokens_with_letter += letter & ~has_letter;
+        inside = token;
+        has_letter = letter;
+        bars += (traits & BAR) != 0;
         if (traits & WATCHED)
             count_watched(text, at, counts);
     }
+    counts->tokens = tokens;
+    counts->tokens_with_letter = tokens_with_letter;
     for (int kind = 0; kind < KINDS; kind++) {
-        int64_t count = kinds[0][kind] + kinds[1][kind];
+        int64_t count = (int64_t)kinds[0][kind] + kinds[1][kind] + kinds[2][kind] + kinds[3][kind];
         int class = kind & CLASS;
         counts->shown += class != SPACE ? count : 0;
         counts->others += class == OTHER ? count : 0;
