@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 DOCUMENT_FIELDS: list[pa.Field[Any]] = [
     pa.field("id", pa.string(), nullable=False),  # content id, see `content_id`
@@ -53,6 +54,11 @@ def views(table: pa.Table, name: str) -> list[memoryview | None]:
             whole = memoryview(data or b"")
             found += [whole[start:end] if valid else None for start, end, valid in zip(ends, ends[1:], chunk.is_valid().to_pylist(), strict=False)]
     return found
+
+
+def id_bytes(table: pa.Table, name: str = "id") -> NDArray[np.bytes_]:
+    """A column of ids as 32 bytes each, to be sorted and joined by."""
+    return np.array(values(table, name), dtype="S32")
 
 
 def content_id(url: str | None, payload: bytes) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data.document import id_bytes
 from data.shards import shard_name, write_shard
 
 _PART_BYTES = 64 << 20  # of rows in memory; sorting needs as much again
@@ -59,7 +60,7 @@ def write_sorted(
         (folder / _PARTS).mkdir()
     for shard in range(shards):
         for (folder, _), table in zip(outputs, read(shard), strict=True):
-            part_of = np.searchsorted(borders, np.array(table["id"].to_pylist(), dtype="S32"), side="right")
+            part_of = np.searchsorted(borders, id_bytes(table), side="right")
             for part in np.unique(part_of).tolist():
                 _append(_part(folder, part), table.filter(pa.array(part_of == part)))
     for folder, schema in outputs:

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.corpus.drops import drops_of, shown
+from data.corpus.lookup import look_up
 from data.corpus.sampling import id_keys
 from data.corpus.selection import host_of
-from data.document import values
+from data.document import id_bytes, values
 from data.settings import CardSettings
 from data.shards import read_shard
 from data.text import Hashes
@@ -76,7 +77,7 @@ def _kept(shards: Shards) -> tuple[Hashes, dict[str, Counter[str]], int]:
 
 def _keys(table: pa.Table) -> Hashes:
     """8 bytes for an id of 32: among a billion ids hardly one is taken for another."""
-    return id_keys(np.array(values(table, "id"), dtype="S32"), 0)
+    return id_keys(id_bytes(table), 0)
 
 
 def _shares(tally: Counter[str], total: int, most: int | None, by_name: bool = False) -> list[dict[str, Any]]:
@@ -115,9 +116,7 @@ def _labels(labels: Mapping[str, Shards], kept: Hashes, settings: CardSettings) 
 
 def _column(shard: Path, name: str, kept: Hashes) -> Column:
     table = read_shard(shard, ["id", name])
-    keys = _keys(table)
-    at = np.minimum(np.searchsorted(kept, keys), max(len(kept) - 1, 0))
-    return values(table, name), kept[at] == keys if len(kept) else np.zeros(len(keys), np.bool_)
+    return values(table, name), look_up(_keys(table), kept)[1]
 
 
 def _of_text(columns: Iterable[Column], settings: CardSettings) -> dict[str, Any]:

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data.corpus.personal_data import redact
 from data.corpus.sampling import id_keys
-from data.document import values
+from data.document import id_bytes, values
 from data.shards import read_shard
 
 Place = tuple[Path, int]  # shard and row
@@ -35,7 +33,7 @@ def drops_of(shards: Sequence[Path], examples: int, seed: int = 0) -> list[Drop]
         table = read_shard(shard, ["id", "source", "reason"])
         reasons = values(table, "reason")
         counts.update(reasons)
-        keys = id_keys(np.array(values(table, "id"), dtype="S32"), seed).tolist()
+        keys = id_keys(id_bytes(table), seed).tolist()
         sources = values(table, "source")
         for reason in set(reasons):
             here = [(key, sources[row], (shard, row)) for row, key in enumerate(keys) if reasons[row] == reason]

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data.corpus.rules import is_text, numbers
-from data.document import Verdict, values
+from data.document import Verdict, id_bytes, values
 from data.settings import Balance
 from data.text import Hashes, mix
 
@@ -56,7 +56,7 @@ class Samplings:
     def add(self, labels: pa.Table) -> None:
         """Raises ValueError as `groups_of`."""
         if self._values:
-            self._keys.append(id_keys(np.array(values(labels, "id"), dtype="S32"), self._seed))
+            self._keys.append(id_keys(id_bytes(labels), self._seed))
         for one in self._values:
             one.add(labels)
 

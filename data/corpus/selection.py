@@ -27,7 +27,7 @@ from data.corpus.labels import read_labels
 from data.corpus.personal_data import MARKS, redact
 from data.corpus.rules import Broken, RuleBook, numbers
 from data.corpus.sampling import Sampled, Samplings
-from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts, Verdict, decide, values
+from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts, Verdict, decide, id_bytes, values
 from data.settings import PersonalDataAction, Rule, SelectionSettings
 from data.shards import decoded_bytes, read_shard
 from data.text import cut_at_sentence
@@ -80,7 +80,7 @@ def select(
                 copies.add(measured)
             samplings.add(measured)
             personal.append(_has_personal_data(measured, actions))
-            sample.append(np.array(values(measured, "id")[-seen % step :: step], dtype="S32"))
+            sample.append(id_bytes(measured)[-seen % step :: step])
             seen += measured.num_rows
         broken = book.decide()
         found = copies.find(broken.rule < 0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data.corpus.duplicates.components import Components, starts_of_runs
 from data.corpus.partitions import deal
-from data.document import values
+from data.document import id_bytes
 from data.shards import read_shard
 
 _PARTITION_ROWS = 1_000_000  # 48 bytes each, and as much again some three times while they are sorted
@@ -59,7 +59,7 @@ def _members(components: Components, together: NDArray[np.bool_], shards: Sequen
         if len(here):
             members["row"] = start + here
             members["component"] = components.of(start + here)
-            members["id"] = np.array(values(read_shard(shard, ["id"]), "id"), dtype="S32")[here]
+            members["id"] = id_bytes(read_shard(shard, ["id"]))[here]
         yield members
 
 

@@ -2,12 +2,13 @@
 
 A document that agrees with an earlier one in its normalised text is its copy, one that agrees in a band where their true similarity
 is high enough, and so is every document of its cluster. The earlier text is at hand where the corpus's documents lie beside its
-index and the text was not changed when it was kept; where it is not, the band decides. One band is in memory at a time.
+index and the text was not changed when it was kept; where it is not, the band decides. Both are compared in partitions of a band; in
+memory are one of these, 8 bytes of each document, one of each earlier one, and the pairs that are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +18,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.corpus.duplicates.index import CHANGED, local_copies, texts_beside
-from data.corpus.duplicates.keys import TEXT, KeyFiles
+from data.corpus.duplicates.keys import TEXT, KeyFiles, document_order, partitions_of
 from data.corpus.duplicates.shingling import ShingleSets, write_sets
-from data.document import values
+from data.corpus.lookup import look_up
+from data.document import id_bytes, values
 from data.settings import DedupSettings
 from data.shards import list_shards, read_shard, write_shard
 from data.text import Hashes
 
-_TRIED = 8  # earlier documents of a band that one is compared with, those with the smallest ids
+_TRIED = 8  # earlier documents of a band that one is compared with, those that come first
+_NONE = np.iinfo(np.uint64).max
 _Rows = NDArray[np.int64]
 
 
@@ -43,46 +46,43 @@ class Index:
 def label_earlier(
     signatures: Sequence[Path], labels: Path, index: Index, documents: Sequence[Path], work: Path, settings: DedupSettings
 ) -> int:
-    """Add `earlier_duplicate` to the label shards of duplicates: the smallest id of the earlier copies, or null.
+    """Add `earlier_duplicate` to the label shards of duplicates: the id of the earlier copy that comes first (keys.py), or null.
 
     `signatures`, `documents` and the shards in `labels` have the same documents in the same order. What is written for the comparison lies
     in `work`. Returns how many have a copy. Raises ValueError where an index and the documents beside it do not belong together.
     """
     if not signatures:
         return 0
-    every = np.concatenate([np.array(values(read_shard(shard, ["id"]), "id"), dtype="S32") for shard in index.local])
-    ids, rank = np.unique(every, return_inverse=True)
     keys, known = KeyFiles(signatures, work / "keys", settings), KeyFiles(index.local, work / "index-keys", settings)
-    found = np.full(len(keys), len(ids), dtype=np.int64)
-    own, earlier = _equal(keys.column(TEXT), known.column(TEXT), rank, 1)
-    found[own] = rank[earlier]
-    unsure: list[tuple[_Rows, _Rows]] = []
+    found = np.full(len(keys), _NONE, dtype=np.uint64)  # of each document the order of its earlier copy
+    for own, earlier in _equal(keys, known, TEXT, 1):
+        np.minimum.at(found, own, known.order(earlier))
     texts = _Texts(index, documents, work) if settings.verify else None
+    unsure = [np.zeros((0, 2), np.int64)]
     for band in keys.bands:
-        own, earlier = _equal(keys.column(band), known.column(band), rank, _TRIED if texts else 1)
-        readable = texts.readable[earlier] if texts else np.zeros(len(earlier), dtype=np.bool_)
-        np.minimum.at(found, own[~readable], rank[earlier[~readable]])
-        unsure.append((own[readable], earlier[readable]))
-    pairs = np.unique(np.concatenate([np.stack(pair, axis=1) for pair in unsure]), axis=0)
+        for own, earlier in _equal(keys, known, band, _TRIED if texts else 1):
+            readable = texts.readable[earlier] if texts else np.zeros(len(earlier), dtype=np.bool_)
+            np.minimum.at(found, own[~readable], known.order(earlier[~readable]))
+            unsure.append(np.stack((own[readable], earlier[readable]), axis=1))
+    pairs = np.unique(np.concatenate(unsure), axis=0)
     if texts and len(pairs):
         alike = pairs[texts.jaccards(pairs[:, 0], pairs[:, 1], settings) >= settings.threshold]
-        np.minimum.at(found, alike[:, 0], rank[alike[:, 1]])
-    return _write(labels, ids, found)
+        np.minimum.at(found, alike[:, 0], known.order(alike[:, 1]))
+    return _write(labels, index.local, found)
 
 
-def _equal(own: Hashes, index: Hashes, rank: _Rows, most: int) -> tuple[_Rows, _Rows]:
-    """Pairs (row of this crawl, row of the index) of equal value, for each of the former `most` at most, those with the smallest ids."""
-    order = np.lexsort((rank, index))
-    keys = index[order]
-    rows, first = np.arange(len(own)), np.searchsorted(keys, own)
-    pairs: list[tuple[_Rows, _Rows]] = []
-    for _ in range(most):
-        hit = first < len(keys)
-        hit[hit] = keys[first[hit]] == own[rows[hit]]
-        rows, first = rows[hit], first[hit]
-        pairs.append((rows, order[first]))
-        first = first + 1
-    return np.concatenate([one for one, _ in pairs]), np.concatenate([other for _, other in pairs])
+def _equal(keys: KeyFiles, known: KeyFiles, name: str, most: int) -> Iterator[tuple[_Rows, _Rows]]:
+    """Pairs (row of this crawl, row of the index) of equal key, for each of the former `most` at most, those that come first."""
+    count = partitions_of(max(len(keys), len(known)))
+    for own, earlier in zip(keys.partitions(name, count), known.partitions(name, count), strict=True):
+        earlier = earlier[np.lexsort((earlier["order"], earlier["key"]))]
+        at = np.searchsorted(earlier["key"], own["key"])
+        for _ in range(most):
+            hit = at < len(earlier)
+            hit[hit] = earlier["key"][at[hit]] == own["key"][hit]
+            own, at = own[hit], at[hit]
+            yield own["row"], earlier["row"][at]
+            at = at + 1
 
 
 class _Texts:
@@ -128,18 +128,43 @@ def _masks(shards: Sequence[Path], rows: _Rows) -> list[NDArray[np.bool_]]:
     return np.split(wanted, ends[1:-1])
 
 
-def _write(labels: Path, ids: NDArray[np.bytes_], found: _Rows) -> int:
-    """Of every cluster the smallest of its documents' earlier copies, as a column of the label shards."""
+def _write(labels: Path, index: Sequence[Path], found: Hashes) -> int:
+    """Of every cluster the first of its documents' earlier copies, as a column of the label shards."""
     shards = list_shards(labels)
-    cluster = np.concatenate([np.array(values(read_shard(path, ["duplicate_cluster"]), "duplicate_cluster"), dtype="S32") for path in shards])
-    _, place = np.unique(cluster, return_inverse=True)
-    smallest = np.full(len(cluster), len(ids), dtype=np.int64)
-    np.minimum.at(smallest, place, found)
-    start = 0
+    clusters, firsts = _firsts_of_clusters(shards, found)
+    orders = np.unique(firsts)
+    ids = _ids_of(index, orders)
+    copies = 0
     for path in shards:
         table = read_shard(path)
-        rows = smallest[place[start : start + table.num_rows]].tolist()
-        copies = [ids[row].decode("ascii") if row < len(ids) else None for row in rows]
-        write_shard(path, table.append_column("earlier_duplicate", pa.array(copies, pa.string())))
-        start += table.num_rows
-    return int((smallest[place] < len(ids)).sum())
+        at, known = look_up(id_bytes(table, "duplicate_cluster"), clusters)
+        names = np.full(table.num_rows, None, dtype=object)
+        names[known] = [name.decode("ascii") for name in ids[np.searchsorted(orders, firsts[at[known]])].tolist()]
+        write_shard(path, table.append_column("earlier_duplicate", pa.array(names, pa.string())))
+        copies += int(known.sum())
+    return copies
+
+
+def _firsts_of_clusters(shards: Sequence[Path], found: Hashes) -> tuple[NDArray[np.bytes_], Hashes]:
+    """The clusters with an earlier copy, sorted, and the order of the first copy of each."""
+    names, orders, start = [np.zeros(0, "S32")], [np.zeros(0, np.uint64)], 0
+    for path in shards:
+        cluster = id_bytes(read_shard(path, ["duplicate_cluster"]), "duplicate_cluster")
+        own = found[start : start + len(cluster)]
+        names.append(cluster[own != _NONE])
+        orders.append(own[own != _NONE])
+        start += len(cluster)
+    clusters, place = np.unique(np.concatenate(names), return_inverse=True)
+    firsts = np.full(len(clusters), _NONE, dtype=np.uint64)
+    np.minimum.at(firsts, place, np.concatenate(orders))
+    return clusters, firsts
+
+
+def _ids_of(index: Sequence[Path], orders: Hashes) -> NDArray[np.bytes_]:
+    """The ids of the earlier documents of these `orders`, which rise."""
+    ids = np.zeros(len(orders), dtype="S32")
+    for shard in index:
+        own = id_bytes(read_shard(shard, ["id"]))
+        at, hit = look_up(document_order(own), orders)
+        ids[at[hit]] = own[hit]
+    return ids

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data.corpus.duplicates.minhash import band_keys, minima_of
 from data.corpus.partitions import deal
 from data.corpus.sampling import id_keys
-from data.document import values
+from data.document import id_bytes
 from data.settings import DedupSettings
 from data.shards import read_shard
 from data.text import Hashes
@@ -23,6 +23,16 @@ Keyed = NDArray[np.void]  # of KEYED
 TEXT = "text"
 _ORDER = "order"
 _PARTITION_ROWS = 2_000_000  # 24 bytes each, and as much again some three times while they are sorted
+
+
+def partitions_of(rows: int) -> int:
+    """How many parts of so many rows are small enough to be sorted in memory."""
+    return max(1, -(-rows // _PARTITION_ROWS))
+
+
+def document_order(ids: NDArray[np.bytes_]) -> Hashes:
+    """By what documents come one before the other, wherever they stand: hashes of their ids."""
+    return id_keys(ids, 0)
 
 
 class KeyFiles:
@@ -47,23 +57,22 @@ class KeyFiles:
 
     def _append(self, signed: pa.Table, settings: DedupSettings) -> int:
         bands = band_keys(minima_of(signed, settings), settings)
-        order = id_keys(np.array(values(signed, "id"), dtype="S32"), 0)
-        columns = {_ORDER: order, TEXT: signed["text_hash"].to_numpy()}
+        columns = {_ORDER: document_order(id_bytes(signed)), TEXT: signed["text_hash"].to_numpy()}
         columns |= {name: bands[:, band] for band, name in enumerate(self.bands)}
         for name, column in columns.items():
             with (self._folder / name).open("ab") as file:
                 file.write(column.tobytes())
         return signed.num_rows
 
-    def column(self, name: str) -> Hashes:
-        """One key of all rows."""
-        return np.fromfile(self._folder / name, np.uint64)
+    def order(self, rows: NDArray[np.int64]) -> Hashes:
+        """The order of some rows."""
+        return np.memmap(self._folder / _ORDER, np.uint64, mode="r")[rows] if len(rows) else np.zeros(0, np.uint64)
 
-    def partitions(self, name: str) -> Iterator[Keyed]:
-        """All rows with one of their keys, in parts: those of equal key in the same."""
-        count = max(1, -(-len(self) // _PARTITION_ROWS))
+    def partitions(self, name: str, count: int | None = None) -> Iterator[Keyed]:
+        """All rows with one of their keys, in `count` parts (default: as many as memory asks for): those of equal key in the same."""
+        count = count or partitions_of(len(self))
         if count == 1:
-            yield from self._keyed(name, max(len(self), 1))
+            yield np.concatenate([np.zeros(0, KEYED), *self._keyed(name, max(len(self), 1))])
             return
         dealt = self._folder / "dealt"
         deal(self._keyed(name, 1 << 17), dealt, count, lambda rows: (rows["key"] >> np.uint64(32)).astype(np.int64) * count >> 32)

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from data.corpus.duplicates.minhash import signature_schema
 from data.corpus.url.repeats import KEYS_SCHEMA
 from data.document import DOCUMENT_SCHEMA
+from data.settings import DedupSettings
 from data.shards import shard_name, write_shard
 from tests.conftest import ROOT
 from tests.data.corpus.helpers import SAMPLES
@@ -100,3 +102,30 @@ def test_repeated_urls_are_found_in_partitions(tmp_path: Path) -> None:
         peaks[pages] = peak(program, str(keys[0].parent))
     print(peaks)
     assert peaks[2_000_000] - peaks[500_000] < 30, peaks  # MiB; in one piece they would need some 300 more
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_clusters_are_found_in_partitions(tmp_path: Path) -> None:
+    """A hundred and four hundred thousand documents, every fifth a copy, fifty thousand in a partition: 18 bytes of each document more,
+    and as much again for what an allocator keeps; in one piece it would be some 70 MiB."""
+    settings = DedupSettings(verify=False)
+    peaks = {}
+    for documents in (100_000, 400_000):
+        random_ = np.random.default_rng(1)
+        folder = tmp_path / str(documents)
+        for number in range(documents // 10_000):
+            minima = random_.integers(0, 1 << 16, (10_000, settings.hashes), dtype=np.uint16)
+            minima[4::5] = minima[3::5]
+            ids = [random_.bytes(16).hex() for _ in range(10_000)]
+            packed = pa.array([row.tobytes() for row in minima], pa.binary(2 * settings.hashes))
+            columns = [pa.array(ids), pa.array(random_.integers(0, 1 << 63, 10_000, dtype=np.uint64)), packed]
+            write_shard(folder / shard_name(number), pa.table(columns, schema=signature_schema(settings.hashes)))
+        program = (
+            "from data.corpus.duplicates import clusters, dedup, keys; from data.settings import DedupSettings; from data.shards import list_shards\n"
+            "keys._PARTITION_ROWS = clusters._PARTITION_ROWS = 50_000\n"
+            "dedup.find_duplicates(list_shards(Path(sys.argv[1])), Path(sys.argv[1]) / 'out', DedupSettings(verify=False))"
+        )
+        peaks[documents] = peak(program, str(folder))
+    print(peaks)
+    assert peaks[400_000] - peaks[100_000] < 20, peaks  # MiB

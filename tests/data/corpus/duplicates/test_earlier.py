@@ -10,6 +10,7 @@ import fsspec
 import pyarrow as pa
 import pytest
 
+from data.corpus.duplicates import keys
 from data.corpus.duplicates.dedup import find_duplicates
 from data.corpus.duplicates.earlier import Index, label_earlier
 from data.corpus.duplicates.index import comparison, index_shards, local_copies
@@ -46,12 +47,16 @@ def _clean(out: Path, texts: dict[str, str], cuts: int = 1, most: int | None = N
     return select(documents, {"duplicates": list_shards(out / "labels")}, out / "corpus", chosen, signed, comparison(config)).counts
 
 
-def test_copies_of_an_earlier_corpus_go(tmp_path: Path) -> None:
+def test_copies_of_an_earlier_corpus_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _clean(tmp_path / "one", ROWS)
     later = {"m": NEAR.replace("day 7", "night 7"), "n": NEAR + " And so it ends.", "o": ROWS["b"].upper(), "p": "A new text that is like none of the others, and stays."}
     counts = _clean(tmp_path / "two", later, cuts=2, earlier=[str(tmp_path / "one/corpus")])
     assert counts == Counts(4, 1, {"earlier_duplicate": 3})
     assert {row["id"][0]: row["value"][0] for row in read_all(tmp_path / "two/corpus/dropped")} == {"m": "a", "n": "a", "o": "b"}
+    monkeypatch.setattr(keys, "_PARTITION_ROWS", 1)
+    assert _clean(tmp_path / "parts", later, cuts=2, earlier=[str(tmp_path / "one/corpus")]) == counts
+    assert read_all(tmp_path / "parts/labels") == read_all(tmp_path / "two/labels")
+    monkeypatch.undo()
     # the third run knows both; the same bytes whatever the shards and the order of indexes
     both = [str(tmp_path / "two/corpus/index"), str(tmp_path / "one/corpus/index")]
     rest = {"q": later["p"], "r": ROWS["c"], "s": NEAR}
