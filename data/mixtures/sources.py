@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 from data.document import values
@@ -17,13 +18,14 @@ from data.mixtures.plan import Size
 from data.shards import list_shards, read_shard, shard_name
 
 _CONVERSATIONS = ("train.jsonl", "conversations.jsonl")
+_COLUMNS = ("id", "lang", "text")  # of documents that training reads
 _BATCH = 1000  # texts tokenized together
 
 
 def documents_of(origin: Path) -> list[Path]:
-    """The Parquet shards of a corpus folder, its documents/, or one file; empty for conversations."""
+    """The Parquet shards of a corpus folder, its documents/, or one file; empty for conversations, which a file may hold as well."""
     if origin.suffix == ".parquet":
-        return [origin]
+        return [origin] if "text" in pq.read_schema(origin).names else []
     return list_shards(origin / "documents") or list_shards(origin)
 
 
@@ -31,9 +33,12 @@ def gather(origin: Path, place: Path) -> None:
     """Fill `place` with the source at `origin`: shards linked, conversations of any layout as records of one form.
 
     Raises:
-        ValueError: there are neither documents nor conversations.
+        ValueError: there are neither documents nor conversations, or documents without the columns that training reads.
     """
     shards = documents_of(origin)
+    for shard in shards:
+        if missing := [name for name in _COLUMNS if name not in pq.read_schema(shard).names]:
+            raise ValueError(f"{shard}: documents have the columns {', '.join(_COLUMNS)}; missing: {', '.join(missing)} (a run's corpus has them all)")
     for number, shard in enumerate(shards):
         _link(shard, place / "documents" / shard_name(number))
     if shards:

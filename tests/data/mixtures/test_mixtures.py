@@ -258,7 +258,7 @@ def test_sources_are_gathered_and_measured(tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    shard(tmp_path / "corpus" / "documents" / "part-00000.parquet", id=["1", "2"], text=["a b c", None])
+    shard(tmp_path / "corpus" / "documents" / "part-00000.parquet", id=["1", "2"], lang=["en", None], text=["a b c", None])
     (tmp_path / "sft.jsonl").write_text('{"input": "a b", "target": "b"}\n{broken\n{"prompt": "only asks"}\n')
     found = {}
     for name in ("corpus", "sft.jsonl"):
@@ -268,6 +268,14 @@ def test_sources_are_gathered_and_measured(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "sft.jsonl" / "conversations.jsonl").read_text().count("\n") == 1
     with pytest.raises(ValueError, match="holds neither documents"):
         gather(tmp_path, tmp_path / "out" / "none")
+
+
+def test_tables_are_told_by_their_columns(tmp_path: Path) -> None:
+    chat = shard(tmp_path / "chat.parquet", instruction=["a?"], output=["b"])
+    gather(chat, tmp_path / "out")
+    assert (tmp_path / "out" / "conversations.jsonl").is_file()
+    with pytest.raises(ValueError, match=r"bare.parquet: documents have the columns id, lang, text; missing: id, lang"):
+        gather(shard(tmp_path / "bare.parquet", text=["a"]), tmp_path / "bare")
 
 
 def test_planned_and_read_are_drawn(plan: dict[str, Any]) -> None:
