@@ -34,8 +34,6 @@ def main() -> None:
         Task.submit = submit  # type: ignore[method-assign, assignment]
         Flow.__call__ = _call  # type: ignore[method-assign, assignment]
         local.workers = _workers
-        full_pipeline.show_stages = lambda made: None  # there is no run that could show them
-        full_pipeline.show_samples = lambda made, run: None
         full_pipeline.full_pipeline(recipe, run, until)
 
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
-from prefect.runtime import deployment
 from pydantic import Field
 
-from tasks import show
+from tasks import show, this_run
 from tasks.reporting import excerpt
 from tasks.stage import Made, Run
 
@@ -44,7 +43,7 @@ def ask(stage: str, made: Mapping[str, Made], run: Run) -> None:
     resumes it in the UI). On a terminal the question is asked there.
     """
     shown = "\n\n".join(filter(None, (excerpt.figures(made), excerpt.samples(made, run))))
-    if deployment.id:
+    if this_run.is_deployed():
         page = f"# Approve {stage}?\n\n{shown}\n\nResume this run and say whether to go on."
         form = Decision.with_initial_data(description=page)
         decision = suspend_flow_run(wait_for_input=form, timeout=WAIT_SECONDS, key=f"approve-{stage}")

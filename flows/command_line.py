@@ -35,11 +35,15 @@ class Options:
     until: str | None
 
     def checked(self, stage_names: Callable[[Recipe, Run], Sequence[str]]) -> tuple[Recipe, Run, str | None]:
-        """Recipe, run and last stage; exits with status 2 where a named stage is not one of the recipe's."""
+        """Recipe, run and last stage; exits with status 2 where a named stage is not one of the recipe's, or the store cannot be opened."""
         names = stage_names(self.recipe, self.run)
         for option, stage in [("--until", self.until), *(("--force", name) for name in sorted(self.run.force))]:
             if stage is not None and stage not in names:
                 refuse(f"{option}: no stage {stage!r} in recipe {self.recipe.name!r}; stages: {', '.join(names)}")
+        try:
+            self.run.open_store()
+        except (OSError, ValueError) as error:  # here, and not in the first stage under the lines of a traceback
+            refuse(f"--store: {error}")
         return self.recipe, self.run, self.until
 
 

@@ -104,8 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--store", default="artifacts", metavar="URL", help="the artifact store (default: artifacts)")
     parser.add_argument("--out", metavar="PATH", help="of --sheet: the file (default: sheet.csv); of --compare: a folder for comparison.json and comparison.svg")
     given = parser.parse_args(arguments)
-    store = Store(given.store)
     try:
+        store = Store(given.store)
         if given.compare:
             return _compare(store, given.compare, Path(given.out) if given.out else None)
         if given.sheet:

@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Mapping
 
-from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
 from flows import approval
@@ -37,7 +36,7 @@ def publish(recipe: Recipe, run: Run, made: Mapping[str, Made]) -> publishing.En
     outcome = f"{model.url} is in service as {settings.name}" if entry else f"{model.url} stays out of service"
     show.say(" · ".join([outcome, *map(str, verdicts)]))
     lines = [f"# {settings.name}: {'published' if entry else 'not published'}", "", outcome, "", *(f"- {verdict}" for verdict in verdicts)]
-    create_markdown_artifact("\n".join(lines), key="publish", description=outcome)
+    show.page("publish", "\n".join(lines), outcome)
     emit_event(
         "model.published" if entry else "model.refused",
         resource={"prefect.resource.id": f"crawl2chat.service.{settings.name}", "prefect.resource.name": settings.name},
@@ -68,26 +67,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--store", default="artifacts", metavar="URL", help="the artifact store (default: artifacts)")
     parser.add_argument("--restore", metavar="SERVICE", help="put the model before the one in service back")
     given = parser.parse_args(arguments)
-    store = Store(given.store)
     try:
+        store = Store(given.store)
         if given.restore:
             entry = publishing.restore(store, given.restore)
             print(f"{given.restore}: {entry.folder} is in service again")
-            return 0
-    except ValueError as error:
+        else:
+            print(_services(store))
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    names = publishing.services(store)
-    for name in names:
+    return 0
+
+
+def _services(store: Store) -> str:
+    """Each service's model with its figures, and those before it, the newest first."""
+    lines = []
+    for name in publishing.services(store):
         current = publishing.in_service(store, name)
         if current:
             figures = ", ".join(f"{figure} {value:.4g}" for figure, value in current.figures.items())
-            print(f"{name}: {current.folder} · recipe {current.recipe} · since {current.published:%Y-%m-%d %H:%M} UTC · {figures}")
+            lines.append(f"{name}: {current.folder} · recipe {current.recipe} · since {current.published:%Y-%m-%d %H:%M} UTC · {figures}")
         for earlier in reversed(publishing.history(store, name)):
-            print(f"  before: {earlier.folder} · {earlier.published:%Y-%m-%d %H:%M} UTC")
-    if not names:
-        print("nothing is in service")
-    return 0
+            lines.append(f"  before: {earlier.folder} · {earlier.published:%Y-%m-%d %H:%M} UTC")
+    return "\n".join(lines) or "nothing is in service"
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prefect.runtime import deployment, flow_run
+from prefect.runtime import flow_run
 
+from tasks import this_run
 from tasks.stage import Made, Run
 from tasks.store import handover
 
@@ -44,6 +45,6 @@ def walk(run: Run, steps: Steps, made: Mapping[str, Made], until: str | None) ->
             made[name] = step(made).result()  # a task called directly hands back its final state
         if name == until:
             break
-    if deployment.id:
+    if this_run.is_deployed():
         handover.leave(run, flow_run.id, made)
     return made

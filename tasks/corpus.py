@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
-from prefect.context import TaskRunContext
 
 from data.corpus import (
     buckets,
@@ -50,6 +48,7 @@ from data.settings import (
     UrlSettings,
 )
 from data.shards import list_shards
+from tasks import show
 from tasks.groups import EachShard, ShardWork, work_on_shard
 from tasks.mapping import mapped, result_of
 from tasks.names import over_shards
@@ -205,8 +204,7 @@ def describe(run: Run, corpus: Made, gates: Mapping[str, Made], labels: Mapping[
         documents_in = gates["ingest"].counts["documents_in"]
         found = card.make_card(documents_in, shards(corpus, "documents"), dropped, measured, settings)
         card.write_card(found, draft.out)
-        if TaskRunContext.get():
-            create_markdown_artifact((draft.out / "card.md").read_text(encoding="utf-8"), key="corpus-card", description="what was kept, what was dropped and why")
+        show.page("corpus-card", (draft.out / "card.md").read_text(encoding="utf-8"), "what was kept, what was dropped and why")
         return Result({}, {name: found[name] for name in ("kept", "characters", "hosts_in_all")})
 
     inputs = {"corpus": corpus, **{f"dropped_{name}": made for name, made in gates.items()}, **{f"labels_{name}": made for name, made in labels.items()}}

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
-from prefect.context import TaskRunContext
 
 from data.instructions.lines import write_json
 from data.mixtures.account import compare, markdown
@@ -20,6 +18,7 @@ from data.mixtures.sampling import sample_shards
 from data.mixtures.settings import MixtureSettings
 from data.mixtures.sources import as_rows, documents_of, gather, measure
 from data.shards import list_shards
+from tasks import show
 from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Draft, Files, Result
 
@@ -42,16 +41,12 @@ def mix(
     if any(source.sample for source in settings.sources.values()):
         inputs |= labels
 
-    def located(origin: Made | Files, folder: str) -> Path:
-        root = Path(origin.path) if isinstance(origin, Files) else run.local(origin.artifact)
-        return root / folder if folder else root
-
     def build(draft: Draft) -> Result:
-        vocabulary = located(*tokenizer) / "tokenizer.json"
+        vocabulary = run.locate(*tokenizer) / "tokenizer.json"
         label_shards = [shard for made in labels.values() for shard in list_shards(run.local(made.artifact) / "labels")]
         sizes, sampled = {}, {}
         for name, source in settings.sources.items():
-            place, origin = draft.out / "sources" / name, located(*origins[name])
+            place, origin = draft.out / "sources" / name, run.locate(*origins[name])
             if source.sample is None:
                 gather(origin, place)
             else:
@@ -76,8 +71,7 @@ def account(stage: str, data: Path, summary: Mapping[str, Any], out: Path) -> No
     rows = compare(plan, as_rows(plan, summary["mixture"]))
     write_json(out / "mixture.json", {"rows": rows})
     _draw(rows, out / "mixture.svg")
-    if TaskRunContext.get() is not None:
-        create_markdown_artifact(markdown(rows), key=f"{stage.replace('_', '-')}-mixture", description="tokens planned and read")
+    show.page(f"{stage}-mixture", markdown(rows), "tokens planned and read")
 
 
 def _draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

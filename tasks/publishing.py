@@ -128,7 +128,7 @@ def history(store: Store, name: str) -> list[Entry]:
 
 
 def services(store: Store) -> list[str]:
-    return sorted(str(path).rsplit("/", 1)[-1].removesuffix(".json") for path in store.fs.glob(f"{store.root}/published/*.json"))
+    return store.notes("published")
 
 
 def publish(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 from prefect import task
@@ -23,10 +24,11 @@ from rlhf_core.settings import (
     ScoringSettings,
 )
 from tasks import show
-from tasks.jobs import Limits, environment, plain_command, run_job
+from tasks.jobs import plain_command
 from tasks.mapping import link, result_of
 from tasks.names import over_shards
 from tasks.stage import Made, Run, make
+from tasks.stage_job import output_of, run_in_draft
 from tasks.store.artifacts import Draft, Files, Result
 
 DOCUMENTS_VERSION = 1
@@ -40,7 +42,7 @@ def score_documents(run: Run, documents: Made, settings: ScoringSettings) -> Sta
 
     def build(draft: Draft) -> Result:
         job = ScoringJob(
-            settings=settings, model=_model(settings), documents=str(run.local(documents.artifact) / "documents"), output=str(_output(draft))
+            settings=settings, model=_model(settings), documents=str(run.local(documents.artifact) / "documents"), output=str(output_of(draft))
         )
         _run("scoring", "rlhf_core.perplexity", job, settings.launch, draft)
         rows = documents.counts["kept"]
@@ -64,7 +66,7 @@ def write_answers(run: Run, prompts: str, sampled: SampleSettings, settings: Ans
         asked = draft.work / "prompts.jsonl"
         write_prompts(Path(prompts), sampled, asked)
         job = AnswerSamplingJob(
-            settings=settings, model=_model(settings), prompts=str(asked), output=str(_output(draft)), responses=sampled.responses,
+            settings=settings, model=_model(settings), prompts=str(asked), output=str(output_of(draft)), responses=sampled.responses,
             max_tokens=sampled.max_tokens, temperature=sampled.temperature,
         )  # fmt: skip
         _run("answers", "rlhf_core.sample", job, settings.launch, draft)
@@ -79,7 +81,7 @@ def score_answers(run: Run, sampled: Made, settings: AnswerScoringSettings) -> S
 
     def build(draft: Draft) -> Result:
         samples = run.local(sampled.artifact) / "samples.jsonl"
-        job = AnswerScoringJob(settings=settings, model=_model(settings), samples=str(samples), output=str(_output(draft)))
+        job = AnswerScoringJob(settings=settings, model=_model(settings), samples=str(samples), output=str(output_of(draft)))
         _run("answer_scores", "rlhf_core.answer_scores", job, settings.launch, draft)
         return _summarised(draft)
 
@@ -90,23 +92,10 @@ def _model(settings: ScoringSettings | AnswerScoringSettings | AnswerSamplingSet
     return str(Path(settings.model or "").resolve())
 
 
-def _output(draft: Draft) -> Path:
-    """Where the job writes, from one attempt to the next."""
-    return draft.work / "output"
-
-
 def _summarised(draft: Draft) -> Result:
     return Result(counts={}, metrics=json.loads((draft.out / "summary.json").read_text(encoding="utf-8")))
 
 
 def _run(stage: str, module: str, job: BaseModel, launch: Launch, draft: Draft) -> None:
     """Run the job of one process to its end; what it left becomes the artifact."""
-    output = _output(draft)
-    output.mkdir(exist_ok=True)
-    job_file = draft.work / "job.json"
-    job_file.write_text(job.model_dump_json(indent=1), encoding="utf-8")
-    run_job(
-        plain_command(module, job_file), output / "job.log", output / "metrics.jsonl", environment(1, launch.threads),
-        Limits(total=launch.timeout_seconds, silence=launch.silence_seconds), show.Progress(stage),
-    )  # fmt: skip
-    link(output, draft.out)
+    link(run_in_draft(draft, job, partial(plain_command, module), launch, 1, show.Progress(stage)), draft.out)

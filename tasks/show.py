@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import httpx
@@ -20,8 +20,9 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
-from prefect.runtime import deployment
 
+from tasks import this_run
+from tasks.reporting.sketches import sketch
 from tasks.store.artifacts import Artifact, Manifest
 
 log = logging.getLogger(__name__)
@@ -50,13 +51,19 @@ def say(message: str) -> None:
         return
 
 
+def page(name: str, text: str, description: str) -> None:
+    """Markdown text in the UI, under `name`; nowhere outside of a run."""
+    if FlowRunContext.get() is not None or TaskRunContext.get() is not None:
+        create_markdown_artifact(text, key=_key(name), description=description)
+
+
 def outcome(manifest: Manifest, artifact: Artifact, reused: bool) -> None:
     """Log one line; for a stage that was made, publish a page with its drops, figures and lineage."""
     say(f"{manifest.stage}: {'reused' if reused else 'made'} {artifact.url} · {headline(manifest)}")
-    if reused or TaskRunContext.get() is None:
+    if reused:
         return
-    create_markdown_artifact(_page(manifest, artifact), key=_key(manifest.stage), description=headline(manifest))
-    if deployment.id:  # a temporary server has no automation that could hear it
+    page(manifest.stage, _stage_page(manifest, artifact), headline(manifest))
+    if this_run.is_deployed():  # a temporary server has no automation that could hear it
         announce(manifest, artifact)
 
 
@@ -88,7 +95,7 @@ def headline(manifest: Manifest) -> str:
     return " · ".join(parts) or f"{manifest.seconds:.1f} s"
 
 
-def _page(manifest: Manifest, artifact: Artifact) -> str:
+def _stage_page(manifest: Manifest, artifact: Artifact) -> str:
     lines = [f"# {manifest.stage}", "", f"`{artifact.url}` · {manifest.seconds:.1f} s", ""]
     dropped: Mapping[str, int] = manifest.counts.get("dropped") or {}
     if dropped:
@@ -174,31 +181,16 @@ def duration(seconds: float) -> str:
 
 
 def curves(stage: str, lines: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Curves of `names` over the steps, as one picture in the UI."""
-    drawn = [name for name in names if sum(name in line for line in lines) > 1]
-    if not drawn or TaskRunContext.get() is None:
-        return
-    from matplotlib.figure import Figure  # late: a reused stage draws nothing
-
-    columns = min(3, len(drawn))  # the UI shows the picture as wide as its column: more in a row could not be read
-    rows = -(-len(drawn) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.4 * rows), layout="constrained")
-    places = figure.subplots(rows, columns, squeeze=False).flatten()
-    for empty in places[len(drawn) :]:
-        empty.remove()
-    for axes, name in zip(places, drawn, strict=False):
-        points = [(line["step"], line[name]) for line in lines if name in line]
-        axes.plot(*zip(*points, strict=True), linewidth=1.5)
-        axes.set(title=name, xlabel="step")
-    drawing = io.BytesIO()
-    figure.savefig(drawing, format="png", dpi=110)
-    picture(f"{_key(stage)}-curves", drawing.getvalue(), f"{stage}: " + ", ".join(drawn))
+    """Curves of `names` over the steps, as one picture in the UI; of less than two finite values there is none."""
+    points = {name: [(line["step"], line[name]) for line in lines if isinstance(line.get(name), int | float) and math.isfinite(line[name])] for name in names}
+    drawn = {name: own for name, own in points.items() if len(own) > 1}
+    if drawn:
+        picture(f"{stage}-curves", sketch(drawn).encode(), f"{stage}: " + ", ".join(drawn), kind="svg+xml")
 
 
-def picture(key: str, png: bytes, description: str) -> None:
+def picture(name: str, content: bytes, description: str, kind: Literal["png", "svg+xml"] = "png") -> None:
     """A picture in the UI, in the page itself: the UI shows no files, and below an image artifact its address, letter by letter."""
-    address = "data:image/png;base64," + base64.b64encode(png).decode()
-    create_markdown_artifact(f"![{description}]({address})", key=_key(key), description=description)
+    page(name, f"![{description}](data:image/{kind};base64,{base64.b64encode(content).decode()})", description)
 
 
 def _key(stage: str) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from prefect.client.schemas import State
-from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks import show
+from tasks import show, this_run
 from tasks.stopping import StopRule
 from tasks.store.artifacts import Artifact, Draft, Files, Manifest, Result, Store
 
@@ -38,6 +36,10 @@ class Run(BaseModel):
 
     def local(self, artifact: Artifact) -> Path:
         return self.open_store().local(artifact)
+
+    def locate(self, source: Made | Files, folder: str = "") -> Path:
+        """Where an input lies on this machine, or `folder` in it: an artifact's local copy, or the files from outside themselves."""
+        return (Path(source.path) if isinstance(source, Files) else self.local(source.artifact)) / folder
 
 
 class Made(BaseModel):
@@ -69,7 +71,7 @@ def make(
     if run.reuse_only and (stage in run.force or not store.made(stage, version, settings, given)):
         return Completed(name="Missing", message=f"{stage} is not in {run.store}")
     artifact, reused = store.make(
-        stage, version, settings, given, build, force=stage in run.force, holder=_this_run(),
+        stage, version, settings, given, build, force=stage in run.force, holder=this_run.name(),
         waiting=lambda holder: show.say(f"{stage}: waiting for {holder}, which is making it"),
     )  # fmt: skip
     manifest = store.manifest(artifact)
@@ -81,8 +83,3 @@ def _made(artifact: Artifact, manifest: Manifest, reused: bool) -> Made:
     return Made(
         artifact=artifact, reused=reused, seconds=manifest.seconds, counts=manifest.counts, metrics=manifest.metrics
     )
-
-
-def _this_run() -> str:
-    """What other runs that want the same artifact read in their log."""
-    return f"run {flow_run.name} ({str(flow_run.id)[:8]}) on {socket.gethostname()}" if flow_run.id else f"a process on {socket.gethostname()}"

@@ -12,10 +12,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
-from rlhf_core.settings import EvaluationSettings, Job, Launch, TokenizerSettings, TrainingStage
+from rlhf_core.settings import EvaluationSettings, Job, TokenizerSettings, TrainingStage
 from tasks import mixtures, names, show
-from tasks.jobs import Limits, environment, job_command, prepare_jobs, run_job
+from tasks.jobs import job_command, prepare_jobs
+from tasks.reporting.figures import json_lines, thinned
 from tasks.stage import Made, Run, make
+from tasks.stage_job import output_of, run_in_draft
 from tasks.stopping import StopRule
 from tasks.store.artifacts import Draft, Files, Result
 
@@ -49,7 +51,7 @@ def train(run: Run, stage: TrainingStage, artifacts: Mapping[str, Made | Files],
     """
 
     def build(draft: Draft) -> Result:
-        return _launch(stage, stage.name, stage.launch, _locate(run, artifacts, folders), "rlhf_core.train", draft, run.stop)
+        return _launch(stage, stage.name, _locate(run, artifacts, folders), "rlhf_core.train", draft, run.stop)
 
     return make(run, stage.name, TRAINING_VERSION, stage, artifacts, build)
 
@@ -60,7 +62,7 @@ def evaluate(
 ) -> State[Made]:
     def build(draft: Draft) -> Result:
         inputs = _locate(run, artifacts, folders)
-        return _launch(settings, "evaluation", settings.launch, inputs, "rlhf_core.evaluate", draft)
+        return _launch(settings, "evaluation", inputs, "rlhf_core.evaluate", draft)
 
     return make(run, "evaluation", EVALUATION_VERSION, settings, artifacts, build)
 
@@ -69,23 +71,18 @@ def _locate(run: Run, artifacts: Mapping[str, Made | Files], folders: Mapping[st
     """Role -> local path (or hub name)."""
     located = dict(folders)
     for role, source in artifacts.items():
-        root = Path(source.path) if isinstance(source, Files) else run.local(source.artifact)
-        located[role] = str((root / folders.get(role, "")).resolve())
+        located[role] = str(run.locate(source, folders.get(role, "")).resolve())
     return located
 
 
 def _launch(
-    settings: TrainingStage | EvaluationSettings, name: str, launch: Launch, inputs: dict[str, str], module: str, draft: Draft,
+    settings: TrainingStage | EvaluationSettings, name: str, inputs: dict[str, str], module: str, draft: Draft,
     stop: StopRule | None = None,
 ) -> Result:
-    """Run the job in the draft's work folder, so that a killed attempt is continued, metrics and all; then publish."""
-    output = draft.work / "output"
-    output.mkdir(exist_ok=True)
-    job = Job(stage=settings, inputs=inputs, output=str(output), work=str(draft.work))
-    job_file = draft.work / "job.json"
-    job_file.write_text(job.model_dump_json(indent=1), encoding="utf-8")
+    """Run the job; its output becomes the draft's, its curves are shown."""
+    job = Job(stage=settings, inputs=inputs, output=str(output_of(draft)), work=str(draft.work))
+    launch = settings.launch
     ranks = launch.ranks if isinstance(settings, TrainingStage) else 1  # evaluation is one process
-    command = job_command(module, job_file, ranks, launch.hostfile, launch.launcher)
     progress = show.Progress(name)
 
     def report(line: dict[str, Any]) -> None:
@@ -93,24 +90,12 @@ def _launch(
         if stop is not None:
             stop.check(name, line)
 
-    run_job(
-        command,
-        output / "job.log",
-        output / "metrics.jsonl",
-        environment(launch.ranks, launch.threads),
-        Limits(total=launch.timeout_seconds, silence=launch.silence_seconds),
-        report,
-    )
+    output = run_in_draft(draft, job, lambda file: job_command(module, file, ranks, launch.hostfile, launch.launcher), launch, ranks, report)
     os.rename(output, draft.out)  # an empty folder may be replaced
-    lines = _lines(draft.out / "metrics.jsonl")
-    show.curves(name, lines, [key for key in lines[-1] if key not in show.NO_FIGURES][:6] if lines else [])
+    lines = json_lines(draft.out / "metrics.jsonl")
+    figures = [key for key, value in lines[-1].items() if key not in show.NO_FIGURES and isinstance(value, int | float)][:6] if lines else []
+    show.curves(name, thinned(lines, figures), figures)
     summary: dict[str, Any] = json.loads((draft.out / "summary.json").read_text(encoding="utf-8"))
     if "data" in inputs:
         mixtures.account(name, Path(inputs["data"]), summary, draft.out)
     return Result(counts={}, metrics=summary)
-
-
-def _lines(metrics: Path) -> list[dict[str, Any]]:
-    if not metrics.exists():
-        return []
-    return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line.strip()]

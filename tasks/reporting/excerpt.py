@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from prefect.artifacts import create_markdown_artifact
-
+from tasks import show
 from tasks.stage import Made, Run
 
 SAMPLES = 5  # prompts whose answers are shown
@@ -17,7 +16,7 @@ UNANSWERED = "(no answer: the prompt does not fit the model)"
 def show_samples(made: Mapping[str, Made], run: Run) -> None:
     """The answers on the run's page in the UI; nothing where no model has answered yet."""
     if shown := samples(made, run):
-        create_markdown_artifact(shown, key="samples", description="the same prompts, answered by each model")
+        show.page("samples", shown, "the same prompts, answered by each model")
 
 
 def figures(made: Mapping[str, Made]) -> str:

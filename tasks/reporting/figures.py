@@ -12,6 +12,7 @@ from tasks.stage import Made
 
 CORPUS_STAGES = ("ingest", "urls", "rough_language", "extraction", "lines", "corpus")  # those that drop documents
 SECTIONS = ("recipe", "corpus", "card", "way", "evaluation", "judgement", "warnings", "curves", "samples", "settings", "stages")  # report.json beside the stages
+_POINTS = 500  # of a curve; more are not seen, and a page with a long run's would be megabytes
 TEACHER_FIGURES = ("teacher_calls", "teacher_tokens_in", "teacher_tokens_out", "teacher_cost")
 
 
@@ -81,6 +82,17 @@ def numbers(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield prefix + key, float(value)
+
+
+def thinned(lines: Sequence[Mapping[str, float]], names: Sequence[str]) -> list[dict[str, float]]:
+    """What is drawn of curves: `step` and `names` of all lines; of many, each the mean of neighbouring ones at the step of the last."""
+    size = max(1, -(-len(lines) // _POINTS))
+    return [_mean(lines[start : start + size], names) for start in range(0, len(lines), size)]
+
+
+def _mean(lines: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float]:
+    known = {name: [line[name] for line in lines if name in line] for name in names}
+    return {"step": lines[-1]["step"]} | {name: sum(values) / len(values) for name, values in known.items() if values}
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:

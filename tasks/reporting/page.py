@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from prefect.artifacts import create_markdown_artifact
 
 from tasks import show
 from tasks.reporting import tables, words
@@ -95,7 +94,7 @@ def show_stages(made: Mapping[str, Made]) -> None:
     lines = ["| stage | seconds | in | out | | fingerprint |", "|---|---:|---:|---:|---|---|"]
     lines += ["| " + " | ".join([show.link(name), *_row(name, stage)[1:], f"`{stage.artifact.fingerprint}`"]) + " |" for name, stage in made.items()]
     again = sum(stage.reused for stage in made.values())
-    create_markdown_artifact("\n".join(lines), key="stages", description=f"{len(made) - again} stages made, {again} reused")
+    show.page("stages", "\n".join(lines), f"{len(made) - again} stages made, {again} reused")
 
 
 def _row(name: str, stage: Made) -> tuple[str, str, str, str, str]:

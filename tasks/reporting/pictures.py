@@ -8,9 +8,7 @@ from typing import Any
 
 from rlhf_core.settings import AnyStage
 from tasks.reporting import charts, evaluation_charts
-from tasks.reporting.figures import answering, json_lines
-
-_POINTS = 500  # of a curve; more are not seen, and a page with a long run's would be megabytes
+from tasks.reporting.figures import answering, json_lines, thinned
 
 # What is drawn together, per kind of stage.
 CURVES: dict[str, list[list[str]]] = {
@@ -24,18 +22,7 @@ CURVES: dict[str, list[list[str]]] = {
 
 def curves(kind: str, metrics: Path) -> list[dict[str, float]]:
     """What is drawn of a stage, from its metrics.jsonl: `step` and the drawn figures, so many lines as are seen."""
-    return _thinned(json_lines(metrics), [name for group in _groups(kind) for name in group])
-
-
-def _thinned(lines: Sequence[Mapping[str, float]], names: Sequence[str]) -> list[dict[str, float]]:
-    """`step` and `names` of all lines; of many, each the mean of neighbouring ones at the step of the last."""
-    size = max(1, -(-len(lines) // _POINTS))
-    return [_mean(lines[start : start + size], names) for start in range(0, len(lines), size)]
-
-
-def _mean(lines: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float]:
-    known = {name: [line[name] for line in lines if name in line] for name in names}
-    return {"step": lines[-1]["step"]} | {name: sum(values) / len(values) for name, values in known.items() if values}
+    return thinned(json_lines(metrics), [name for group in _groups(kind) for name in group])
 
 
 def _groups(kind: str) -> list[list[str]]:
@@ -101,5 +88,5 @@ def _drift(drift: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     held_out = {stage: own["held_out"] for stage, own in stages.items() if len(own.get("held_out", ())) > 1}
     if best := drift.get("best_of_n"):
         held_out[f"best of N by {best['model']}"] = best["points"]
-    training = {f"{stage}, training": {stage: _thinned(own["training"], ("kl", "reward"))} for stage, own in stages.items() if len(own.get("training", ())) > 1}
+    training = {f"{stage}, training": {stage: thinned(own["training"], ("kl", "reward"))} for stage, own in stages.items() if len(own.get("training", ())) > 1}
     return ({"held-out prompts": held_out} if held_out else {}) | training

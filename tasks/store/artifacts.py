@@ -111,7 +111,12 @@ class Draft:
 
 
 class Store:
-    """Artifacts under one URL: a local folder, or any fsspec URL (then `cache` holds local copies and drafts)."""
+    """Artifacts under one URL: a local folder, or any fsspec URL (then `cache` holds local copies and drafts).
+
+    Raises:
+        ValueError: nobody knows the URL's protocol, or its driver is not installed.
+        OSError: the folder for drafts cannot be made: the store is a file, or lies where nobody may write.
+    """
 
     def __init__(self, url: str, cache: str | None = None) -> None:
         self.fs, self.root = file_system(url)
@@ -124,7 +129,10 @@ class Store:
             name = hashlib.blake2b(self.url.encode(), digest_size=8).hexdigest()
             home = Path(cache or os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
             self.workroot = home / "crawl2chat" / name
-        self.workroot.mkdir(parents=True, exist_ok=True)
+        try:
+            self.workroot.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"the store {self.url} needs {self.workroot}, which cannot be made ({error.strerror}); name a folder that can be written to") from None
 
     def find(self, stage: str, print_: str) -> Artifact | None:
         """Raises OSError where the store cannot be asked."""
@@ -223,7 +231,9 @@ class Store:
 
     def artifacts(self) -> Iterator[Artifact]:
         """Every whole artifact of the store, by stage and fingerprint."""
-        for manifest in sorted(self.fs.glob(f"{self.root}/*/*/{MANIFEST}")):
+        with self._reached():
+            found = sorted(self.fs.glob(f"{self.root}/*/*/{MANIFEST}"))
+        for manifest in found:
             stage, print_ = str(manifest).split("/")[-3:-1]
             if not stage.startswith("."):
                 yield Artifact(stage=stage, fingerprint=print_, url=f"{self.url}/{stage}/{print_}")
@@ -283,6 +293,12 @@ class Store:
                 return json.loads(stream.read())
         except FileNotFoundError:
             return None
+
+    def notes(self, folder: str) -> list[str]:
+        """The names of the notes in one folder, without the folder."""
+        with self._reached():
+            found = self.fs.glob(f"{self.root}/{folder}/*.json")
+        return sorted(str(path).rsplit("/", 1)[-1].removesuffix(".json") for path in found)
 
     def write_note(self, name: str, value: Any) -> None:
         """Write a note whole: readers see the old one or the new one."""

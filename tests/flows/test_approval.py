@@ -72,11 +72,11 @@ def test_the_numbers_and_the_last_answers_are_shown(monkeypatch: pytest.MonkeyPa
     assert f"| Which bridge? | sft | {'x' * 199}… |" in said and "| Which bridge? | ppo | The old one. |" in said and "river" not in said
 
     page = Mock()
-    monkeypatch.setattr(excerpt, "create_markdown_artifact", page)
+    monkeypatch.setattr(excerpt.show, "page", page)
     excerpt.show_samples({"sft": found["sft"]}, run)
     assert not page.called  # nobody has answered
     excerpt.show_samples(found, run)
-    assert "| Which bridge? | ppo | The old one. |" in page.call_args.args[0]
+    assert "| Which bridge? | ppo | The old one. |" in page.call_args.args[1]
 
 
 @pytest.mark.parametrize(("answer", "goes_on"), [("y", True), ("no", False), ("", False)])

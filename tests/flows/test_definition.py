@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from prefect.exceptions import ParameterTypeError
 from prefect.utilities.callables import parameter_schema
@@ -38,6 +40,11 @@ def test_parameters_are_converted_and_a_wrong_one_is_refused_with_its_name() -> 
     assert wait.validate_parameters({"limits": {"seconds": "2"}, "times": 1})["limits"] == Limits(seconds=2)
     with pytest.raises(ParameterTypeError, match=r"limits\.seconds"):
         wait.validate_parameters({"limits": {"seconds": -1}, "times": 1})
+
+
+def test_what_a_run_was_given_is_kept_as_json_without_fastapi(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi.encoders", None)  # to import it is an error
+    assert wait.serialize_parameters({"limits": Limits(seconds=2.5), "times": 3}) == {"limits": {"seconds": 2.5}, "times": 3}
 
 
 def test_options_are_prefects() -> None:

@@ -76,6 +76,22 @@ def test_a_run_gets_its_secrets_from_blocks_and_nothing_else_shows_them(served: 
     assert "prefect.blocks.secret.store-key" in told and "hunter2" not in told + served.log("cpu-worker")
 
 
+def test_the_task_runs_of_a_lost_run_end_with_it(served: Stack) -> None:
+    """Not when the day is over: its crash asks for the housekeeping."""
+
+    def living() -> list[str]:
+        found = served.call("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+        return [one["name"] for one in found if one["state_type"] in ("PENDING", "RUNNING")]
+
+    run = served.create("corpus/cpu", recipe=load("tiny").model_dump(mode="json"), run={"store": str(served.folder / "lost")})
+    until(living, "no task was begun", 180)
+    for process in served.engines("cpu-worker", run):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    served.reaches(run, "CRASHED")
+    until(lambda: not living(), "its task runs run for ever", 180)
+
+
 def test_a_search_is_asked_for_in_the_form(served: Stack) -> None:
     recipe = load("tiny", ["pretrain.steps=2", "pretrain.eval_steps=2", "pretrain.launch.ranks=1"]).model_dump(mode="json")
     here: dict[str, Any] = {"store": str(served.folder / "store")}
