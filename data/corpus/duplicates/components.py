@@ -11,7 +11,7 @@ from data.corpus.duplicates.keys import Keyed
 
 Rows = NDArray[np.int64]
 Links = tuple[Rows, Rows]
-_AT_ONCE = 1 << 20  # rows
+_AT_ONCE = 1 << 16  # rows
 
 
 class Components:

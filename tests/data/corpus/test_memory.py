@@ -122,8 +122,9 @@ def test_clusters_are_found_in_partitions(tmp_path: Path) -> None:
             columns = [pa.array(ids), pa.array(random_.integers(0, 1 << 63, 10_000, dtype=np.uint64)), packed]
             write_shard(folder / shard_name(number), pa.table(columns, schema=signature_schema(settings.hashes)))
         program = (
-            "from data.corpus.duplicates import clusters, dedup, keys; from data.settings import DedupSettings; from data.shards import list_shards\n"
-            "keys._PARTITION_ROWS = clusters._PARTITION_ROWS = 50_000\n"
+            "from data.corpus import partitions; from data.corpus.duplicates import clusters, dedup, keys\n"
+            "from data.settings import DedupSettings; from data.shards import list_shards\n"
+            "keys._PARTITION_ROWS = clusters._PARTITION_ROWS = 50_000; partitions._ROWS_AT_ONCE = 20_000\n"
             "dedup.find_duplicates(list_shards(Path(sys.argv[1])), Path(sys.argv[1]) / 'out', DedupSettings(verify=False))"
         )
         peaks[documents] = peak(program, str(folder))
