@@ -7,7 +7,7 @@ from typing import Any
 
 from rlhf_core.dataset.records import Record, read_records
 from rlhf_core.evaluation.language_model import Text, read_texts
-from rlhf_core.evaluation.multiple_choice import LETTERS, Subject, missing_subjects, read_subjects
+from rlhf_core.evaluation.multiple_choice import LETTERS, SKIPPED, Subject, missing_subjects, read_subjects
 from rlhf_core.job.inputs import Inputs
 from rlhf_core.settings import EvaluationSettings
 
@@ -46,7 +46,7 @@ class Material:
             subjects = read_subjects(one.layout, inputs.folder(f"knowledge/{one.name}"))
             self.knowledge[one.name] = subjects
             measure = f"knowledge of {one.name}"
-            for reason in ("no_question", "missing_option", "bad_key"):
+            for reason in SKIPPED:
                 problems.count(measure, None, f"rows left out: {reason}", sum(subject.skipped[reason] for subject in subjects))
             if missing := missing_subjects(one.layout, subjects):
                 named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
@@ -68,7 +68,7 @@ class Material:
                 "questions": sum(len(subject.questions) for subject in self.knowledge[one.name]),
                 "skipped": {
                     reason: count
-                    for reason in ("no_question", "missing_option", "bad_key")
+                    for reason in SKIPPED
                     if (count := sum(subject.skipped[reason] for subject in self.knowledge[one.name]))
                 },
                 "chance": 1 / len(LETTERS),

@@ -6,7 +6,8 @@ mmlu   FOLDER/{dev,test,val}/SUBJECT_{dev,test,val}.csv without a header: questi
        questions from test, or val where there is no test; English prompt (Hendrycks et al. 2021)
 
 Texts may be quoted, hold commas, quotes and line breaks, and begin with a byte order mark; MMLU's files may have a header all the
-same, and C-Eval's examples an explanation. A row that is no question is left out and counted by reason: `no_question`, `missing_option`, `bad_key` (not A to D).
+same, and C-Eval's examples an explanation. A row that is no question is left out and counted by reason: `no_question`, `missing_option`,
+`more_options` (a fifth, or cells beyond the last column), `bad_key` (not A to D, in either case).
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rlhf_core.evaluation.subjects import SUBJECTS, describe
 from rlhf_core.job.errors import BadInput
 
 LETTERS = ("A", "B", "C", "D")
 _COLUMNS = ("question", *LETTERS, "answer")
+_FURTHER = ("E", "F", "G", "H")  # options that the letters of these layouts do not reach
+_REST = "rest"
+SKIPPED = ("no_question", "missing_option", "more_options", "bad_key")  # why a row is left out
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,10 @@ def _questions(file: Path, layout: str, skipped: Counter[str]) -> Iterator[Quest
         with file.open(encoding="utf-8-sig", newline="") as stream:
             for number, row in enumerate(_rows(stream, layout, file)):
                 values = [(row.get(column) or "").strip() for column in _COLUMNS]
-                text, options, answer = values[0], tuple(values[1:5]), values[5]
-                reason = "no_question" if not text else "missing_option" if not all(options) else None
-                reason = reason or (None if answer in LETTERS else "bad_key")
-                if reason:
+                text, options, answer = values[0], tuple(values[1:5]), values[5].upper()
+                more = [*(row.get(_REST) or ()), *(row.get(letter) or "" for letter in _FURTHER)]
+                broken = (not text, not all(options), any(map(str.strip, more)), answer not in LETTERS)
+                if reason := next((reason for reason, holds in zip(SKIPPED, broken, strict=True) if holds), None):
                     skipped[reason] += 1
                 else:
                     yield Question(row.get("id") or str(number), text, options, answer)
@@ -123,12 +128,12 @@ def _questions(file: Path, layout: str, skipped: Counter[str]) -> Iterator[Quest
         raise BadInput(f"{file}: no CSV file in UTF-8: {error}") from error
 
 
-def _rows(stream: Iterator[str], layout: str, file: Path) -> Iterator[dict[str, str]]:
+def _rows(stream: Iterator[str], layout: str, file: Path) -> Iterator[dict[str, Any]]:
     if layout == "mmlu":
-        rows = csv.DictReader(stream, fieldnames=_COLUMNS, restkey="rest")
+        rows = csv.DictReader(stream, fieldnames=_COLUMNS, restkey=_REST)
         yield from (row for place, row in enumerate(rows) if place or tuple(row.values()) != _COLUMNS)
         return
-    reader = csv.DictReader(stream)
+    reader = csv.DictReader(stream, restkey=_REST)
     missing = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
         raise BadInput(f"{file}: the columns {', '.join(missing)} are missing; C-Eval's files begin with id,question,A,B,C,D,answer")

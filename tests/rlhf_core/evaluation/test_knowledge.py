@@ -243,6 +243,21 @@ def test_bad_rows_are_counted_by_reason(tmp_path: Path) -> None:
         assert subject.shots == []  # no dev file: asked without examples
 
 
+def test_rows_of_other_shapes_are_not_bent_into_four_options(tmp_path: Path) -> None:
+    """Five options, a leading number and an unquoted comma are counted; a small letter and commas at a line's end are read."""
+    files = {
+        "mmlu/test/a_test.csv": "q,1,2,3,4,c,\nq,1,2,3,4,5,C\n0,q,A,B,C,D,C\n",
+        "ceval/val/a_val.csv": "id,question,A,B,C,D,E,answer\n0,q,1,2,3,4,,c\n1,q,1,2,3,4,5,A\n2,q,1,2,3,4,,A,more\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    for layout in ("mmlu", "ceval"):
+        [subject] = read_subjects(layout, tmp_path / layout)
+        assert subject.questions == [Question("0", "q", ("1", "2", "3", "4"), "C")]
+        assert subject.skipped == {"more_options": 2}
+
+
 def test_a_set_without_questions_is_no_silent_zero(tmp_path: Path) -> None:
     def said() -> dict[str, int | None]:
         problems = Problems()
