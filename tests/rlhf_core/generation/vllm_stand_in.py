@@ -111,6 +111,9 @@ def _listening(state: StandIn, port: int) -> ThreadingHTTPServer:
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Doors)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # a rollout's answers are asked for at once; with the default of 5 some are refused
+
+    server = Server(("127.0.0.1", port), Doors)
     state.url = f"http://127.0.0.1:{server.server_address[1]}"
     return server
