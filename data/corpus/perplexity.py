@@ -17,6 +17,7 @@ import pyarrow as pa
 from data.corpus.labels import read_labels
 from data.corpus.learned import kenlm_model
 from data.corpus.learned.char_model import CharModel
+from data.corpus.reading.charset import text_of
 from data.document import label_schema, values
 from data.settings import PerplexitySettings
 
@@ -45,8 +46,7 @@ def train_models(out: Path, settings: PerplexitySettings) -> list[str]:
     if not texts:
         raise FileNotFoundError(f"{folder}: no <lang>.txt to learn from; set perplexity.trusted")
     for path in texts:
-        text = path.read_text(encoding="utf-8", errors="replace")
-        CharModel.train(text, settings.order).save(out / f"{path.stem}.npz")
+        CharModel.train(text_of(path.read_bytes()), settings.order).save(out / f"{path.stem}.npz")
     return [path.stem for path in texts]
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from data import kernels
 from data.character_tables import Forms, forms_of
 from data.corpus.personal_data import MARKS, find_personal_data
+from data.corpus.reading.charset import read_words
 from data.corpus.term_matcher import TermMatcher, read_list
 from data.document import label_schema, values
 from data.settings import SensitiveSettings
@@ -118,7 +119,7 @@ class Terms:
 
 @lru_cache(maxsize=4)
 def _terms(file: str | None, bundled: bool) -> Terms:
-    terms = parse_terms(Path(file).read_text(encoding="utf-8")) if file else []
+    terms = parse_terms(read_words(Path(file))) if file else []
     if bundled:
         terms += parse_terms((resources.files("data.corpus") / "lists" / "sensitive_terms.txt").read_text(encoding="utf-8"))
     return Terms(terms)

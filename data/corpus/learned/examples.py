@@ -11,6 +11,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.corpus.reading.charset import text_of
+
 _ENDINGS = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 _ANSWERING = ("assistant", "gpt", "bot", "model")  # who answers, as the usual formats name it
@@ -46,7 +48,7 @@ def _lines(file: Path, kind: str) -> Iterator[dict[str, Any]]:
         number = 0
         while line := stream.readline(_MOST_BYTES):
             number += 1
-            text = line.decode("utf-8", "replace").strip()
+            text = text_of(line).strip()
             if text and kind == "text":
                 yield {"text": text}
             elif text:

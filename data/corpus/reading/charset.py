@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from pathlib import Path
 
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 
@@ -63,6 +64,24 @@ def decode(payload: bytes, charset: str | None) -> str:
     except (LookupError, ValueError):
         text = payload.decode("utf-8", "replace")
     return text.removeprefix("\ufeff")
+
+
+def text_of(payload: bytes) -> str:
+    """Text that came without a word about its encoding: a line of rows, a text to learn from."""
+    return decode(payload, find_charset(payload))
+
+
+def read_words(path: Path) -> str:
+    """A person's list of words, which are too few to tell another encoding by: UTF-8, or UTF-16 with its mark.
+
+    Raises:
+        ValueError: it is neither; names the file and the place.
+    """
+    payload = path.read_bytes()
+    try:
+        return payload.decode("utf-16" if payload.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no UTF-8 at byte {error.start}; save the file as UTF-8") from None
 
 
 def _told_by_the_bytes(payload: bytes, content_type: str) -> str:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.corpus.reading import hub
-from data.corpus.reading.charset import decode, find_charset
+from data.corpus.reading.charset import find_charset, text_of
 from data.corpus.reading.dates import iso_date
 from data.corpus.reading.inputs import InputFile, open_input
 from data.corpus.reading.page_writer import Page
@@ -92,11 +92,7 @@ def _row(page: Page, value: Any, settings: IngestSettings) -> Page:
 def _parsed(payload: bytes) -> Any:
     """The JSON value in `payload`; null where it is none. What is not UTF-8 is in the encoding that a page would be in."""
     try:
-        text = payload.decode()
-    except UnicodeDecodeError:
-        text = decode(payload, find_charset(payload))
-    try:
-        return json.loads(text.removeprefix("\ufeff"))
+        return json.loads(text_of(payload))
     except (ValueError, RecursionError):
         return None
 
@@ -209,7 +205,7 @@ def _page(page: Page, row: Mapping[str, Any], settings: IngestSettings) -> Page:
     page = Page(page.source, url if isinstance(url, str) else None, iso_date(None if date is None else str(date)))
     text, html = _field(row, settings.text_field), _field(row, settings.html_field)
     if isinstance(text, bytes):
-        text = decode(text, find_charset(text))
+        text = text_of(text)
     if isinstance(html, str):
         html = html.encode("utf-8", "replace")
     limit = settings.max_record_megabytes << 20

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
+from data.corpus.reading.charset import read_words, text_of
 from data.corpus.term_matcher import TermMatcher, bundled_list, read_list
 from data.corpus.url.form import ascii_host, host_of
 from data.document import Verdict
@@ -70,8 +71,8 @@ def _changed(path: Path) -> tuple[tuple[str, int, int], ...]:
 def _block_list(settings_json: str, changed: tuple[object, ...]) -> BlockList:
     settings = UrlSettings.model_validate_json(settings_json)
     hosts, words = list(settings.blocked_hosts), list(settings.blocked_words)
-    hosts += _entries(settings.blocked_hosts_file)
-    words += _entries(settings.blocked_words_file)
+    hosts += _entries(settings.blocked_hosts_file, lambda file: text_of(file.read_bytes()))  # addresses are ASCII but for a few
+    words += _entries(settings.blocked_words_file, read_words)
     if settings.use_bundled_list:
         hosts += bundled_list("blocked_hosts")
         words += bundled_list("blocked_url_words")
@@ -80,8 +81,8 @@ def _block_list(settings_json: str, changed: tuple[object, ...]) -> BlockList:
     return _with_hosts(hosts, TermMatcher((word, word) for word in lowered) if lowered else None, patterns)
 
 
-def _entries(path: str | None) -> list[str]:
-    return [entry for file in _files(Path(path)) for entry in read_list(file.read_text(encoding="utf-8", errors="replace"))] if path else []
+def _entries(path: str | None, read: Callable[[Path], str]) -> list[str]:
+    return [entry for file in _files(Path(path)) for entry in read_list(read(file))] if path else []
 
 
 def _files(path: Path) -> list[Path]:

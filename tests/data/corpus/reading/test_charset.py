@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.corpus.reading.charset import decode, find_charset
+from data.corpus.reading.charset import decode, find_charset, text_of
 
 CHINESE = "今天的天气很好，我们去公园散步。" * 3
 TRADITIONAL = "今天的天氣很好，我們去公園散步，孩子們在湖邊放風箏。" * 3
@@ -45,6 +45,10 @@ BEYOND_GBK = "𠀀㐀的一种写法，也是在书里的。"  # four bytes each
 )
 def test_charsets(payload: bytes, content_type: str, text: str) -> None:
     assert decode(payload, find_charset(payload, content_type)) == text
+
+
+def test_lines_and_lists() -> None:
+    assert text_of(b"\xef\xbb\xbf" + CHINESE.encode()) == text_of(CHINESE.encode("gb18030")) == text_of(CHINESE.encode("utf-16")) == CHINESE
 
 
 EAST_ASIAN = [

@@ -134,6 +134,12 @@ def test_list_files_of_every_form(tmp_path: Path) -> None:
     }  # fmt: skip
     found = {url: block_list(settings).match(url) for url in verdicts}
     assert found == verdicts
+    (tmp_path / "words").write_bytes("赌场\n".encode("gb18030"))
+    with pytest.raises(ValueError, match="words: no UTF-8 at byte 0; save the file as UTF-8"):
+        block_list(settings)
+    for encoding in ("utf-8-sig", "utf-16"):  # as editors on Windows save it
+        (tmp_path / "words").write_bytes("赌场\r\n网\r\n".encode(encoding))
+        assert block_list(settings).match("http://ok.example/%E8%B5%8C%E5%9C%BA") == ("blocked_word", "赌场")
     (tmp_path / "words").write_text("roulette\n")
     assert block_list(settings).match("http://ok.example/casino") is None, "a changed file is read again"
     with pytest.raises(ValueError, match="is no regular expression"):
