@@ -68,7 +68,7 @@ def stream_conversations(
     """Conversations (and prompts, which end with the user) of a file of any size, one by one, rejected lines among them.
 
     Args:
-        path: JSON lines, a JSON array, or LMFlow's object with `instances`; gzipped or not.
+        path: JSON lines, a JSON array, LMFlow's object with `instances`, or Parquet; compressed or not.
         tally: counts along.
         format: a name of `shapes.CONVERSATIONS` (or an alias: belle, openai, lmflow, ...); null = detected value by value.
         source: what `Conversation.source` says; the file's name where null.

@@ -30,7 +30,8 @@ _KINDS = {
 # What else a mirrored site's pages are called; a file of such a name that is no page is dropped for that.
 _PERHAPS_PAGES = ("", ".shtml", ".xht", ".php", ".asp", ".aspx", ".jsp", ".cfm")
 _SAVED_DATASET = ("state.json", "dataset_dict.json")  # beside the .arrow files of datasets.save_to_disk
-READ = "WARC, ARC, WET, HTML, JSON lines or Parquet"
+READ = "WARC, ARC, WET, HTML, JSON or Parquet"
+_ELSE = f"tables in other formats, as CSV: {hub.SCHEME}FOLDER"
 _HTML_FILES = 1000  # HTML files read as one input
 _DATASET_ROWS = 100_000  # rows of a dataset read as one input
 _LOOKS_LIKE_HTML = re.compile(rb"<(?:!doctype|html|head|body|title|meta|p|div|h1)\b", re.IGNORECASE)
@@ -154,7 +155,7 @@ def _find_files(text: str) -> list[tuple[str, str, int]]:
         if not hidden and (file_kind(name) or may_be_page(name)) and (os.path.isfile(path) if local else info["type"] == "file"):
             named.append((name, url_of(path), int(info["size"] or 0)))
     if not named:
-        raise FileNotFoundError(f"{text}: no {READ} file there")
+        raise FileNotFoundError(f"{text}: no {READ} file there; {_ELSE}")
     return sorted(named)
 
 
@@ -163,7 +164,7 @@ def _group(files: list[tuple[str, str, int]]) -> list[InputFile]:
         name, path, _ = files[0]
         kind = file_kind(name) or sniff_kind(path)
         if kind is None:
-            raise ValueError(f"{path}: not a file we read ({READ}); tables in other formats, as CSV: {hub.SCHEME}FOLDER")
+            raise ValueError(f"{path}: not a file we read ({READ}); {_ELSE}")
         return [InputFile(name, kind, (path,), (name,))]
     inputs = []
     pages = [(name, path) for name, path, _ in files if file_kind(name) in ("html", None)]
