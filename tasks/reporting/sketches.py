@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 BLUE = "#0072B2"  # as in charts.py
 COLUMNS = 3  # the UI shows a picture as wide as its column: more in a row could not be read
-WIDTH, HEIGHT = 320, 200  # pixels of one curve with its labels
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 26, 22  # pixels of these that belong to the labels
+WIDTH, HEIGHT = 240, 160  # pixels of one curve with its labels: three fill the column with letters that can be read
+LEFT, RIGHT, TOP, BOTTOM = 58, 10, 26, 22  # pixels of these that belong to the labels
 
 
 def sketch(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
