@@ -31,9 +31,9 @@ from tasks.stage import Made, Run, make
 from tasks.stage_job import output_of, run_in_draft
 from tasks.store.artifacts import Draft, Files, Result
 
-DOCUMENTS_VERSION = 1
-SAMPLING_VERSION = 1
-ANSWERS_VERSION = 1
+DOCUMENTS_VERSION = 2
+SAMPLING_VERSION = 2
+ANSWERS_VERSION = 2
 
 
 @task(task_run_name=over_shards("scoring"), cache_policy=NO_CACHE)

@@ -22,8 +22,8 @@ from tasks.stopping import StopRule
 from tasks.store.artifacts import Draft, Files, Result
 
 TOKENIZER_VERSION = 1
-TRAINING_VERSION = 2
-EVALUATION_VERSION = 5
+TRAINING_VERSION = 3
+EVALUATION_VERSION = 6
 
 
 @task(task_run_name="tokenizer", cache_policy=NO_CACHE)
