@@ -123,8 +123,11 @@ def has_markup(value: object) -> bool:
 
 def transcript(text: str) -> Draft:
     """Turns of `\\n\\nHuman: ...\\n\\nAssistant: ...` or `###Human: ...###Assistant: ...`; the last may be open."""
-    pattern = _HASHES if text.lstrip().startswith("#") else _HH
-    pieces = pattern.split(text)
+    return _split(text, _HASHES if text.lstrip().startswith("#") else _HH)
+
+
+def _split(text: str, marks: re.Pattern[str]) -> Draft:
+    pieces = marks.split(text)
     if len(pieces) < 3 or pieces[0].strip():
         raise Unfit("no_turns")
     messages = [
@@ -146,14 +149,8 @@ def asked(value: Object) -> Draft:
             raise Unfit("turns_do_not_alternate")
         draft.turns += answered(joined(pair[0], None), pair[1])
     request = joined(first_of(value, PROMPTS), first_of(value, INPUTS))
-    draft.turns += _lines_of(request) if _BELLE.match(request) else [("user", request)]
+    draft.turns += _split(request, _BELLE_TURN).turns if _BELLE.match(request) else [("user", request)]
     return draft
-
-
-def _lines_of(text: str) -> list[tuple[str, str]]:
-    """Turns of `Human:...\\nAssistant:...\\nHuman:...\\nAssistant:`, up to the answer that is asked for."""
-    pieces = _BELLE_TURN.split(text)
-    return chat([{"role": role, "content": said} for role, said in zip(pieces[1:-2:2], pieces[2:-2:2], strict=True)]).turns
 
 
 def scalars(value: Object, *without: str) -> Labels:
