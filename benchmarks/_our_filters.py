@@ -1,4 +1,8 @@
-"""Our filters one after another over pages and their texts, on one core; seconds of the processor by stage, as JSON."""
+"""Our filters one after another over pages and their texts, on one core; seconds of the processor by stage, as JSON.
+
+The process is prepared as those are that do a run's work (tasks/worker_processes.py): forks of one that has made the tables that
+all need, and whose collector of garbage leaves alone what was imported.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+import tasks.worker_tables  # noqa: F401 prepares the process
 from data.corpus import language, lines, perplexity, quality, selection, sensitive
 from data.corpus.duplicates import dedup, minhash
 from data.corpus.url import gate
