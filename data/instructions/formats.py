@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,7 +16,7 @@ from data.instructions.records import Conversation, Preference, Turn, record_id
 from data.instructions.shapes import ALIASES, CONVERSATIONS, Draft, Object, Table, Unfit
 
 __all__ = [
-    "Reading", "Rejected", "Tally", "read_conversations", "read_preferences", "stream_conversations", "stream_preferences", "write_jsonl",
+    "Reading", "Rejected", "Tally", "read_conversations", "read_preferences", "stream_conversations", "stream_preferences", "why_nothing", "write_jsonl",
 ]  # fmt: skip
 
 R = TypeVar("R", Conversation, Preference)
@@ -35,6 +35,21 @@ class Tally:
     def reasons(self) -> dict[str, int]:
         """Rejected lines by reason, in the order of names."""
         return dict(sorted(self.rejected.items()))
+
+
+_WAYS_OUT = {
+    "bad_unicode": "save it as UTF-8", "broken_json": "JSON lines, a JSON array and Parquet are read",
+    "unknown_format": "python -m data.instructions.convert --help names the layouts",
+}  # fmt: skip
+
+
+def why_nothing(reasons: Mapping[str, int]) -> str:
+    """Why a file gave no record: its rejected lines by reason, and for the commonest the way out, where there is one."""
+    if not reasons:
+        return "it is empty"
+    counted = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    way_out = _WAYS_OUT.get(max(reasons, key=lambda reason: reasons[reason]))
+    return f"{counted}: {way_out}" if way_out else counted
 
 
 @dataclass

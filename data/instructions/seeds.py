@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.instructions.formats import Rejected, Tally, language_of, stream_with_values
+from data.instructions.formats import Rejected, Tally, language_of, stream_with_values, why_nothing
 from data.instructions.lines import excerpt
 from data.instructions.prompts import Task
 from data.instructions.records import Conversation
@@ -38,8 +38,7 @@ def read_seeds(path: Path) -> Seeds:
             else:
                 seeds.tasks.append(_task(item, value, value["instances"][number] if "instances" in value else value))
     if not seeds.tasks:
-        why = ", ".join(f"{count} {reason}" for reason, count in tally.reasons().items()) or "it is empty"
-        raise ValueError(f"{path} holds no seed task ({why}); a seed task has an instruction and instances of input and output")
+        raise ValueError(f"{path} holds no seed task ({why_nothing(tally.reasons())}); a seed task has an instruction and instances of input and output")
     return seeds
 
 

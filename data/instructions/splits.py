@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from data.instructions.formats import Rejected, Tally, stream_conversations, stream_preferences
+from data.instructions.formats import Rejected, Tally, stream_conversations, stream_preferences, why_nothing
 from data.instructions.lines import dump, write_json
 from data.instructions.near_duplicates import leaders
 from data.instructions.records import Conversation, Label, Preference, Turn, record_id
@@ -273,8 +273,7 @@ def _check_source(source: _Source, tally: Tally, dealt: _Dealt) -> None:
     reasons = tally.reasons()
     if dealt.left_out[source.name, "no_answer"]:
         reasons["no_answer"] = dealt.left_out[source.name, "no_answer"]
-    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "it is empty"
-    raise ValueError(f"{source.path} gives nothing to train on: {why}")
+    raise ValueError(f"{source.path} gives nothing to train on: {why_nothing(reasons)}")
 
 
 def _check_splits(

@@ -169,7 +169,7 @@ def test_bad_seed_tasks_are_kept_aside_and_none_is_an_error(tmp_path: Path) -> N
     summary = run(seeds, written(tmp_path, {"text": ""}), TINY, tmp_path / "out", tmp_path / "work")
     assert (summary["seed_conversations"], summary["conversations"]) == (1, 1)
     assert summary["seed_rejected"] == {"broken_json": 1, "duplicate": 1, "no_instances": 1, "unknown_format": 1}
-    with pytest.raises(ValueError, match=r"holds no seed task \(1 unknown_format\)"):
+    with pytest.raises(ValueError, match=r"holds no seed task \(1 unknown_format: python -m data.instructions.convert --help names the layouts\)"):
         run(written(tmp_path, {"x": 1}), BUNDLED, TINY, tmp_path / "out", tmp_path / "work")
     with pytest.raises(ValueError, match="no seed task in zh; the seed tasks are in en"):
         run(seeds, BUNDLED, SelfInstructSettings(languages=["zh"]), tmp_path / "out", tmp_path / "work")
