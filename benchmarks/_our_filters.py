@@ -10,12 +10,12 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-import tasks.worker_tables  # noqa: F401 prepares the process
 from data.corpus import language, lines, perplexity, quality, selection, sensitive
 from data.corpus.duplicates import dedup, minhash
 from data.corpus.url import gate
@@ -34,6 +34,7 @@ from data.shards import read_shard, write_shard
 
 
 def main(pages_shard: Path, documents_shard: Path, out: Path) -> None:
+    import_module("tasks.worker_tables")  # behind all that is imported, as there
     pages, documents = read_shard(pages_shard), read_shard(documents_shard)
     perplexity.train_models(out / "models", PerplexitySettings())
     _all(pages.slice(0, 20), documents.slice(0, 20), out / "warm")  # models load, tables fill
