@@ -22,7 +22,7 @@ def write_shard(path: Path, table: pa.Table) -> None:
     # No two pages are the same: a dictionary of them is given up after a megabyte, and costs a quarter of writing, half of reading.
     dictionary: Any = [name for name in table.column_names if name != "html"] if "html" in table.column_names else True
     try:
-        # No statistics and a fixed row-group size: the bytes depend on the rows alone.
+        # No statistics and a fixed row-group size: the bytes depend on the rows (and the table's chunks) alone.
         pq.write_table(table, temporary, compression="zstd", row_group_size=2**14, write_statistics=False, use_dictionary=dictionary)
         os.replace(temporary, path)
     finally:
