@@ -6,66 +6,50 @@ say which patterns it may begin; most lines begin none. What may begin with anyt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from functools import lru_cache
-
-import numpy as np
-import regex
 
 from data import kernels
+from data.corpus.beginnings import END, beginnings, outline
 
-_PREFIX = 3  # characters by which patterns are chosen; more would choose hardly better; data/kernels/lines.c has it too
-_PROSE_PLACES = 1 << 15
-_CACHED_PREFIXES = 1 << 16
+_BEGINNING = 6  # characters by which patterns are chosen; data/kernels/lines.c has it too
+_ROOM = 200  # beginnings of a pattern, about; with ten times as many a tenth fewer lines are looked at
 
 
 class LinePatterns:
     """Regular expressions, of which `fullmatch` asks whether any matches a whole line.
 
     An entry is a pattern, or `words<TAB>pattern` with the words, separated by '|', of which one stands in every match.
-    Raises ValueError for an entry that is no regular expression.
+    Raises ValueError for an entry that is no regular expression, or may begin with anything and names no words.
 
-    `words` are those words for kernels.cut_lines, and `prose` is where it notes beginnings that no pattern has (uint64).
+    For kernels.cut_lines: `words` are those words, and `beginnings` the outlines that the other patterns begin with.
     """
 
     def __init__(self, entries: Iterable[str]) -> None:
-        beginning: list[str] = []
-        containing: list[str] = []
+        self._by_beginning: dict[str, list[re.Pattern[str]]] = {}
+        self._containing: list[re.Pattern[str]] = []
         words: set[str] = set()
         for entry in entries:
-            needed, tab, pattern = entry.partition("\t")
-            (containing if tab else beginning).append(pattern if tab else entry)
-            words |= set(needed.split("|")) if tab else set()
-        try:
-            # `regex` knows of partial matches: whether a line that begins like this may still match.
-            self._beginning = tuple(map(regex.compile, beginning))
-            self._any = regex.compile("|".join(f"(?:{pattern})" for pattern in beginning))
-            self._containing = [regex.compile(pattern) for pattern in containing]
-        except regex.error as error:
-            raise ValueError(f"line patterns: {error}") from None
+            needed, tab, pattern = entry.partition("\t") if "\t" in entry else ("", "", entry)
+            try:
+                compiled = re.compile(pattern)
+                begins = () if tab else beginnings(pattern, _BEGINNING, _ROOM)
+            except re.error as error:
+                raise ValueError(f"line patterns: {pattern}: {error}") from None
+            if "" in begins:
+                raise ValueError(f"line patterns: {pattern} may begin with anything: write the words that it contains and a tab before it")
+            for beginning in begins:
+                self._by_beginning.setdefault(beginning, []).append(compiled)
+            if tab:
+                self._containing.append(compiled)
+                words |= set(needed.split("|"))
         self.words = kernels.build_terms(sorted(words))
-        self.prose = np.zeros(_PROSE_PLACES, np.uint64)
-        self._possible = lru_cache(_CACHED_PREFIXES)(self._find_possible)
+        self.beginnings = kernels.build_terms(sorted(self._by_beginning))
 
     def fullmatch(self, line: str) -> bool:
-        for pattern in self._possible(line[:_PREFIX]):
-            if pattern.fullmatch(line):
-                return True
+        begins = outline(line[:_BEGINNING]) + END
+        for size in range(1, _BEGINNING + 1):
+            for pattern in self._by_beginning.get(begins[:size], ()):
+                if pattern.fullmatch(line):
+                    return True
         return bool(kernels.find_terms(line, *self.words, False)) and any(pattern.fullmatch(line) for pattern in self._containing)
-
-    def prose_beginning(self, line: str) -> int:
-        """How many first characters of a line say that no pattern but those with words can match it; 0: some may, by all that are looked at."""
-        for size in range(1, _PREFIX + 1):
-            if not self._possible(line[:size]):
-                return size
-        return 0
-
-    def _find_possible(self, prefix: str) -> tuple[regex.Pattern[str], ...]:
-        """The patterns that a line with this beginning may match."""
-        if not prefix:
-            return self._beginning
-        if len(prefix) == 1 and not self._any.fullmatch(prefix, partial=True):
-            return ()
-        shorter = self._possible(prefix[:-1])
-        return shorter and tuple([pattern for pattern in shorter if pattern.fullmatch(prefix, partial=True)])
-

@@ -43,7 +43,6 @@ class Mark(IntFlag):
 
 _CHROME = int(Mark.SHOUTED | Mark.ENDLESS)  # a line with one of these is chrome
 _LETTERLESS, _SEPARATED_MARK = int(Mark.LETTERLESS), int(Mark.SEPARATED)  # plain, for speed
-_CUT = 1  # an answer to kernels.cut_lines; others are what LinePatterns.prose_beginning says, negative
 
 
 def is_boilerplate(line: str) -> bool:
@@ -51,15 +50,15 @@ def is_boilerplate(line: str) -> bool:
     return clean_lines(line)[1] == 1
 
 
-def _is_chrome(line: str, lower: str, marks: int) -> bool:
+def _is_chrome(line: str, marks: int) -> bool:
     if marks & _LETTERLESS:
         return _CODE_OR_TABLE.fullmatch(line) is None
-    return len(line) <= _SHORT_CHARACTERS and (_is_known(lower) or (marks & _SEPARATED_MARK != 0 and _is_menu(line)))
+    return len(line) <= _SHORT_CHARACTERS and (_is_known(line) or (marks & _SEPARATED_MARK != 0 and _is_menu(line)))
 
 
 @lru_cache(maxsize=1 << 14)  # chrome repeats from page to page
-def _is_known(lower: str) -> bool:
-    return _patterns().fullmatch(lower)
+def _is_known(line: str) -> bool:
+    return _patterns().fullmatch(line.lower())
 
 
 def _is_menu(line: str) -> bool:
@@ -98,11 +97,8 @@ def clean_lines(text: str, host: str = "", repeated: frozenset[int] = frozenset(
     """
     patterns = _patterns()
 
-    def answer(line: str, marks: int) -> int:
-        lower = line.lower()
-        if _is_chrome(line, lower, marks) or (repeated and line_key(host, line) in repeated):
-            return _CUT
-        return -patterns.prose_beginning(lower)
+    def is_cut(line: str, marks: int) -> bool:
+        return _is_chrome(line, marks) or (bool(repeated) and line_key(host, line) in repeated)
 
-    kept, removed, cut, characters = kernels.cut_lines(text, *patterns.words, patterns.prose, answer, _CHROME, bool(repeated))
+    kept, removed, cut, characters = kernels.cut_lines(text, patterns.words, patterns.beginnings, is_cut, _CHROME, bool(repeated))
     return kept, removed, cut / max(characters, 1)

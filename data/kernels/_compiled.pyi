@@ -68,15 +68,15 @@ def number_places(text: str, /) -> tuple[bool, bool, bool, list[tuple[int, int]]
     """
 
 def cut_lines(
-    text: str, firsts: Array, steps: Array, prose: NDArray[np.uint64], ask: Callable[[str, int], int], chrome: int, ask_all: bool, /
+    text: str, words: tuple[Array, Array], beginnings: tuple[Array, Array], ask: Callable[[str, int], bool], chrome: int, ask_all: bool, /
 ) -> tuple[str, int, int, int]:
     """`text` without some of its lines and without white space around it, of blank lines one at a time; the lines that were cut, their
     characters when trimmed, and those of all lines.
 
     A later copy of a line of twelve characters or more is cut, and one with a mark of `chrome` (data.corpus.lines.Mark). Of
-    others with a mark, and of those up to 200 characters that are not known to be prose, `ask(trimmed line, marks)` says: 0 kept, 1 cut, -1 to -3 kept as all
-    that begin with the same one to three characters and contain none of the terms of build_terms in small letters. Such beginnings are
-    noted in `prose`, a table of a power of two of places that begins with zeros. `ask_all`: of every line that would be kept.
+    others with a mark, and of those up to 200 characters that in small letters contain one of `words` or whose outline
+    (data.corpus.beginnings) begins with one of `beginnings`, `ask(trimmed line, marks)` says whether they are cut; with `ask_all` of
+    every line that would be kept. `words` and `beginnings` are what build_terms made.
     """
 
 def fasttext_open(file: ReadableBuffer, /) -> object:

@@ -232,7 +232,7 @@ PyObject *char_model_bits(PyObject *module, PyObject *arguments)
         goto end;
     }
     for (Py_ssize_t i = 0; i < orders; i++) {
-        if (take_array(&tables[i], PySequence_Fast_GET_ITEM(sequence, i), sizeof(Gram), 1, 0))
+        if (take_array(&tables[i], PySequence_Fast_GET_ITEM(sequence, i), sizeof(Gram), 1))
             goto end;
         if (tables[i].count & (tables[i].count - 1)) {
             PyErr_Format(PyExc_ValueError, "a table has a power of two of slots, not %zd", tables[i].count);

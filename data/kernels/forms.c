@@ -103,7 +103,7 @@ PyObject *fold(PyObject *module, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "UOOp", &text, &forms_object, &longer_object, &single_spaces) || PyUnicode_READY(text))
         return NULL;
     Array forms = {0}, longer = {0};
-    if (!take_array(&forms, forms_object, 4, 1, 0) && !take_array(&longer, longer_object, 4, 0, 0)) {
+    if (!take_array(&forms, forms_object, 4, 1) && !take_array(&longer, longer_object, 4, 0)) {
         Tables tables = {forms.items, longer.items, forms.count, longer.count};
         int done = fold_into(&output, text, &tables, single_spaces);
         if (done > 0)

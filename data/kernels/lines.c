@@ -1,5 +1,5 @@
 /* A text without the lines that data/corpus/lines.py takes for chrome. It is asked of those alone that may be: most are prose by
-   their first characters, as it said itself of others that begin so. */
+   their first characters. */
 #include "text.h"
 
 /* Marks of a line, as lines.py names them. */
@@ -14,9 +14,7 @@ enum {
 #define WORD 1000      /* C4: a line with a longer word is no text */
 #define CAPITALS 0.6   /* RefinedWeb: "mainly composed of uppercase characters" */
 #define SEPARATORS 3   /* of four pieces */
-#define BEGINNING 3    /* characters by which data/corpus/line_patterns.py says that no pattern begins so */
-
-enum { KEEP, CUT }; /* answers; or -n: no pattern begins with the first n characters of this line */
+#define BEGINNING 6    /* characters of an outline; data/corpus/line_patterns.py has it too */
 
 /* What changes its small letter with its neighbours, or becomes more than one: of such lines everybody else is asked. */
 #define SIGMA 0x3A3
@@ -102,48 +100,42 @@ typedef struct {
     int last_is_blank; /* of the lines that are kept */
     Py_ssize_t lines, written, removed, removed_characters, characters;
     Counter before; /* hashes of the lines so far */
-    const uint8_t *firsts;
-    Counter words; /* find_terms: of which a pattern that may begin with anything contains one */
-    uint64_t *prose, mask; /* beginnings that no pattern has, each at the place of its hash; a later one takes it over */
+    Terms beginnings; /* of the other patterns, data/corpus/beginnings.py */
+    Terms words;      /* of which a pattern that may begin with anything contains one */
     PyObject *ask;
     int ask_all, chrome; /* chrome: marks of which one is enough */
 } Cutting;
 
-static uint64_t *prose_at(const Cutting *cutting, uint64_t beginning)
+static inline Py_UCS4 small(Py_UCS4 code)
 {
-    return &cutting->prose[mix(beginning) & cutting->mask];
+    return code < 128 ? code + (code - 'A' <= 'Z' - 'A' ? 'a' - 'A' : 0) : Py_UNICODE_TOLOWER(code);
 }
 
-/* Whether no pattern is known to begin as a line does. The first characters, one to all, are a number each, of which no two are equal;
-   `note`: the first so many are noted. */
-static int begins_none(const Cutting *cutting, const Py_UCS4 *line, Py_ssize_t length, Py_ssize_t note)
+/* Whether a pattern may begin as a line does. */
+static int may_match(const Cutting *cutting, const Py_UCS4 *line, Py_ssize_t length)
 {
-    uint64_t beginning = 0;
-    for (Py_ssize_t at = 0; at < BEGINNING && at < length; at++) {
-        beginning |= ((uint64_t)line[at] + 1) << 21 * at;
-        uint64_t *place = prose_at(cutting, beginning);
-        if (at + 1 == note)
-            *place = beginning;
-        if (*place == beginning)
-            return 1;
-    }
-    return 0;
+    Py_UCS4 outline[BEGINNING + 1];
+    Py_ssize_t at = 0;
+    for (; at < BEGINNING && at < length; at++)
+        outline[at] = Py_UNICODE_ISDECIMAL(line[at]) ? '0' : is_space(line[at]) ? ' ' : small(line[at]);
+    outline[at] = '\n'; /* where a line ends; else it is not looked at */
+    return begins_with_term(&cutting->beginnings, outline, at < BEGINNING ? at + 1 : at);
 }
 
-/* Whether all that patterns could see in a short line is known to be none of theirs. */
+/* Whether no pattern can match a short line. */
 static int is_prose(const Cutting *cutting, const Py_UCS4 *line, Py_ssize_t length)
 {
     Py_UCS4 lower[SHORT + 1];
-    if (!begins_none(cutting, line, length, 0))
+    if (may_match(cutting, line, length))
         return 0;
     for (Py_ssize_t at = 0; at < length; at++) {
         Py_UCS4 code = line[at];
         if (code == SIGMA || code == DOTTED_I)
             return 0;
-        lower[at] = code < 128 ? code + (code - 'A' <= 'Z' - 'A' ? 'a' - 'A' : 0) : Py_UNICODE_TOLOWER(code);
+        lower[at] = small(code);
     }
     lower[length] = 0;
-    return !contains_term(&cutting->words, cutting->firsts, lower, length);
+    return !contains_term(&cutting->words, lower, length);
 }
 
 /* 1 cut, 0 kept, -1 with an exception set. */
@@ -151,14 +143,10 @@ static int ask(const Cutting *cutting, Py_ssize_t start, Py_ssize_t end, int mar
 {
     PyObject *line = PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, cutting->codes + start, end - start);
     PyObject *answer = line ? PyObject_CallFunction(cutting->ask, "Oi", line, marks) : NULL;
-    long given = answer ? PyLong_AsLong(answer) : -1;
+    int is_chrome = answer ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(line);
     Py_XDECREF(answer);
-    if (PyErr_Occurred())
-        return -1;
-    if (given < 0)
-        begins_none(cutting, cutting->codes + start, end - start, -given);
-    return given == CUT;
+    return is_chrome;
 }
 
 /* 1 cut, 0 kept, -1 with an exception set; a trimmed line that is not empty. A copy of a line that was cut is cut like that one. */
@@ -245,19 +233,17 @@ static PyObject *kept_text(const Cutting *cutting, PyObject *text)
 PyObject *cut_lines(PyObject *module, PyObject *arguments)
 {
     (void)module;
-    PyObject *text, *objects[3], *found = NULL;
+    PyObject *text, *objects[4], *found = NULL;
     Cutting cutting = {0};
-    if (!PyArg_ParseTuple(arguments, "UOOOOip", &text, &objects[0], &objects[1], &objects[2], &cutting.ask, &cutting.chrome, &cutting.ask_all))
+    if (!PyArg_ParseTuple(arguments, "U(OO)(OO)Oip", &text, &objects[0], &objects[1], &objects[2], &objects[3], &cutting.ask, &cutting.chrome,
+                          &cutting.ask_all))
         return NULL;
-    Array firsts = {0}, steps = {0}, prose = {0};
+    Array arrays[4] = {0};
     Py_ssize_t length;
     Py_UCS4 *codes = NULL;
-    if (take_terms(&firsts, objects[0], &steps, objects[1], &cutting.words) || take_array(&prose, objects[2], sizeof(uint64_t), 1, 1))
+    if (take_terms(&arrays[0], objects[0], &arrays[1], objects[1], &cutting.words) ||
+        take_terms(&arrays[2], objects[2], &arrays[3], objects[3], &cutting.beginnings))
         goto end;
-    if (prose.count & (prose.count - 1)) {
-        PyErr_Format(PyExc_ValueError, "a table has a power of two of places, not %zd", prose.count);
-        goto end;
-    }
     if (!(codes = take_codes(text, &length)))
         goto end;
     cutting.kept = PyMem_Malloc(((size_t)length + 1) * sizeof *codes);
@@ -266,17 +252,13 @@ PyObject *cut_lines(PyObject *module, PyObject *arguments)
         goto end;
     }
     cutting.codes = codes;
-    cutting.firsts = firsts.items;
-    cutting.prose = prose.view.buf;
-    cutting.mask = (uint64_t)prose.count - 1;
     if (!cut_text(&cutting, length))
         found = Py_BuildValue("Nnnn", kept_text(&cutting, text), cutting.removed, cutting.removed_characters, cutting.characters);
 end:
     PyMem_Free(cutting.before.slots);
     PyMem_Free(cutting.kept);
     PyMem_Free(codes);
-    give_back(&firsts);
-    give_back(&steps);
-    give_back(&prose);
+    for (int i = 0; i < 4; i++)
+        give_back(&arrays[i]);
     return found;
 }

@@ -92,7 +92,7 @@ PyObject *longest_texts(PyObject *module, PyObject *arguments)
         return PyErr_Format(PyExc_ValueError, "numbers of bytes are not negative");
     Array html = {0};
     Runs found = {0};
-    if (!take_array(&html, object, 1, 0, 0)) {
+    if (!take_array(&html, object, 1, 0)) {
         Py_ssize_t from = 0;
         int failed = find_runs(&found, html.items, &from, html.count < scanned ? html.count : scanned);
         if (!failed && found.bytes < 4 * wanted)

@@ -33,7 +33,7 @@ PyObject *minhash(PyObject *module, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "OOO", &objects[0], &objects[1], &objects[2]))
         return NULL;
     Array hashes = {0}, a = {0}, b = {0};
-    if (!take_array(&hashes, objects[0], 8, 1, 0) && !take_array(&a, objects[1], 4, 0, 0) && !take_array(&b, objects[2], 4, a.count, 0) &&
+    if (!take_array(&hashes, objects[0], 8, 1) && !take_array(&a, objects[1], 4, 0) && !take_array(&b, objects[2], 4, a.count) &&
         (found = PyBytes_FromStringAndSize(NULL, a.count * 4))) {
         uint32_t *out = (uint32_t *)PyBytes_AS_STRING(found);
         for (Py_ssize_t at = 0; at < a.count; at += LANES) {

@@ -1,9 +1,9 @@
 /* The module data.kernels._compiled, and what its functions share. */
 #include "text.h"
 
-int take_array(Array *array, PyObject *object, size_t size, Py_ssize_t least, int writable)
+int take_array(Array *array, PyObject *object, size_t size, Py_ssize_t least)
 {
-    if (PyObject_GetBuffer(object, &array->view, writable ? PyBUF_CONTIG : PyBUF_CONTIG_RO))
+    if (PyObject_GetBuffer(object, &array->view, PyBUF_CONTIG_RO))
         return -1;
     if (array->view.itemsize != (Py_ssize_t)size && array->view.itemsize != 1) {
         PyErr_Format(PyExc_ValueError, "items of %zu bytes are wanted, not of %zd", size, array->view.itemsize);
@@ -27,7 +27,7 @@ void give_back(Array *array)
 
 int take_classes(Array *array, Classes *classes, PyObject *object)
 {
-    if (take_array(array, object, 1, 1, 0))
+    if (take_array(array, object, 1, 1))
         return -1;
     classes->table = array->items;
     classes->last = (size_t)array->count - 1;

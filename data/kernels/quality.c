@@ -137,8 +137,8 @@ PyObject *quality_counts(PyObject *module, PyObject *arguments)
         PyErr_Format(PyExc_ValueError, "texts are measured up to %zd characters, not to %zd", (Py_ssize_t)(UINT32_MAX / 2), most);
         goto end;
     }
-    if (take_classes(&arrays[0], &tables.classes, objects[0]) || take_array(&arrays[1], objects[1], 2, TRAITS, 0) ||
-        take_array(&arrays[2], objects[2], 8, 0, 0) || take_array(&arrays[3], objects[3], 1, arrays[2].count, 0) ||
+    if (take_classes(&arrays[0], &tables.classes, objects[0]) || take_array(&arrays[1], objects[1], 2, TRAITS) ||
+        take_array(&arrays[2], objects[2], 8, 0) || take_array(&arrays[3], objects[3], 1, arrays[2].count) ||
         take_stop_words(&tables.stop_words, &arrays[2], &arrays[3]) || !(texts = PySequence_Fast(given, "texts are a sequence")))
         goto end;
     tables.traits = arrays[1].items;

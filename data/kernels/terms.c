@@ -110,22 +110,27 @@ static inline int may_begin(const uint8_t *firsts, Py_UCS4 code, Py_UCS4 next)
     return (firsts[pair_of(code, next)] & PAIR) | (firsts[code & (FIRSTS - 1)] & SINGLE);
 }
 
-int take_terms(Array *firsts, PyObject *firsts_object, Array *steps, PyObject *steps_object, Counter *trie)
+int take_terms(Array *firsts, PyObject *firsts_object, Array *steps, PyObject *steps_object, Terms *terms)
 {
-    if (take_array(firsts, firsts_object, 1, FIRSTS, 0) || take_array(steps, steps_object, sizeof(Slot), 1, 0))
+    if (take_array(firsts, firsts_object, 1, FIRSTS) || take_array(steps, steps_object, sizeof(Slot), 1))
         return -1;
     if (steps->count & (steps->count - 1)) {
         PyErr_SetString(PyExc_ValueError, "these are no steps of build_terms");
         return -1;
     }
-    *trie = (Counter){(Slot *)steps->items, (size_t)steps->count - 1, 0}; /* it is only read */
+    *terms = (Terms){firsts->items, {(Slot *)steps->items, (size_t)steps->count - 1, 0}};
     return 0;
 }
 
-int contains_term(const Counter *steps, const uint8_t *firsts, const Py_UCS4 *codes, Py_ssize_t length)
+int begins_with_term(const Terms *terms, const Py_UCS4 *codes, Py_ssize_t length)
+{
+    return may_begin(terms->firsts, codes[0], codes[1]) && find_at(&terms->trie, codes, length, 0, 0, NULL);
+}
+
+int contains_term(const Terms *terms, const Py_UCS4 *codes, Py_ssize_t length)
 {
     for (Py_ssize_t at = 0; at < length; at++)
-        if (may_begin(firsts, codes[at], codes[at + 1]) && find_at(steps, codes, length, at, 0, NULL))
+        if (begins_with_term(terms, codes + at, length - at))
             return 1;
     return 0;
 }
@@ -138,17 +143,17 @@ PyObject *find_terms(PyObject *module, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "UOOp", &text, &objects[0], &objects[1], &whole))
         return NULL;
     Array firsts = {0}, slots = {0};
-    Counter steps;
+    Terms terms;
     Py_ssize_t length;
     Py_UCS4 *codes = NULL;
-    if (take_terms(&firsts, objects[0], &slots, objects[1], &steps) || !(codes = take_codes(text, &length)) || !(found = PyList_New(0)))
+    if (take_terms(&firsts, objects[0], &slots, objects[1], &terms) || !(codes = take_codes(text, &length)) || !(found = PyList_New(0)))
         goto end;
     for (Py_ssize_t at = 0; at < length; at++) { /* behind the last character stands a zero */
-        if (!may_begin(firsts.items, codes[at], codes[at + 1]))
+        if (!may_begin(terms.firsts, codes[at], codes[at + 1]))
             continue;
         if (whole && at && is_spaced(codes[at]) && is_spaced(codes[at - 1]))
             continue;
-        if (find_at(&steps, codes, length, at, whole, found)) {
+        if (find_at(&terms.trie, codes, length, at, whole, found)) {
             Py_CLEAR(found);
             break;
         }

@@ -56,7 +56,7 @@ typedef struct {
 } Array;
 
 /* 0, or -1 with TypeError or ValueError set: `object` is no contiguous buffer of items of `size` bytes, or has fewer than `least`. */
-int take_array(Array *array, PyObject *object, size_t size, Py_ssize_t least, int writable);
+int take_array(Array *array, PyObject *object, size_t size, Py_ssize_t least);
 void give_back(Array *array);
 
 /* 0 and the table, or -1 with an exception set. */
@@ -109,11 +109,20 @@ int append_new(PyObject *list, PyObject *item);
 /* Code points of a str and, behind the last, a zero; NULL with an exception set. Ends with PyMem_Free. */
 Py_UCS4 *take_codes(PyObject *text, Py_ssize_t *length);
 
-/* The two arrays of build_terms, and the second as its trie; 0, or -1 with an exception set. */
-int take_terms(Array *firsts, PyObject *firsts_object, Array *steps, PyObject *steps_object, Counter *trie);
+/* What build_terms made: by which characters terms begin, and the steps of their trie. */
+typedef struct {
+    const uint8_t *firsts;
+    Counter trie; /* it is only read */
+} Terms;
+
+/* The two arrays of build_terms, and what they hold; 0, or -1 with an exception set. */
+int take_terms(Array *firsts, PyObject *firsts_object, Array *steps, PyObject *steps_object, Terms *terms);
 
 /* Whether a term stands in `codes`, behind which one more can be read. */
-int contains_term(const Counter *trie, const uint8_t *firsts, const Py_UCS4 *codes, Py_ssize_t length);
+int contains_term(const Terms *terms, const Py_UCS4 *codes, Py_ssize_t length);
+
+/* Whether `codes`, behind which one more can be read, begin with a term. */
+int begins_with_term(const Terms *terms, const Py_UCS4 *codes, Py_ssize_t length);
 
 /* The functions of the module, by file. */
 PyObject *fold(PyObject *module, PyObject *arguments);           /* forms.c */

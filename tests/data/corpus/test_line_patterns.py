@@ -36,5 +36,7 @@ def test_patterns_that_may_begin_with_anything() -> None:
 
 
 def test_a_broken_pattern_is_refused() -> None:
-    with pytest.raises(ValueError, match="line patterns: "):
+    with pytest.raises(ValueError, match=r"line patterns: \(: missing \)"):
         LinePatterns(["a", "("])
+    with pytest.raises(ValueError, match=r"line patterns: \.\*a may begin with anything: write the words"):
+        LinePatterns(["a", ".*a"])

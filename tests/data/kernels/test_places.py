@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data import kernels
+from data.corpus.beginnings import END, outline
 from data.corpus.lines import Mark
 from tests.data.kernels.texts import pieces, texts
 
@@ -74,60 +75,57 @@ def _marks(line: str) -> Mark:
 _WORDS = ["cat", "很好", "i̇s", "ς"]  # the last two are small letters of two, and of one at the end of a word alone
 
 
-def _answer(line: str) -> int:
-    """As patterns would: a line with one of the words is cut, and of the others those that begin like some."""
-    if any(word in line.lower() for word in _WORDS):
-        return 1
-    return len(line) % 2 if line[0].lower() in ("t", "h", "1", "天") else -min(len(line), 1 + len(line) % 3)
+_BEGINNINGS = ["t", "he", "hello ", "0 ", "0\n", "天", "x y\n", "one | "]  # "\n": where the line ends
+
+
+def _may_match(line: str) -> bool:
+    """Whether patterns with these words and beginnings may match a line; of two letters it is not looked for."""
+    begins = any((outline(line[:6].lower()) + END).startswith(beginning) for beginning in _BEGINNINGS)
+    return begins or any(word in line.lower() for word in _WORDS) or "İ" in line or "Σ" in line
 
 
 @given(texts, st.sampled_from(["", "x", "HELLO AGAIN TO ALL OF YOU", "one | two > three • four", "z" * 1001, "天" * 201]), texts, st.booleans())
+@example("X\ty", "٣", "7up\nThe\nHe\nhllo", False)
 def test_lines(first: str, middle: str, last: str, ask_all: bool) -> None:
     text = f"{first}\n{middle}\n{last}\n {middle}\n\n{first[:3]}y\n{last[:3]} and so on \n{first[:3]} İs\n{last[:3]}ΟΔΟΣ"
     asked: list[str] = []
 
-    def ask(line: str, marks: int) -> int:
+    def ask(line: str, marks: int) -> bool:
         assert marks == _marks(line)
         asked.append(line)
-        return _answer(line)
+        return len(line) % 2 == 1
 
     kept: list[str] = []
     before: list[str] = []
     removed: list[str] = []
+    expected: list[str] = []
     for raw in text.split("\n"):
         line = raw.strip()
         if not line:
             if kept and kept[-1]:
                 kept.append("")
             continue
-        repeated = len(line) >= 12 and line in before
+        cut = (len(line) >= 12 and line in before) or bool(_marks(line) & (Mark.SHOUTED | Mark.ENDLESS))
         before.append(line)
-        chrome = bool(_marks(line) & (Mark.SHOUTED | Mark.ENDLESS))
-        is_asked = bool(_marks(line)) or len(line) <= 200 or ask_all
-        if repeated or chrome or (is_asked and _answer(line) == 1):
+        if not cut and (_marks(line) or ask_all or (len(line) <= 200 and _may_match(line))):
+            expected.append(line)
+            cut = len(line) % 2 == 1
+        if cut:
             removed.append(line)
         else:
             kept.append(raw.rstrip())
-    found = kernels.cut_lines(text, *kernels.build_terms(_WORDS), np.zeros(1 << 10, np.uint64), ask, int(Mark.SHOUTED | Mark.ENDLESS), ask_all)
+    words, beginnings = kernels.build_terms(_WORDS), kernels.build_terms(_BEGINNINGS)
+    found = kernels.cut_lines(text, words, beginnings, ask, int(Mark.SHOUTED | Mark.ENDLESS), ask_all)
     assert found == ("\n".join(kept).strip(), len(removed), sum(map(len, removed)), sum(map(len, before)))
-    assert asked == [line for line in asked if line in before]
+    assert asked == expected
 
 
-def test_prose_is_asked_of_once() -> None:
-    asked: list[str] = []
-
-    def ask(line: str, marks: int) -> int:
-        asked.append(line)
-        return -3 if line.startswith("onc") else -2 if line.startswith("wh") else _answer(line)
-
-    prose = np.zeros(1 << 10, np.uint64)
-    for _ in range(2):
-        kernels.cut_lines("once\nonce more\nond\nonce a cat\nthe\nwho\nwhy\nw", *kernels.build_terms(_WORDS), prose, ask, 0, False)
-    assert asked == ["once", "ond", "once a cat", "the", "who", "w", "once a cat", "the"]
+def test_an_error_while_asked() -> None:
+    terms = kernels.build_terms([])
     with pytest.raises(ZeroDivisionError):
-        kernels.cut_lines("x", *kernels.build_terms([]), prose, lambda line, marks: 1 // 0, 0, False)
-    with pytest.raises(TypeError):
-        kernels.cut_lines("x", *kernels.build_terms([]), prose, lambda line, marks: None, 0, False)
+        kernels.cut_lines("x", terms, terms, lambda line, marks: 1 // 0 == 0, 0, True)
+    with pytest.raises(ValueError, match="truth value"):
+        kernels.cut_lines("x", terms, terms, lambda line, marks: np.zeros(2), 0, True)  # type: ignore[arg-type, return-value]
 
 
 _markup = st.lists(
