@@ -91,19 +91,20 @@ def select(
     index_schema = None
     if signatures:
         index_schema = pq.read_schema(signatures[0]).append(pa.field(CHANGED, pa.bool_())).with_metadata({COMPARISON: comparison})
-    writing = _Writing(documents, labels, signatures or [], index_schema, settings, actions, verdicts, personal)
-    return writing.write(out, part_borders(np.concatenate(sample), size), stays)
+    writing = _Writing(documents, labels, signatures or [], index_schema, settings, actions, stays, verdicts, personal)
+    return writing.write(out, part_borders(np.concatenate(sample), size))
 
 
 @dataclass(frozen=True)
 class _Verdicts:
-    """Why each document goes; None for those that stay."""
+    """Why documents go."""
 
     broken: Broken
     copies: Found  # of documents that break no rule
     sampled: Sampled  # of the others
 
     def of(self, row: int) -> Verdict | None:
+        """None for a document that stays."""
         return self.broken.verdict(row) or self.copies.verdict(row) or self.sampled.verdict(row)
 
     def counts(self) -> dict[str, int]:
@@ -178,27 +179,28 @@ class _Writing:
     index_schema: pa.Schema | None
     settings: SelectionSettings
     actions: Mapping[str, PersonalDataAction]
-    verdicts: _Verdicts
+    stays: NDArray[np.bool_]
+    verdicts: _Verdicts  # of those that do not
     personal: Sequence[NDArray[np.bool_]]  # shard by shard: documents with something to redact
     redacted: int = 0
     cut: int = 0
 
-    def write(self, out: Path, borders: NDArray[np.bytes_], stays: NDArray[np.bool_]) -> Selected:
+    def write(self, out: Path, borders: NDArray[np.bytes_]) -> Selected:
         outputs = [(out / "documents", DOCUMENT_SCHEMA), (out / "dropped", DROPPED_SCHEMA)]
         if self.index_schema:
             outputs.append((out / "index", self.index_schema))
         self._starts = np.cumsum([0, *map(len, self.personal)]).tolist()
         write_sorted(len(self.documents), self._split, outputs, borders, self.settings.shard_documents)
-        counts = Counts(len(stays), int(stays.sum()), self.verdicts.counts())
+        counts = Counts(len(self.stays), int(self.stays.sum()), self.verdicts.counts())
         counts.check()
         return Selected(counts, self.redacted, self.cut)
 
     def _split(self, index: int) -> list[pa.Table]:
         """Kept and dropped rows of one shard, and signatures of the kept, as they will be written."""
         table = _with_language(read_shard(self.documents[index]), [shards[index] for shards in self.labels.values()])
-        verdicts = list(map(self.verdicts.of, range(self._starts[index], self._starts[index + 1])))
-        decided = decide(table, verdicts)
-        stays = np.array([verdict is None for verdict in verdicts], dtype=np.bool_)
+        start, stop = self._starts[index : index + 2]
+        stays = self.stays[start:stop]
+        decided = decide(table, [None if stay else self.verdicts.of(row) for row, stay in enumerate(stays.tolist(), start)])
         column: Any = decided.kept["text"].combine_chunks()
         texts, changed = self._finished_texts(column, self.personal[index][stays])
         kept = decided.kept.set_column(table.schema.get_field_index("text"), DOCUMENT_SCHEMA.field("text"), texts)

@@ -117,7 +117,7 @@ static int may_match(const Cutting *cutting, const Py_UCS4 *line, Py_ssize_t len
     Py_UCS4 outline[BEGINNING + 1];
     Py_ssize_t at = 0;
     for (; at < BEGINNING && at < length; at++)
-        outline[at] = Py_UNICODE_ISDECIMAL(line[at]) ? '0' : is_space(line[at]) ? ' ' : small(line[at]);
+        outline[at] = is_decimal(line[at]) ? '0' : is_space(line[at]) ? ' ' : small(line[at]);
     outline[at] = '\n'; /* where a line ends; else it is not looked at */
     return begins_with_term(&cutting->beginnings, outline, at < BEGINNING ? at + 1 : at);
 }

@@ -122,6 +122,14 @@ int take_terms(Array *firsts, PyObject *firsts_object, Array *steps, PyObject *s
     return 0;
 }
 
+/* The first place from `at` on where a term may begin; `length` where there is none. Behind the last character stands a zero. */
+static Py_ssize_t next_start(const uint8_t *firsts, const Py_UCS4 *codes, Py_ssize_t length, Py_ssize_t at)
+{
+    while (at < length && !may_begin(firsts, codes[at], codes[at + 1]))
+        at++;
+    return at;
+}
+
 int begins_with_term(const Terms *terms, const Py_UCS4 *codes, Py_ssize_t length)
 {
     return may_begin(terms->firsts, codes[0], codes[1]) && find_at(&terms->trie, codes, length, 0, 0, NULL);
@@ -129,8 +137,8 @@ int begins_with_term(const Terms *terms, const Py_UCS4 *codes, Py_ssize_t length
 
 int contains_term(const Terms *terms, const Py_UCS4 *codes, Py_ssize_t length)
 {
-    for (Py_ssize_t at = 0; at < length; at++)
-        if (begins_with_term(terms, codes + at, length - at))
+    for (Py_ssize_t at = 0; (at = next_start(terms->firsts, codes, length, at)) < length; at++)
+        if (find_at(&terms->trie, codes, length, at, 0, NULL))
             return 1;
     return 0;
 }
@@ -148,9 +156,7 @@ PyObject *find_terms(PyObject *module, PyObject *arguments)
     Py_UCS4 *codes = NULL;
     if (take_terms(&firsts, objects[0], &slots, objects[1], &terms) || !(codes = take_codes(text, &length)) || !(found = PyList_New(0)))
         goto end;
-    for (Py_ssize_t at = 0; at < length; at++) { /* behind the last character stands a zero */
-        if (!may_begin(terms.firsts, codes[at], codes[at + 1]))
-            continue;
+    for (Py_ssize_t at = 0; (at = next_start(terms.firsts, codes, length, at)) < length; at++) {
         if (whole && at && is_spaced(codes[at]) && is_spaced(codes[at - 1]))
             continue;
         if (find_at(&terms.trie, codes, length, at, whole, found)) {
