@@ -35,6 +35,8 @@ def beginnings(pattern: str, size: int, room: int) -> list[str]:
 
 def _beginnings(expressions: Sequence[Expression], size: int, room: int) -> list[str]:
     """Those of lines that any of `expressions` matches."""
+    if not size:
+        return [""]
     following: dict[str, list[Expression]] = {}
     may_end = False
     for expression in expressions:
@@ -45,7 +47,7 @@ def _beginnings(expressions: Sequence[Expression], size: int, room: int) -> list
                 return [""]
             for char in chars:
                 following.setdefault(char, []).append(rest)
-    if not size or len(following) > room:
+    if len(following) > room:
         return [""]
     found = [END] if may_end else []
     tails: dict[tuple[int, ...], list[str]] = {}  # what follows the characters of a class is the same
