@@ -91,7 +91,7 @@ def test_the_drop_table_gives_reasons_with_shares(served: Stack, page: Page, tmp
 
 def test_the_way_from_crawl_to_model_is_one_page(served: Stack, page: Page, tmp_path: Path) -> None:
     page.open(f"{home(served)}/v2/artifacts/artifact/{artifact(served, 'stages')}")
-    text = page.shows("17 stages made, 0 reused", "ingest", "pretrain")
+    text = page.shows("19 stages made, 0 reused", "ingest", "pretrain")
     for stage in ("ingest", "corpus", "tokenizer", "pretrain"):
         [made] = (served.folder / "store" / stage).iterdir()
         assert made.name in text
