@@ -31,6 +31,17 @@ def byte_tokenizer(**special: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
+def marked_tokenizer() -> PreTrainedTokenizerFast:
+    """A chat model's: a template with role marks of its own (ChatML)."""
+    tokenizer = byte_tokenizer(eos_token="<|endoftext|>", pad_token="<pad>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    return tokenizer
+
+
 def counted(chat: Chat, record: Record) -> str:
     tokens = chat.conversations([record])[0]
     return chat.tokenizer.decode([i for i, counts in zip(tokens.ids, tokens.mask, strict=True) if counts])
@@ -104,12 +115,7 @@ def test_a_tokenizer_with_nothing_gets_all(tmp_path: Path) -> None:
 
 
 def test_another_template_keeps_its_own_end_token_and_what_follows_it_never_counts() -> None:
-    tokenizer = byte_tokenizer(eos_token="<|endoftext|>", pad_token="<pad>")
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    tokenizer.chat_template = (
-        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-    )
+    tokenizer = marked_tokenizer()
     chat = Chat(tokenizer)
     assert chat.added == []
     assert chat.end_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
