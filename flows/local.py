@@ -13,7 +13,13 @@ from typing import Any
 import httpx
 from prefect import get_client
 from prefect.context import FlowRunContext
-from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
+    PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    temporary_settings,
+)
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import temporary_server
@@ -21,6 +27,8 @@ from flows.recipe import Runner
 from tasks.worker_processes import start_server, worker_processes
 
 _to_the_end = ExitStack()  # settings of this process; nobody closes it
+# What need not be asked of a server of this run's own: the same installation has no other version, and the loopback forges no requests.
+_OWN_SERVER: dict[Any, Any] = {PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False, PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False}
 
 
 @contextmanager
@@ -118,5 +126,5 @@ def ensure_server() -> None:
         require_server()
     else:
         chosen[PREFECT_API_URL] = os.environ[PREFECT_API_URL.name] = temporary_server.start()
-        chosen |= temporary_server.CLIENT
+        chosen |= _OWN_SERVER
     _to_the_end.enter_context(temporary_settings(chosen))

@@ -84,3 +84,16 @@ def test_a_server_that_cannot_be_used_is_one_line(answer: int | None, said: str)
         assert address in str(refusal.value) and "\n" not in str(refusal.value)
         if answer:
             server.shutdown()
+
+
+def test_a_profile_that_names_a_server_needs_none_of_its_own(tmp_path: Path) -> None:
+    """It is begun before Prefect, which alone can read a profile, is imported."""
+    (tmp_path / "profiles.toml").write_text('active = "own"\n[profiles.own]\nPREFECT_API_URL = "http://127.0.0.1:1/api"\n', encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {"PREFECT_HOME": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-m", "flows.server_process"], stdin=subprocess.PIPE, capture_output=True, text=True, timeout=60, env=environment)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_beginning_it_waits_for_no_import_of_prefect() -> None:
+    asked = "import sys; from flows import temporary_server; print('prefect' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.strip() == "False"
