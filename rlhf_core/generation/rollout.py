@@ -96,7 +96,8 @@ def generate(
     if uniforms is not None:
         uniforms = uniforms.to(device)
     decoder = make_decoder(model, max_new_tokens, batch.input_ids.shape[1])
-    rows = torch.arange(count, device=device)  # rows still being written
+    rows = torch.arange(count, device=device)  # rows that the decoder has; some of them may have ended
+    going = torch.ones(count, dtype=torch.bool, device=device)
     logits = decoder.prefill(batch.to(device))
     stops = stop_tokens(chat, device)
     for t in range(max_new_tokens):
@@ -108,7 +109,7 @@ def generate(
         logprobs[rows, t] = scaled.gather(1, drawn.unsqueeze(1)).squeeze(1)
         if t + 1 == max_new_tokens:
             break
-        going = ~stops[drawn]
+        going = going & ~stops[drawn]
         # Dropping ended rows costs a copy of the cache; ending rows in bunches of an eighth pays for it.
         left = int(going.sum())
         if left == 0:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from rlhf_core.dataset.batches import PromptBatch
 from rlhf_core.dataset.chat_template import Chat, load_chat
 from rlhf_core.generation import llama
 from rlhf_core.generation.decoding import CacheDecoder, LlamaDecoder, OptDecoder, make_decoder
@@ -151,6 +152,42 @@ def test_a_row_does_not_depend_on_its_batch(policy: PolicyModel, chat: Chat) -> 
     together = generate(policy.model, chat, prompts, 16, 1.0, uniforms).responses()
     half = generate(policy.model, chat, prompts[1::2], 16, 1.0, uniforms[1::2]).responses()
     assert together[1::2] == half
+
+
+class Scripted:
+    """A decoder whose row r ends with its token r; `asked` notes of how many rows each further token was asked."""
+
+    def __init__(self, chat: Chat, asked: list[int]) -> None:
+        self.chat, self.asked, self.written = chat, asked, 0
+
+    def prefill(self, prompts: PromptBatch) -> torch.Tensor:
+        self.rows = torch.arange(len(prompts.input_ids))
+        return self._logits()
+
+    def advance(self, tokens: torch.Tensor) -> torch.Tensor:
+        self.asked.append(len(tokens))
+        self.written += 1
+        return self._logits()
+
+    def keep(self, rows: torch.Tensor) -> None:
+        self.rows = self.rows[rows]
+
+    def _logits(self) -> torch.Tensor:
+        said = torch.where(self.rows == self.written, self.chat.end_id, 9)
+        return torch.nn.functional.one_hot(said, self.chat.vocab_size).float()
+
+
+def test_rows_that_end_one_by_one_are_dropped_and_nothing_is_written_behind_the_last_end(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("rlhf_core.generation.rollout.make_decoder", lambda *_: Scripted(chat, asked))
+    rollout = generate(torch.nn.Linear(1, 1), chat, [[5]] * 24, 40)
+    assert rollout.lengths.tolist() == list(range(1, 25))
+    assert bool(rollout.finished.all())
+    assert len(asked) == 23
+    for left, rows in zip(range(23, 0, -1), asked, strict=True):
+        assert left == rows or (rows > 8 and left > rows * 7 // 8)  # fewer than an eighth have ended
 
 
 def test_sampling_logprobs_are_those_of_the_training_pass(policy: PolicyModel, chat: Chat) -> None:
