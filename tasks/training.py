@@ -22,7 +22,7 @@ from tasks.stopping import StopRule
 from tasks.store.artifacts import Draft, Files, Result
 
 TOKENIZER_VERSION = 1
-TRAINING_VERSION = 3
+TRAINING_VERSION = 4
 EVALUATION_VERSION = 6
 
 

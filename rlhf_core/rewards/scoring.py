@@ -82,9 +82,9 @@ class Scoring:
         shift = scorer.shift if isinstance(scorer, RewardModel) else 0.0
         return scale, -(shift + known.mean) * scale
 
-    def raw(self, rollout: Rollout, prompts: list[Record]) -> Tensor:
-        """Scores of every reward: (B, rewards) float32."""
-        return torch.stack([s.score_rollout(rollout, prompts) for s in self.scorers.values()], dim=1)
+    def raw(self, rollout: Rollout, prompts: list[Record], texts: list[str]) -> Tensor:
+        """Scores of every reward: (B, rewards) float32. `texts`: what the answers say, up to a role mark."""
+        return torch.stack([s.score_rollout(rollout, prompts, texts) for s in self.scorers.values()], dim=1)
 
     def begin(self, raw: Tensor) -> None:
         """Remember what the starting policy's answers score (this rank's part)."""

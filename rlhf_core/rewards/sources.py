@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from rlhf_core.dataset.batches import TokenBatch, pad_right
@@ -22,15 +23,16 @@ from rlhf_core.settings import Launch
 from rlhf_core.settings.alignment import RewardSource
 
 _ROWS = 64
+_BOUNDLESS = 1 << 20  # tokens, of a classifier that names no limit (relative positions)
 
 RewardFunction = Callable[[list[Record], list[str]], Sequence[float]]
 
 
 class Scorer(ABC):
-    """A frozen judge of answers to prompts. Without the policy's chat it scores texts, not rollouts."""
+    """A frozen judge of answers to prompts."""
 
-    def __init__(self, policy_chat: Chat | None, device: torch.device) -> None:
-        self.policy_chat, self.device = policy_chat, device
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
 
     def fits(self, prompts: list[Record], texts: list[str]) -> list[bool]:
         """Which answers can be scored whole."""
@@ -40,10 +42,8 @@ class Scorer(ABC):
     def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
         """Scores (B,) float32 of answers given as text; `finished` says which of them came to their end."""
 
-    def score_rollout(self, rollout: Rollout, prompts: list[Record]) -> Tensor:
-        """Scores (B,) float32 of the answers of a rollout."""
-        assert self.policy_chat is not None
-        texts = [self.policy_chat.decode(ids) for ids in rollout.responses()]
+    def score_rollout(self, rollout: Rollout, prompts: list[Record], texts: list[str]) -> Tensor:
+        """Scores (B,) float32 of the answers of a rollout; `texts` are what they say."""
         return self.score_texts(prompts, texts, rollout.finished.tolist())
 
 
@@ -56,7 +56,7 @@ class RewardModel(Scorer):
     """
 
     def __init__(self, model: ScalarModel, chat: Chat, policy_chat: Chat | None, device: torch.device) -> None:
-        super().__init__(policy_chat, device)
+        super().__init__(device)
         model.to(device)
         model.eval()
         model.requires_grad_(False)
@@ -88,10 +88,10 @@ class RewardModel(Scorer):
         ]
         return torch.cat([pooled(self.model, part, self.pooling) for part in parts]) - self.shift
 
-    def score_rollout(self, rollout: Rollout, prompts: list[Record]) -> Tensor:
+    def score_rollout(self, rollout: Rollout, prompts: list[Record], texts: list[str]) -> Tensor:
         if self.same_vocabulary:
             return self.score(rollout.sequences(self.chat.pad_id))
-        return super().score_rollout(rollout, prompts)
+        return super().score_rollout(rollout, prompts, texts)
 
     def fits(self, prompts: list[Record], texts: list[str]) -> list[bool]:
         """Whether prompt and answer lie within the model's positions."""
@@ -128,14 +128,14 @@ class TextClassifier(Scorer):
     The score is the only label's logit, or, where there are several, the log-odds of the one that is asked for.
     """
 
-    def __init__(self, source: str, policy_chat: Chat | None, device: torch.device, label: int | None) -> None:
+    def __init__(self, source: str, device: torch.device, label: int | None) -> None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        super().__init__(policy_chat, device)
+        super().__init__(device)
         try:
-            model: Any = AutoModelForSequenceClassification.from_pretrained(source, trust_remote_code=False)
+            model: Any = AutoModelForSequenceClassification.from_pretrained(source, trust_remote_code=False, use_safetensors=True)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(source)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise BadInput(f"no classifier can be read from {source}: {error}") from error
         labels = model.config.num_labels
         if (label is None and labels > 1) or (label is not None and label >= labels):
@@ -144,7 +144,7 @@ class TextClassifier(Scorer):
                 f"{source} has the labels {names}: name one in the reward's `label` (given: {label})"
             )
         self.model, self.label = model.to(device).eval().requires_grad_(False), label
-        self.length = min(self.tokenizer.model_max_length, model.config.max_position_embeddings)
+        self.length = min(self.tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", _BOUNDLESS), _BOUNDLESS)
 
     @torch.no_grad()
     def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
@@ -169,8 +169,8 @@ class TextClassifier(Scorer):
 class FunctionReward(Scorer):
     """A Python function `module:function` of prompts and answers."""
 
-    def __init__(self, name: str, policy_chat: Chat | None, device: torch.device) -> None:
-        super().__init__(policy_chat, device)
+    def __init__(self, name: str, device: torch.device) -> None:
+        super().__init__(device)
         self.name, self.function = name, _imported(name)
 
     def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
@@ -210,12 +210,12 @@ def load_scorer(
     """The scorer of one reward of a recipe; `model` is its folder or hub name, where it is a model. Under ZeRO-3 a reward
     model is split over the ranks (a classifier of another kind is not), and all of them must ask it equally often."""
     if source.function is not None:
-        return FunctionReward(source.function, policy_chat, device)
+        return FunctionReward(source.function, device)
     assert model is not None
     if not is_classifier(model):  # transformers would give it an untrained head and go on
         raise BadInput(f"{model} is no reward model: its config.json names no sequence classifier")
     if source.label is not None or not _has_linear_score(model):
-        return TextClassifier(model, policy_chat, device, source.label)
+        return TextClassifier(model, device, source.label)
     chat = load_chat(model)
 
     def read() -> ScalarModel:

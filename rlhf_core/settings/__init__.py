@@ -246,8 +246,14 @@ class BestOfNStage(GroupOptions, OnPolicyStage):
 
     kind: Literal["best_of_n"] = "best_of_n"
     samples: int = Field(8, ge=2, description="Answers a prompt (N); divides batch_size.")
-    keep: int = Field(1, ge=1, description="Answers of a prompt that stay in the pool.")
+    keep: int = Field(1, ge=1, description="Answers of a prompt that stay in the pool; `samples` at most.")
     passes: int = Field(1, ge=1, description="Updates on a rollout's prompts.")
+
+    @model_validator(mode="after")
+    def _pool_fits_a_batch(self) -> BestOfNStage:
+        if self.keep > self.samples:
+            raise ValueError(f"keep: {self.keep} answers a prompt are more than a rollout's {self.samples} (samples), whose passes learn them")
+        return self
 
 
 class DpoStage(LengthGrouping, RewardOptions, SamplingOptions, TrainingStage):

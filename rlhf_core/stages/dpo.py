@@ -194,6 +194,22 @@ def _chosen(answers: int, pairs: str) -> list[tuple[int, int]]:
     return every if pairs == "all" else [(0, answers - 1)] * bool(every)
 
 
+@dataclass(frozen=True)
+class _Written:
+    """A prompt's K answers.
+
+    answers   token ids, end token included
+    texts     what they say, up to a role mark
+    finished  (K,) bool
+    raw       (K, rewards) float32
+    """
+
+    answers: list[list[int]]
+    texts: list[str]
+    finished: Tensor
+    raw: Tensor
+
+
 class OwnAnswers:
     """Pairs from the starting policy: of `samples` answers a prompt the best and the worst."""
 
@@ -203,15 +219,24 @@ class OwnAnswers:
         self.settings, self.chat, self.ranks, self.policy = settings, chat, ranks, policy
         self.scoring = Scoring(settings, inputs, chat, ranks, settings.precision, settings.launch)
         self.scoring.check_length(settings.max_prompt_length + settings.max_new_tokens)
+        self._normalised = False
 
     def pairs(self, path: Path, longest: int) -> tuple[list[Pair], dict[str, int]]:
-        """Pairs in the prompts' order, on all ranks the same; prompts whose answers all score alike have none."""
+        """Pairs in the prompts' order, on all ranks the same; prompts whose answers all score alike have none. The answers to the
+        first file are those by whose scores rewards are normalised."""
         prompts, too_long = read_prompts(path, self.chat, longest)
-        found: dict[int, list[tuple[list[int], float]]] = {}
+        written: dict[int, _Written] = {}
+        raw = [torch.zeros(0, len(self.scoring.sources), device=self.ranks.device)]
         rows = max(1, _ROWS // self.settings.samples)
-        for places, _ in dealt(range(len(prompts)), rows, self.ranks.rank, self.ranks.world):
-            found |= self._answers(prompts, places)  # what is answered again is answered alike
-        everyone = {place: known for part in self.ranks.gather(found) for place, known in part.items()}
+        for places, counts in dealt(range(len(prompts)), rows, self.ranks.rank, self.ranks.world):
+            part = self._write(prompts, places)
+            raw += [one.raw for one in part.values()] if counts else []  # what is answered again is answered alike
+            written |= part
+        if not self._normalised:
+            self.scoring.begin(torch.cat(raw))
+            self._normalised = True
+        own = {place: self._scored(one) for place, one in written.items()}
+        everyone = {place: known for part in self.ranks.gather(own) for place, known in part.items()}
         pairs, alike = [], 0
         for place, (_, ids) in enumerate(prompts):
             ranked = sorted(everyone[place], key=lambda answer: -answer[1])
@@ -225,10 +250,8 @@ class OwnAnswers:
             pairs.append(Pair(best, worst))
         return pairs, {"too_long_prompts": too_long, "equal_pairs": alike}
 
-    def _answers(
-        self, prompts: list[tuple[Record, list[int]]], places: Sequence[int]
-    ) -> dict[int, list[tuple[list[int], float]]]:
-        """(token ids, score) of every answer to the prompts at `places`."""
+    def _write(self, prompts: list[tuple[Record, list[int]]], places: Sequence[int]) -> dict[int, _Written]:
+        """The answers to the prompts at `places`."""
         settings, k = self.settings, self.settings.samples
         rows = [place for place in places for _ in range(k)]
         uniforms = torch.cat(
@@ -240,7 +263,12 @@ class OwnAnswers:
         )  # fmt: skip
         rollout = cut_at_marks(rollout, self.chat, settings.cut_marks)
         texts = [without_marks(self.chat.decode(ids), settings.cut_marks) for ids in rollout.responses()]
-        raw = self.scoring.raw(rollout, [prompts[place][0] for place in rows])
-        scores = self.scoring.final(raw, rollout.finished, texts).tolist()
-        answers = list(zip(rollout.responses(), scores, strict=True))
-        return {place: answers[i * k : (i + 1) * k] for i, place in enumerate(places)}
+        raw = self.scoring.raw(rollout, [prompts[place][0] for place in rows], texts)
+        answers, finished = rollout.responses(), rollout.finished
+        parts = [slice(i * k, (i + 1) * k) for i in range(len(places))]
+        return {place: _Written(answers[own], texts[own], finished[own], raw[own]) for place, own in zip(places, parts, strict=True)}
+
+    def _scored(self, written: _Written) -> list[tuple[list[int], float]]:
+        """(token ids, score) of each answer."""
+        scores = self.scoring.final(written.raw, written.finished, written.texts).tolist()
+        return list(zip(written.answers, scores, strict=True))

@@ -121,7 +121,7 @@ class OnPolicy(ABC):
             return
         if self.settings.reward_normalisation != "none":
             records, rollout, _ = self._write(1, 2**31, self.settings.max_new_tokens)
-            self.scoring.begin(self.scoring.raw(rollout, records))
+            self.scoring.begin(self.scoring.raw(rollout, records, self.texts(rollout)))
         self.before = self.evaluate()
 
     def state(self) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class OnPolicy(ABC):
         prompts = [self.eval_prompts[place % len(self.eval_prompts)] for place in places]
         real = torch.tensor([place < len(self.eval_prompts) for place in places], device=self.ranks.device)
         rollout = self.answer(prompts, uniforms, settings.max_new_tokens)
-        raw = self.scoring.raw(rollout, [record for record, _ in prompts])
+        raw = self.scoring.raw(rollout, [record for record, _ in prompts], self.texts(rollout))
         sums = {
             "count": real.sum(),
             "reward": self.scoring.combined(raw, at_start=True)[real].sum(),
@@ -207,8 +207,8 @@ class OnPolicy(ABC):
             limit = int(drawn)
         records, rollout, places = self._write(step, step, limit)
         self._changed = True  # by the update that follows
-        texts = [self.text(ids) for ids in rollout.responses()]
-        raw = self.scoring.raw(rollout, records)
+        texts = self.texts(rollout)
+        raw = self.scoring.raw(rollout, records, texts)
         self.scoring.observe(raw)
         scores = self.scoring.final(raw, rollout.finished, texts)
         self._last = Answers(records, places, rollout, texts, raw, scores)
@@ -238,8 +238,8 @@ class OnPolicy(ABC):
             own = self.logprobs(self.likelihood, self.sequences(rollout), rollout.response_mask)
         return replace(rollout, logprobs=own)
 
-    def text(self, ids: list[int]) -> str:
-        return without_marks(self.chat.decode(ids), self.settings.cut_marks)
+    def texts(self, rollout: Rollout) -> list[str]:
+        return [without_marks(self.chat.decode(ids), self.settings.cut_marks) for ids in rollout.responses()]
 
     def figures(self, answers: Answers, kl: Tensor | None = None) -> dict[str, float]:
         """What every kind reports of a rollout, over all ranks. Lengths are in tokens, KL in nats a response."""

@@ -70,7 +70,7 @@ class Raft(OnPolicy):
         """One update on the rows, this rank's part of them."""
         tokens = sum(sum(row.mask) for row in rows)
         own = rows[self.ranks.rank :: self.ranks.world]
-        micro = min(self.micro, self._fitting(len(rows)))
+        micro = self._fitting(len(rows))
         sums: dict[str, Any] = {"loss": 0.0, "entropy": 0.0}
         for part in micro_slices(len(own), micro, self.accumulation):
             batch = pad_right(own[part], self.chat.pad_id).to(self.ranks.device)
@@ -83,7 +83,8 @@ class Raft(OnPolicy):
         return sums, self.policy.step(rate)
 
     def _fitting(self, rows: int) -> int:
-        """Rows of a micro-batch such that `accumulation` of them, the same on all ranks, hold a rank's part."""
+        """Rows of a micro-batch such that `accumulation` of them, the same on all ranks, hold a rank's part. No more than of a whole
+        rollout: never are more kept."""
         a_rank = -(-rows // self.ranks.world)
         return max(1, -(-a_rank // self.accumulation))
 

@@ -309,6 +309,29 @@ def test_any_classifier_of_hugging_face_scores(chain: Chain, tmp_path: Path) -> 
     assert float(alone) == pytest.approx(float((p[1] / (1 - p[1])).log()), abs=1e-5)
 
 
+def test_a_classifier_without_a_limit_scores_and_one_that_is_a_pickle_is_refused(chain: Chain, tmp_path: Path) -> None:
+    from transformers import BloomConfig, BloomForSequenceClassification
+
+    from rlhf_core.dataset.chat_template import load_chat
+    from rlhf_core.dataset.records import Record, Turn
+    from rlhf_core.rewards.sources import load_scorer
+    from rlhf_core.settings.alignment import RewardSource
+
+    chat = load_chat(str(chain.world / "tokenizer"))
+    chat.tokenizer.save_pretrained(tmp_path)
+    config = BloomConfig(vocab_size=chat.vocab_size, hidden_size=16, n_layer=1, n_head=2, num_labels=3, pad_token_id=chat.pad_id)
+    assert not hasattr(config, "max_position_embeddings")
+    model = BloomForSequenceClassification(config)
+    model.save_pretrained(tmp_path)
+    source, prompt = RewardSource(model="x", label=1), Record("a", None, (Turn("user", "Name the capital of Ald."),))
+    scorer = load_scorer(source, str(tmp_path), chat, torch.device("cpu"), "fp32")
+    assert scorer.score_texts([prompt], ["Orsk."], [True]).isfinite().all()
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(BadInput, match="no classifier can be read from"):
+        load_scorer(source, str(tmp_path), chat, torch.device("cpu"), "fp32")
+
+
 def test_tensorboard_curves(chain: Chain) -> None:
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     output = chain.run("board", "sft", steps=3, tensorboard=True)

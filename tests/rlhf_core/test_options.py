@@ -16,7 +16,16 @@ from rlhf_core.dataset.chat_template import load_chat
 from rlhf_core.engine import Engine, Ranks
 from rlhf_core.job.errors import BadInput
 from rlhf_core.schedule import learning_rate_share
-from rlhf_core.settings import DpoStage, GrpoStage, PpoStage, PretrainStage, RewardStage, RlooStage, SftStage
+from rlhf_core.settings import (
+    BestOfNStage,
+    DpoStage,
+    GrpoStage,
+    PpoStage,
+    PretrainStage,
+    RewardStage,
+    RlooStage,
+    SftStage,
+)
 from rlhf_core.stages.actors import Pass
 from rlhf_core.stages.dpo import answer_logprobs, read_pairs
 from rlhf_core.stages.group import Grpo, Rloo
@@ -251,6 +260,27 @@ def test_what_is_rated_alike_is_no_pair(chain: Chain, tmp_path: Path) -> None:
         read_rankings(path, chat, RewardStage(name="r"))
 
 
+noted: list[str] = []
+
+
+def note(prompts: list[Any], answers: list[str]) -> list[float]:
+    noted.extend(answers)
+    return [float(len(answer)) for answer in answers]
+
+
+def test_a_reward_reads_an_answer_up_to_the_mark_at_which_it_is_cut(chain: Chain) -> None:
+    """The mark is the policy's own doing and counts as its tokens, but the answer does not say it."""
+    stage = chain.built("rloo", reward_model=None, rewards=[{"function": f"{__name__}:note"}], cut_marks=["."])
+    noted.clear()
+    answers = stage.roll(1)
+    written = [stage.chat.decode(ids) for ids in answers.rollout.responses()]
+    assert any("." in text for text in written) and not any("." in text for text in noted)
+    assert noted == answers.texts == [text.split(".")[0].strip() for text in written]
+    noted.clear()
+    stage.begin({})  # the yardstick, and the held-out prompts
+    assert len(noted) == 16 + 8 and not any("." in text for text in noted)
+
+
 # How long, how fast
 
 
@@ -297,6 +327,7 @@ def test_the_optimizer_has_the_rate_of_the_schedule(chain: Chain, schedule: str,
         (PretrainStage, {"length_grouping": True}, "length_grouping"),
         (SftStage, {"optimizer": {"kind": "lamb"}, "launch": {"zero_stage": 1}}, "lamb needs"),
         (SftStage, {"optimizer": {"kind": "lamb"}, "precision": "bf16"}, "lamb needs"),
+        (BestOfNStage, {"reward_model": "r", "samples": 2, "keep": 3}, r"keep: 3 .* 2 \(samples\)"),
     ],
 )
 def test_what_would_be_ignored_or_wrong_is_refused(stage: Any, settings: dict[str, Any], message: str) -> None:

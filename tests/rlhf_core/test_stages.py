@@ -194,7 +194,7 @@ def test_ppo_climbs_a_reward_that_can_be_hacked(chain: Chain, monkeypatch: pytes
     """A reward that pays for length alone: the policy soon writes all it may, far from where it began."""
     from rlhf_core.rewards.sources import RewardModel
 
-    def count(self: Any, rollout: Any, prompts: Any) -> torch.Tensor:
+    def count(self: Any, rollout: Any, prompts: Any, texts: Any) -> torch.Tensor:
         return rollout.lengths.float()
 
     monkeypatch.setattr(RewardModel, "score_rollout", count)

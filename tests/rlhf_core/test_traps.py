@@ -201,6 +201,26 @@ def test_dpo_takes_the_best_of_its_own_answers_over_the_worst(chain: Chain) -> N
         assert better > worse
 
 
+def loud(prompts: list[Any], answers: list[str]) -> list[float]:
+    """Far beyond the clip, whoever answers."""
+    return [1000.0 + 100 * sum(letter.isupper() for letter in answer) for answer in answers]
+
+
+def test_own_answers_are_judged_by_how_far_they_lie_from_the_starts_mean(chain: Chain) -> None:
+    """By their plain scores all of them would be at the clip, and alike."""
+    stage = chain.built(
+        "dpo", {"data": str(chain.world / "splits" / "ppo")}, pairs_from="samples", data="splits/ppo", samples=4, max_new_tokens=8,
+        temperature=2.0, rewards=[{"function": f"{__name__}:loud"}], missing_end_penalty=0.0,
+    )  # fmt: skip
+    assert stage.dropped["equal_pairs"] < len(stage.train)
+    for pair in stage.train:
+        better, worse = (
+            loud([], [stage.chat.decode([i for i, counts in zip(t.ids, t.mask, strict=True) if counts])])[0]
+            for t in (pair.chosen, pair.rejected)
+        )
+        assert better > worse
+
+
 def test_a_reward_model_a_classifier_and_a_function_reward_together(chain: Chain, tmp_path: Path) -> None:
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 

@@ -26,7 +26,8 @@ def measured(source: Path, sft: Candidate, scorer: RewardModel, prompts: list[An
     candidate = load_candidate(Inputs({"ppo:x": str(source)}), "ppo:x", torch.device("cpu"))
     rollout = generate(candidate.policy.model, candidate.chat, candidate.encode(prompts), TOKENS, 1.0, noise(SEED, 0, len(prompts), TOKENS))
     nats = drift.kl_to(sft, candidate, [rollout])
-    return float(scorer.score_rollout(rollout, prompts).mean()), sum(nats) / len(nats)
+    texts = [candidate.chat.decode(ids) for ids in rollout.responses()]
+    return float(scorer.score_rollout(rollout, prompts, texts).mean()), sum(nats) / len(nats)
 
 
 @pytest.mark.parametrize("kind", ["ppo", "raft"])
