@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_core.job.errors import BadInput
-from rlhf_core.job.watch import warnings
+from rlhf_core.job.watch import Line, looked_at, warnings
 
 
 class Recorder:
@@ -22,7 +22,7 @@ class Recorder:
         self.output, self.is_main = output, is_main
         self._writer = _tensorboard() if tensorboard and is_main else None
         self._curves: Any = None
-        self._lines: list[dict[str, float]] = []
+        self._lines: list[Line] = []  # what the watch looks at: a run may have millions
         self._warned: set[str] = set()
         self.metrics, self.samples = output / "metrics.jsonl", output / "samples.jsonl"
         self._began, self._before = time.monotonic(), 0.0
@@ -48,14 +48,14 @@ class Recorder:
                 shutil.copyfile(kept, file)
             else:
                 file.unlink(missing_ok=True)
-        self._lines = _read(self.metrics)
+        self._lines = looked_at(_read(self.metrics))
 
     def write(self, step: int, steps: int, figures: dict[str, float]) -> None:
         if self.is_main:
             line = {"step": step, "steps": steps, "seconds": round(self.seconds, 3)}
             line |= {name: _short(value) for name, value in figures.items()}
             _append(self.metrics, line)
-            self._lines.append(line)
+            self._lines = looked_at([*self._lines, line])
             self._warn(step)
             self._draw(step, figures)
 

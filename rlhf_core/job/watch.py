@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 Line = Mapping[str, float]
 
 _SPAN = 5  # iterations that are averaged: single rollouts are noisy
+_WATCHED = {"reward", "kl", "distinct_2"}  # figures that every iteration with a rollout has
 _CLIMB = 0.5  # of the reward, in deviations of the starting policy's scores where rewards are normalised
 FALL = 2 / 3  # of distinct-2: LMFlow's hacked run fell from .39 to .22
 SPREAD = 0.3, 0.2  # a pattern's share at least, and gained ('#' went from 3% to half of the answers there)
@@ -21,8 +22,7 @@ def warnings(lines: Sequence[Line]) -> dict[str, str]:
     pattern    the reward climbed while a watched pattern spread (reward hacking)
     kl         the KL to the start is large, or grows many times over
     """
-    lines = [line for line in lines if {"reward", "kl", "distinct_2"} <= line.keys()]
-    if len(lines) < 2 * _SPAN:
+    if len(lines) < 2 * _SPAN or not lines[-1].keys() >= _WATCHED:
         return {}
     first, last = lines[:_SPAN], lines[-_SPAN:]
     found: dict[str, str] = {}
@@ -49,6 +49,11 @@ def warnings(lines: Sequence[Line]) -> dict[str, str]:
             "raise kl_coef or set kl_target."
         )
     return found
+
+
+def looked_at(lines: Sequence[Line]) -> list[Line]:
+    """Those of the lines that `warnings` looks at, for whoever has no room for all."""
+    return list(lines) if len(lines) <= 3 * _SPAN else [*lines[:_SPAN], *lines[-2 * _SPAN :]]
 
 
 def _mean(lines: Sequence[Line], name: str) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rlhf_core.job.recorder import Recorder
-from rlhf_core.job.watch import warnings
+from rlhf_core.job.watch import looked_at, warnings
 from rlhf_core.measures.text_measures import commonest_share
 
 
@@ -45,6 +45,17 @@ def test_a_sudden_runaway_is_seen_while_the_kl_is_still_small() -> None:
 def test_other_stages_and_short_runs_have_no_warnings() -> None:
     assert warnings([{"step": 1, "loss": 1.0}] * 30) == {}
     assert warnings(run(reward=(0.0, 9.0), distinct_2=(0.9, 0.0))[:9]) == {}
+
+
+def test_a_long_run_is_watched_by_few_of_its_lines() -> None:
+    lines = [*run(reward=(0.0, 3.0), distinct_2=(0.9, 0.1)), *run(kl=(0.0, 30.0)), *run()]
+    kept: list[Any] = []
+    said = set()
+    for count, line in enumerate(lines, 1):
+        kept = looked_at([*kept, line])
+        assert len(kept) <= 15 and warnings(kept) == warnings(lines[:count])
+        said |= warnings(kept).keys()
+    assert said == {"sameness", "kl"}
 
 
 def test_the_job_says_a_warning_once_and_the_summary_keeps_it(
