@@ -86,7 +86,8 @@ def need(stage: TrainingStage, shape: Shape, others: Mapping[str, Shape], ranks:
     size = BYTES[stage.precision]
     engines = [_engine(stage, shape, ranks)]
     if isinstance(stage, PpoStage) and stage.value_backbone == "separate":
-        engines.append(_engine(stage, others.get("value_init") or others.get("reward_model") or shape, ranks))
+        judges = [other for role, other in others.items() if role.startswith("reward")]
+        engines.append(_engine(stage, others.get("value_init") or next(iter(judges), shape), ranks))
     lora, zero = stage.optimizer.lora, stage.launch.zero_stage
     share = 1 / ranks if zero == 3 else 1.0  # frozen models are split over the ranks as trained ones are
     frozen: float = sum(other.parameters for role, other in others.items() if role.startswith("reward")) * size * share

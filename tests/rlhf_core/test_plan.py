@@ -82,6 +82,13 @@ def test_ppo_counts_its_other_models() -> None:
     assert found.cache == 16 * (96 * 2 * 2 * 4 * 2 + 10 * 10)
 
 
+def test_a_value_model_is_as_large_as_the_first_reward_model_whatever_its_role() -> None:
+    small = Shape(hidden=8, layers=1, heads=2, kv_heads=1, inner=16, vocabulary=10, tied=True)
+    for role in ("reward_model", "reward_1"):
+        assert plan.need(stage(PpoStage), SHAPE, {role: small}, 1).weights == 2 * (SHAPE.parameters + small.parameters)
+    assert plan.need(stage(PpoStage), SHAPE, {"reward_1": small, "value_init": SHAPE}, 1).weights == 4 * SHAPE.parameters
+
+
 def test_policy_and_value_keep_activations_at_once_only_where_one_pass_serves_as_old_and_new() -> None:
     def kept(**more: Any) -> float:
         settings = stage(PpoStage).model_copy(update=more)
