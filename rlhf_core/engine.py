@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,9 @@ def start(launch: Launch) -> Ranks:
     deepspeed = _deepspeed()
     if cuda:
         torch.cuda.set_device(local_rank)
-    deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", verbose=False)
+    # One rank may tokenize a corpus for hours while the others wait: as long as a job may be silent.
+    timeout = timedelta(seconds=max(launch.silence_seconds, _COLLECTIVE_SECONDS))
+    deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", verbose=False, timeout=timeout)
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     return Ranks(int(os.environ["RANK"]), world, device)
 
@@ -320,6 +323,7 @@ def _keep_freed_memory() -> None:
         set_option(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+_COLLECTIVE_SECONDS = 600  # that a rank waits for the others at least; DeepSpeed's default
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 

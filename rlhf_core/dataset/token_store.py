@@ -90,6 +90,7 @@ def tokenized(folder: Path, chat: Chat, store: Path, ranks: Ranks) -> Documents:
     for file, target in list(files.items())[ranks.rank :: ranks.world]:
         if not target.with_suffix(".npz").exists():
             _write(read_documents(file, chat), target)
+            print(f"tokenized {file.name}", flush=True)  # a sign of life: no step is reported before all are
     ranks.barrier()
     return joined([_read(target) for target in files.values()])
 

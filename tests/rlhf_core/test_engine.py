@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from rlhf_core.engine import start
 from rlhf_core.schedule import learning_rate_share
+from rlhf_core.settings import Launch
 from tests.rlhf_core.toy import Chain, killed_and_resumed, read_metrics, weights
 
 
@@ -45,6 +47,16 @@ def test_a_run_is_a_plain_loop_of_transformers_and_torch(chain: Chain) -> None:
         assert line["grad_norm"] == pytest.approx(float(norm), rel=1e-3) and norm > 0.5
     for name, value in weights(output).items():
         torch.testing.assert_close(value, parameters[name].detach(), rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(("silence", "waits"), [(7200.0, 7200), (60.0, 600)])
+def test_a_rank_waits_for_the_others_as_long_as_a_job_may_be_silent(silence: float, waits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import deepspeed
+
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(deepspeed, "init_distributed", lambda **options: given.update(options))
+    start(Launch(threads=1, silence_seconds=silence))
+    assert given["timeout"].total_seconds() == waits
 
 
 class LambKernel:
