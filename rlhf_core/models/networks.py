@@ -247,10 +247,12 @@ def without_dropout(model: Any) -> None:
 
 def add_rows(model: Any, chat: Chat, source: str) -> None:
     """Embeddings for tokens that the model's own tokenizer lacks: each the mean of the pieces in which that one writes
-    it. `model.first_new_row` says where they begin."""
+    it. `model.first_new_row` says where they begin. BadInput where the tokens that both have are not numbered alike."""
     from transformers import AutoTokenizer
 
-    old = AutoTokenizer.from_pretrained(source)
+    old, vocabulary = AutoTokenizer.from_pretrained(source), chat.tokenizer.get_vocab()
+    if any(vocabulary.get(token) != number for token, number in old.get_vocab().items()):
+        raise BadInput(f"{source}: its tokenizer has other tokens than {chat.source}, or numbers them otherwise: they do not belong together")
     first, rows = len(old), model.get_input_embeddings().num_embeddings
     if chat.vocab_size <= first:
         return

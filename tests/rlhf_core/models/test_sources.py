@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -66,3 +67,14 @@ def test_a_model_of_fewer_rows_than_its_tokenizer_has_tokens_is_named(chain: Cha
     model.save_pretrained(folder)
     with pytest.raises(BadInput, match=r"narrow: the model has embeddings of 300 tokens, its own tokenizer has \d+"):
         chain.run("narrow", "sft", {"init": str(folder)}, steps=1)
+
+
+def test_a_value_model_of_another_vocabulary_is_named(chain: Chain, tmp_path: Path) -> None:
+    """As many tokens, two of them exchanged: it would read every answer wrongly, and say nothing."""
+    folder = shutil.copytree(chain.world / "reward" / "model", tmp_path / "other")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    words = content["model"]["vocab"]
+    words["a"], words["b"] = words["b"], words["a"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(BadInput, match=r"other: its tokenizer has other tokens than .*, or numbers them otherwise"):
+        chain.run("other_value", "ppo", {"value_init": str(folder)}, steps=1, value_init="other")
