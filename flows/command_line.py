@@ -47,8 +47,8 @@ class Options:
         return self.recipe, self.run, self.until
 
 
-def parse(arguments: Sequence[str]) -> Options:
-    """Exits with status 2 and one message for anything that is wrong."""
+def parse(arguments: Sequence[str], can_stop: bool = True) -> Options:
+    """Exits with status 2 and one message for anything that is wrong. `can_stop`: whether there is an `--until`."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.full_pipeline",
         description=HELP.format(recipes=", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))),
@@ -56,7 +56,8 @@ def parse(arguments: Sequence[str]) -> Options:
     )
     add_recipe_options(parser)
     add_gpu_option(parser)
-    parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
+    if can_stop:
+        parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
     parser.add_argument("--force", action="append", default=[], metavar="STAGE", help="make this stage again; repeatable")
     return options(parser.parse_args(arguments))
 

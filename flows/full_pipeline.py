@@ -82,10 +82,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_from_command_line(
-    call: Callable[[Recipe, Run, str | None], State[Any]], arguments: list[str] | None = None
+    call: Callable[[Recipe, Run, str | None], State[Any]], arguments: list[str] | None = None, can_stop: bool = True
 ) -> int:
-    """Run a flow that goes the whole way in this process; returns the exit status: 0, 1 failed, 3 refused by a person."""
-    options = command_line.parse(sys.argv[1:] if arguments is None else arguments)
+    """Run a flow that goes the whole way in this process, or, where it `can_stop`, up to a stage; returns the exit status: 0, 1 failed,
+    3 refused by a person."""
+    options = command_line.parse(sys.argv[1:] if arguments is None else arguments, can_stop)
     recipe, run, until = options.checked(stage_names)
     try:
         local.begin(recipe.runner)

@@ -66,10 +66,15 @@ def load(name: str, overrides: Sequence[str] = (), paths: Mapping[str, Any] | No
 
 
 def changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """The recipe with `key=value` overrides; raises RecipeError as `load` does."""
+    """The recipe with `key=value` overrides; raises RecipeError as `load` does. Its stages have their seeds: `seed` is that of all
+    which have the recipe's."""
     raw = recipe.model_dump(mode="json")
     for assignment in overrides:
         _override(raw, assignment)
+    if raw["seed"] != recipe.seed:
+        for place in _seeded(raw):
+            if place.get("seed") == recipe.seed:
+                place["seed"] = raw["seed"]
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
@@ -175,7 +180,9 @@ def _override(raw: dict[str, Any], assignment: str) -> None:
         known = [*Recipe.model_fields, *map(str, stages)]
         raise RecipeError(f"--set {path}: unknown key {keys[0]!r}{near(keys[0], known)}; allowed: {', '.join(known)}")
     for key in keys[:-1]:
-        place = place.setdefault(key, {})
+        if place.get(key) is None:  # absent, or left out by null: a section begins with its defaults
+            place[key] = {}
+        place = place[key]
         if not isinstance(place, dict):
             raise RecipeError(f"--set {path}: {key!r} has no keys of its own")
     if not keys:
@@ -192,16 +199,19 @@ def _as_number(text: str) -> Any:
 
 
 def _spread_seed(raw: dict[str, Any]) -> None:
-    seed = raw.get("seed", 1)
+    for place in _seeded(raw):
+        place.setdefault("seed", raw.get("seed", 1))
+
+
+def _seeded(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every section and training stage that has a seed."""
     for section, field in Recipe.model_fields.items():
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel) and "seed" in annotation.model_fields:
             place = raw.setdefault(section, {})
             if isinstance(place, dict):
-                place.setdefault("seed", seed)
-    for stage in raw.get("training") or []:
-        if isinstance(stage, dict):
-            stage.setdefault("seed", seed)
+                yield place
+    yield from (stage for stage in raw.get("training") or [] if isinstance(stage, dict))
 
 
 def _check_paths(recipe: Recipe) -> None:

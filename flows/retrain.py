@@ -8,10 +8,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import fsspec
+from fsspec.core import has_magic
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 
+from data.corpus.reading import hub
+from data.places import file_system
 from flows import approval, place
 from flows.definition import flow
 from flows.full_pipeline import REFUSED, crawl_to_model, run_from_command_line
@@ -41,11 +43,15 @@ def retrain(recipe: Recipe, run: Run) -> dict[str, Made] | State[Any]:
 
 
 def crawl_files(inputs: list[str]) -> dict[str, list[str]]:
-    """Path -> size and time or tag, of every file that the recipe's crawl names; nothing is read."""
+    """Path -> size and time or tag, of every file that the recipe's crawl names, and of a hub's dataset its commit; nothing is read."""
     found: dict[str, list[str]] = {}
     for given in inputs:
-        fs, plain = fsspec.core.url_to_fs(given)
-        for entry in fs.glob(plain) if fsspec.core.has_magic(plain) else [plain]:
+        dataset = hub.parse(given)
+        if dataset and not dataset.is_local:
+            found[given] = ["commit", hub.revision_of(dataset)]
+            continue
+        fs, plain = file_system(dataset.path if dataset else given)
+        for entry in fs.glob(plain) if has_magic(plain) else [plain]:
             for path, facts in fs.find(entry, detail=True).items():
                 stamp = facts.get("ETag") or facts.get("mtime") or facts.get("LastModified") or facts.get("created")
                 found[str(path)] = [str(facts.get("size")), str(stamp)]
@@ -53,7 +59,7 @@ def crawl_files(inputs: list[str]) -> dict[str, list[str]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run_from_command_line(lambda recipe, run, until: retrain(recipe, run, return_state=True), arguments)
+    return run_from_command_line(lambda recipe, run, _: retrain(recipe, run, return_state=True), arguments, can_stop=False)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,11 @@ class Dimension(BaseModel):
             raise ValueError(f"--search {text!r}: write key=low..high, key=low..high:log or key=a,b,c") from None
         return cls(key=key, choices=values.split(","))
 
+    @property
+    def ends(self) -> list[str]:
+        """The choices, or the bounds, as --set reads them: where these can be used, so can what lies between."""
+        return self.choices or [f"{bound:g}" for bound in (self.low, self.high)]
+
     def suggest(self, trial: Any) -> str:
         """A value of an Optuna trial, as --set reads it."""
         if self.low is None or self.high is None:
@@ -96,8 +101,10 @@ class Trial(BaseModel):
 def sweep(recipe: Recipe, run: Run, search: Search) -> list[Trial]:
     """Try settings one trial after the other; returns the trials, and shows them as a table and a picture.
 
-    A sweep that was killed goes on: what its trials made is in the store, and the same seed asks for the same settings.
+    A sweep that was killed goes on: what its trials made is in the store, and the same seed asks for the same settings. No trial waits
+    for an approval, and none goes into service: that is for a run of the recipe that was found.
     """
+    recipe = recipe.model_copy(update={"approve_before": [], "publish": None})
     optuna = _optuna()
     sampler = optuna.samplers.TPESampler if search.sampler == "bayesian" else optuna.samplers.RandomSampler
     direction = "maximize" if search.better == "higher" else "minimize"
@@ -249,7 +256,8 @@ def main(arguments: list[str] | None = None) -> int:
             seed=recipe.seed,
         )
         for dimension in search.dimensions:
-            changed(recipe, [f"{dimension.key}={dimension.choices[0] if dimension.choices else f'{dimension.low:g}'}"])
+            for value in dimension.ends:
+                changed(recipe, [f"{dimension.key}={value}"])
         _optuna()
         local.ensure_server()
     except (ValueError, OSError) as error:

@@ -10,7 +10,7 @@ import yaml
 from flows.full_pipeline import stage_names
 from flows.recipe import TAKEN_NAMES, Recipe
 from flows.recipe_errors import RecipeError
-from flows.recipe_file import RECIPES, load
+from flows.recipe_file import RECIPES, changed, load
 from tasks.reporting.figures import SECTIONS
 from tasks.stage import Run
 from tasks.store.fingerprints import hash_files
@@ -92,6 +92,21 @@ def test_domain_judged_and_mixture_are_stages_where_the_recipe_asks_for_them() -
     assert by_job.answer_sampling.seed == by_job.seed
     assert list(training.steps(recipe, run))[:3] == ["tokenizer", "mixture", "pretrain"]
     assert list(instructions.steps(load("tiny"), run)) == ["instructions", "splits"]
+
+
+def test_the_seed_of_a_changed_recipe_is_that_of_its_stages() -> None:
+    recipe = changed(load("tiny", ["sft.seed=7"]), ["seed=5"])
+    assert {stage.name: stage.seed for stage in recipe.training} == {"pretrain": 5, "sft": 7, "reward_model": 5, "ppo": 5}
+    assert recipe.seed == recipe.splits.seed == recipe.evaluation.seed == 5
+    assert changed(recipe, ["ppo.seed=2"]).training[0].seed == 5
+
+
+def test_a_key_of_a_section_that_is_null_begins_the_section() -> None:
+    for recipe in (load("tiny", ["sft.optimizer.lora=null", "sft.optimizer.lora.rank=8"]), changed(load("tiny"), ["sft.optimizer.lora.rank=8"])):
+        [lora] = [stage.optimizer.lora for stage in recipe.training if stage.name == "sft"]
+        assert lora and lora.rank == 8
+    with pytest.raises(RecipeError, match="'steps' has no keys of its own"):
+        changed(load("tiny"), ["sft.steps.many=1"])
 
 
 def renamed(folder: Path, name: str) -> Path:

@@ -34,21 +34,29 @@ def test_wrong_ranges_show_the_right_form(text: str) -> None:
         Dimension.parse(text)
 
 
-def test_a_wrong_key_is_refused_before_the_first_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ("sft.batch_sise=8,16", "did you mean 'batch_size'"),
+        ("pretrain.model.heads=4,3", "hidden_size 128 is no multiple of heads 3"),  # not the first of the choices
+        ("ppo.optimizer.warmup_share=0.1..1.5", "ppo.optimizer.warmup_share"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused_before_the_first_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str], search: str, message: str) -> None:
     with pytest.raises(SystemExit) as refusal:
-        main(["--store", str(tmp_path), "--objective", "sft.eval_loss", "--search", "sft.batch_sise=8,16"])
-    assert refusal.value.code == 2 and "did you mean 'batch_size'" in capsys.readouterr().err
+        main(["--store", str(tmp_path), "--objective", "sft.eval_loss", "--search", search])
+    assert refusal.value.code == 2 and message in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("prefect_server")
 def test_poor_trials_stop_early_and_the_server_shows_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each trial reports four steps, the farther its rate from 1e-3 the worse."""
     pytest.importorskip("optuna")
-    recipe, run = load("tiny"), Run(store=str(tmp_path))
+    recipe, run = load("tiny", ["approve_before=[sft, publish]", "publish={measures: [{figure: sft.exact_match}]}"]), Run(store=str(tmp_path))
     reported: list[list[float]] = []
 
     def trained(recipe: Recipe, run: Run, until: str | None) -> dict[str, Made]:
-        assert until == "sft"
+        assert until == "sft" and not recipe.approve_before and recipe.publish is None  # a trial is neither asked for nor put into service
         [rate] = [stage.optimizer.learning_rate for stage in recipe.training if stage.name == "sft"]
         off = abs(math.log10(rate) + 3)
         reported.append([])
