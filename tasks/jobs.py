@@ -29,6 +29,7 @@ from tasks.launching import Forked, Process, prepare, start_forked
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
 OWNER = "CRAWL2CHAT_OWNER"  # read by rlhf_core/job/owner.py
+HUB_TOKENS = ("HF_TOKEN", "HF_TOKEN_PATH")  # a job reads models from the hub by their names, some only with a token
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "AUTH", "CONNECTION_URL")
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded before any fork
@@ -67,8 +68,8 @@ def has_gpu() -> bool:
 
 
 def environment(ranks: int, threads: int | None) -> dict[str, str]:
-    """The job's environment: thread count, accelerator, owner; no secret of ours (the job's log is published)."""
-    kept = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in SECRET_WORDS)}
+    """The job's environment: thread count, accelerator, owner; no secret of ours (the job's log is published) but the hub's token."""
+    kept = {name: value for name, value in os.environ.items() if name in HUB_TOKENS or not any(word in name.upper() for word in SECRET_WORDS)}
     kept["OMP_NUM_THREADS"] = str(threads or max(1, (os.cpu_count() or 1) // ranks))
     # Waiting threads sleep. Spinning ones took 7.2 s a step instead of 1.8 beside four busy processes on two cores, and 199 ms
     # instead of 123 alone (two threads, one run each by hand, 2026-11-22).

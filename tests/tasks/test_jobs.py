@@ -125,6 +125,11 @@ def test_no_secret_reaches_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in " ".join(environment(1, None).values())
 
 
+def test_the_hubs_token_reaches_the_job_that_reads_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "of the hub")
+    assert environment(1, None)["HF_TOKEN"] == "of the hub"
+
+
 def test_explain_prefers_the_error_to_what_follows_it(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("step 3\nTraceback (most recent call last):\n  File x\ntorch.OutOfMemoryError: CUDA out of memory\n[INFO] [launch.py] Killing subprocess 7\n")
