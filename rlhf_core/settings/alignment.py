@@ -234,7 +234,8 @@ class PolicyGradientOptions(Settings):
         "(Spinning Up: 0.015).",
     )
     ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="The saved policy is this moving average (DeepSpeed-Chat: 0.992)."
+        None, gt=0, lt=1,
+        description="The saved policy is this moving average (DeepSpeed-Chat: 0.992); the stage's own figures are of the policy that learns.",
     )
     ptx_coef: float = Field(
         0.0,

@@ -21,12 +21,7 @@ from rlhf_core.dataset.token_store import tokenized
 from rlhf_core.ema import Ema
 from rlhf_core.engine import Ranks
 from rlhf_core.job.inputs import Inputs
-from rlhf_core.losses import (
-    adapted_kl_coef,
-    kl_estimate,
-    policy_loss,
-    value_loss,
-)
+from rlhf_core.losses import adapted_kl_coef, kl_estimate, policy_loss
 from rlhf_core.settings import PolicyGradientStage
 from rlhf_core.stages.actors import Actor, Pass
 from rlhf_core.stages.on_policy import Answers, Likelihood, OnPolicy, spread
@@ -58,7 +53,7 @@ class Experience:
 
 
 class PolicyGradient(OnPolicy):
-    """Subclasses: `advantages`, and the actor where it has a critic."""
+    """Subclasses: `experience`; and, where there is a critic, the actor and how its values are taught."""
 
     settings: PolicyGradientStage
 
@@ -132,7 +127,7 @@ class PolicyGradient(OnPolicy):
             self.ema.update(self._whole_policy())
         totals = {name: value / updates for name, value in self.ranks.sums(sums).items()}
         figures = {"loss": totals.pop("loss"), **self.figures(answers, kl), **totals, **norms}
-        figures |= self._critic_figures(data)
+        figures |= self.critic_figures(data)
         figures |= {"learning_rate": settings.optimizer.learning_rate * rate_share}
         if settings.kl_target is not None:
             figures["kl_coef"] = self.kl_coef
@@ -180,7 +175,7 @@ class PolicyGradient(OnPolicy):
             rows = slice(first + part.start, first + part.stop)
             mask, sequences = data.mask[rows], data.sequences.rows(rows)
             said = live or self.actor(sequences, settings.temperature)
-            rest = self._learn_values(said, data, rows, tokens, sums)
+            rest = self.learn_values(said, data, rows, tokens, sums)
             logprobs, entropy = said.likelihood
             # The only update of a rollout starts from the policy that wrote it: the ratio is 1, its gradient is not.
             old = logprobs.detach() if self.single else data.old_logprobs[rows][mask]
@@ -194,47 +189,30 @@ class PolicyGradient(OnPolicy):
             if self.ptx is not None:
                 pretraining = self.ptx.loss(self.likelihood, step, self.own, rows, settings.minibatches)
                 loss = loss + settings.ptx_coef * pretraining
-                _add(sums, "ptx_loss", pretraining.detach())
+                add(sums, "ptx_loss", pretraining.detach())
             self.actor.backward(loss + rest)
             with torch.no_grad():
                 log_ratio = logprobs - old
-                _add(sums, "loss", surrogate.detach() / weight)
-                _add(sums, "clip_share", clipped / tokens)
-                _add(sums, "entropy", entropy.detach().sum() / tokens)
-                _add(sums, "ratio", log_ratio.exp().sum() / tokens)
+                add(sums, "loss", surrogate.detach() / weight)
+                add(sums, "clip_share", clipped / tokens)
+                add(sums, "entropy", entropy.detach().sum() / tokens)
+                add(sums, "ratio", log_ratio.exp().sum() / tokens)
                 zeros = torch.zeros_like(log_ratio)
-                _add(sums, "approx_kl", kl_estimate(-log_ratio, zeros, "k3").sum() / tokens)
+                add(sums, "approx_kl", kl_estimate(-log_ratio, zeros, "k3").sum() / tokens)
         return sums, self.actor.step(rate_share)
 
-    def _learn_values(self, said: Pass, data: Experience, rows: slice, tokens: float, sums: dict[str, Any]) -> Tensor | float:
-        """Teach the critic these rows, before the policy is asked; returns what its backbone is to learn with the policy's loss."""
-        if data.old_values is None or data.returns is None:
-            return 0.0
-        mask = data.mask[rows]
-        assert said.values is not None
-        half, clipped = value_loss(said.values, data.old_values[rows][mask], data.returns[rows][mask], self.value_clip_range)
-        _add(sums, "value_loss", half.detach() / tokens)
-        _add(sums, "value_clip_share", clipped / tokens)
-        return self.actor.backward_values(self.value_coef * half / tokens)
+    def learn_values(self, said: Pass, data: Experience, rows: slice, tokens: float, sums: dict[str, Any]) -> Tensor | float:
+        """Teach the critic these rows, before the policy is asked; returns what its backbone is to learn with the policy's loss.
+        `sums` gets its figures, parts of means over `tokens`."""
+        return 0.0
 
-    value_clip_range = 0.0
-    value_coef = 0.0
+    def critic_figures(self, data: Experience) -> dict[str, float]:
+        """What is reported of the values of a rollout, over all ranks."""
+        return {}
 
     def token_weights(self, mask: Tensor) -> Tensor:
         """(N,) of the response tokens that count, row by row."""
         return torch.ones(int(mask.sum()), device=mask.device)
-
-    def _critic_figures(self, data: Experience) -> dict[str, float]:
-        if data.old_values is None or data.returns is None:
-            return {}
-        error = torch.where(data.mask, (data.old_values - data.returns).square(), 0.0)
-        totals = self.ranks.sums(
-            {"error": error.sum(), "returns": data.returns.sum(), "tokens": data.mask.sum()}
-        )
-        return {
-            "value_error": totals["error"] / totals["tokens"],
-            "return": totals["returns"] / totals["tokens"],
-        }
 
     def _moved(self, sums: dict[str, Any]) -> float:
         return self.ranks.sums({"approx_kl": sums["approx_kl"]})["approx_kl"]
@@ -245,5 +223,5 @@ class PolicyGradient(OnPolicy):
         return (self.writer or self.policy.module).model
 
 
-def _add(sums: dict[str, Any], name: str, value: Any) -> None:
+def add(sums: dict[str, Any], name: str, value: Any) -> None:
     sums[name] = sums.get(name, 0.0) + value

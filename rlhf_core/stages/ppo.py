@@ -13,23 +13,19 @@ import torch
 
 from rlhf_core.dataset.batches import TokenBatch
 from rlhf_core.dataset.chat_template import Chat
-from rlhf_core.engine import Engine, Ranks, split_on_loading
+from rlhf_core.engine import Engine, split_on_loading
 from rlhf_core.job.inputs import Inputs, check_length
-from rlhf_core.losses import gae, kl_estimate, shaped_rewards, whiten
+from rlhf_core.losses import gae, kl_estimate, shaped_rewards, value_loss, whiten
 from rlhf_core.models.networks import load_scalar
 from rlhf_core.settings import PpoStage
 from rlhf_core.stages.actors import Actor, Pass, PolicyWithValue, SeparateCritic, SharedCritic
 from rlhf_core.stages.on_policy import Answers, spread
-from rlhf_core.stages.policy_gradient import Experience, PolicyGradient
+from rlhf_core.stages.policy_gradient import Experience, PolicyGradient, add
 
 
 class Ppo(PolicyGradient):
     settings: PpoStage
     chat: Chat
-
-    def __init__(self, settings: PpoStage, inputs: Inputs, ranks: Ranks) -> None:
-        super().__init__(settings, inputs, ranks)
-        self.value_clip_range, self.value_coef = settings.value_clip_range, settings.value_coef
 
     def trained(self, policy: Any) -> Any:
         if self.settings.value_backbone == "shared":
@@ -70,6 +66,21 @@ class Ppo(PolicyGradient):
         if settings.whiten_advantages:
             advantages = whiten(advantages, mask, self.ranks.reduce)
         return Experience(sequences, mask, old, ref, advantages, False, values, returns), kl
+
+    def learn_values(self, said: Pass, data: Experience, rows: slice, tokens: float, sums: dict[str, Any]) -> torch.Tensor | float:
+        assert said.values is not None and data.old_values is not None and data.returns is not None
+        settings, mask = self.settings, data.mask[rows]
+        half, clipped = value_loss(said.values, data.old_values[rows][mask], data.returns[rows][mask], settings.value_clip_range)
+        add(sums, "value_loss", half.detach() / tokens)
+        add(sums, "value_clip_share", clipped / tokens)
+        return self.actor.backward_values(settings.value_coef * half / tokens)
+
+    def critic_figures(self, data: Experience) -> dict[str, float]:
+        """`value_error`: the mean squared error of the values before the updates."""
+        assert data.old_values is not None and data.returns is not None
+        error = torch.where(data.mask, (data.old_values - data.returns).square(), 0.0)
+        totals = self.ranks.sums({"error": error.sum(), "returns": data.returns.sum(), "tokens": data.mask.sum()})
+        return {"value_error": totals["error"] / totals["tokens"], "return": totals["returns"] / totals["tokens"]}
 
     def _old_values(self, sequences: TokenBatch, mask: torch.Tensor, live: Pass | None) -> torch.Tensor:
         """Value of the state before each response token: (B, T)."""
