@@ -97,10 +97,11 @@ class Evaluation:
         reference: Candidate | None = None
         measured = []
         for number, role in enumerate(self.roles):
-            candidate = load_candidate(self.inputs, role, self.device)
+            candidate = load_candidate(self.inputs, role, self.device, self.settings.precision)
             measured.append(self.measure(candidate, reference))
             if candidate.kind == "sft":
                 reference = candidate
+            del candidate  # before the next is read
             self._progress(number + 1)
         return measured
 
@@ -169,7 +170,7 @@ class Evaluation:
         if self.reward_role is None:
             return []
         source = self.inputs.model(self.reward_role)
-        scorer = load_scorer(RewardSource(model=source), source, measured[-1].chat, self.device, "fp32")
+        scorer = load_scorer(RewardSource(model=source), source, measured[-1].chat, self.device, self.settings.precision)
         for one in measured:
             for name in SETS:
                 one.rewards[name] = self._rewards(one, scorer, self.material.sets[name], one.greedy[name])

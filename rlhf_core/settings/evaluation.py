@@ -50,6 +50,9 @@ class EvaluationSettings(Settings):
         {}, description="Further models measured beside the recipe's: name -> folder or hub name, as the model before its vocabulary "
         "was extended."
     )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Of the models' weights and activations. Two models lie on the card at a time, 4 or 2 bytes a parameter each."
+    )
     samples: int = Field(8, ge=0, description="Side-by-side samples in the report.")
     seed: int = Field(1, ge=0, description="Of the answers that are sampled.")
     batch_tokens: int = Field(

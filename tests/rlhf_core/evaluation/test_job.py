@@ -165,6 +165,28 @@ def test_an_answer_longer_than_the_context_is_what_is_said(chain: Chain) -> None
     assert "kl" not in report["models"]["ppo"] and "reward" not in report["models"]["ppo"]
 
 
+def test_models_are_measured_in_half_the_memory_where_it_is_asked_for(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rlhf_core.evaluation import job
+
+    asked: list[Any] = []
+
+    def watched(plain: Any) -> Any:
+        def load(*given: Any) -> Any:
+            asked.append(given[-1])
+            return plain(*given)
+
+        return load
+
+    for name in ("load_candidate", "load_scorer"):
+        monkeypatch.setattr(job, name, watched(getattr(job, name)))
+    few = {"max_prompts": 4, "max_documents": 8, "sampled_prompts": 2}
+    fine, coarse = (run(chain, f"in_{precision}", few | {"precision": precision})[0]["models"] for precision in ("fp32", "bf16"))
+    assert asked == ["fp32"] * 4 + ["bf16"] * 4  # three that answer and the reward model
+    for name, figures in fine.items():
+        assert coarse[name]["language_model"]["en"]["perplexity"] == pytest.approx(figures["language_model"]["en"]["perplexity"], rel=0.05)
+        assert coarse[name]["reward"] == pytest.approx(figures["reward"], abs=0.5)
+
+
 def test_a_job_without_a_model_is_refused(chain: Chain) -> None:
     with pytest.raises(BadInput, match="no model to evaluate"):
         evaluate(Job.model_validate({"stage": {}, "inputs": {}, "output": str(chain.world / "none"), "work": str(chain.world)}))
