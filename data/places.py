@@ -1,7 +1,10 @@
-"""Where files lie: local paths and fsspec URLs."""
+"""Where files lie: local paths and fsspec URLs, and one file in two places."""
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -21,3 +24,11 @@ def file_system(url: str) -> tuple[Any, str]:
         way = f"pip install 'crawl2chat[{extra}]'" if extra else str(error)
         raise ValueError(f"{url.split('://', 1)[0]}:// needs a driver: {way}") from error
     return found
+
+
+def link_file(source: str | Path, target: str | Path) -> None:
+    """`source` also as `target`, in a folder that is there: a hard link, or a copy where the file system knows none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

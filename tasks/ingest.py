@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from functools import partial
 
 from prefect import task
@@ -11,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
 from data.corpus.reading import hub, inputs, readers
+from data.places import link_file
 from data.settings import IngestSettings
 from data.shards import list_shards, shard_name
 from tasks.shards import map_shards
@@ -37,7 +37,7 @@ def ingest(run: Run, corpus: list[str], settings: IngestSettings) -> State[Made]
             shards = [shard for folder in folders for shard in list_shards(folder / kind)]
             (draft.out / kind).mkdir(parents=True)
             for index, shard in enumerate(shards):
-                os.rename(shard, draft.out / kind / shard_name(index))
+                link_file(shard, draft.out / kind / shard_name(index))
         counts.check()
         return Result(dataclasses.asdict(counts) | {"dropped": dict(sorted(counts.dropped.items()))}, {})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,6 +12,7 @@ from prefect.client.schemas import State
 
 from data.corpus.shard_work import Door
 from data.document import Counts
+from data.places import link_file
 from data.settings import Settings
 from data.shards import list_shards
 from tasks.groups import EachShard, work_on_shard
@@ -63,13 +63,6 @@ def mapped(
 
 def link(source: Path, target: Path) -> None:
     """The folder `source` also as `target`. Not moved: a stage killed here finds its finished shards again."""
-
-    def link_file(one: str, other: str) -> None:
-        try:
-            os.link(one, other)
-        except OSError:  # a file system without links
-            shutil.copy2(one, other)
-
     shutil.copytree(source, target, copy_function=link_file, dirs_exist_ok=True)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,6 +13,7 @@ from tokenizers import Tokenizer
 from data.document import values
 from data.instructions.formats import Rejected, stream_conversations, write_jsonl
 from data.mixtures.plan import Size
+from data.places import link_file
 from data.shards import list_shards, read_shard, shard_name
 
 _CONVERSATIONS = ("train.jsonl", "conversations.jsonl")
@@ -40,7 +39,9 @@ def gather(origin: Path, place: Path) -> None:
         if missing := [name for name in _COLUMNS if name not in pq.read_schema(shard).names]:
             raise ValueError(f"{shard}: documents have the columns {', '.join(_COLUMNS)}; missing: {', '.join(missing)} (a run's corpus has them all)")
     for number, shard in enumerate(shards):
-        _link(shard, place / "documents" / shard_name(number))
+        target = place / "documents" / shard_name(number)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        link_file(shard.resolve(), target)
     if shards:
         return
     files = [origin] if origin.is_file() else [origin / name for name in _CONVERSATIONS if (origin / name).is_file()]
@@ -74,15 +75,6 @@ def _turns(file: Path) -> Iterator[str]:
     for record in stream_conversations(file):
         if not isinstance(record, Rejected):
             yield "\n".join(turn.text for turn in record.turns)
-
-
-def _link(source: Path, target: Path) -> None:
-    """A hard link where the file systems allow it: an artifact's files never change."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def as_rows(plan: dict[str, Any], read: dict[str, dict[str, int]]) -> list[dict[str, int]]:

@@ -162,6 +162,7 @@ class Store:
         source = f"{self.root}/{artifact.stage}/{artifact.fingerprint}"
         arriving = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
         manifest = self.manifest(artifact)
+        arriving.mkdir(parents=True)  # of an artifact without files too
         for name, facts in manifest.files.items():
             (arriving / name).parent.mkdir(parents=True, exist_ok=True)
             self.fs.get_file(f"{source}/{name}", str(arriving / name))

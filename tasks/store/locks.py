@@ -113,14 +113,15 @@ class _Lease:
     def renew(self, ended: threading.Event) -> None:
         """Until it ends, or another has taken it over because this machine slept."""
         while not ended.wait(RENEW_SECONDS):
-            with contextlib.suppress(OSError):  # the store may be away for a moment; the next renewal tries again
+            with contextlib.suppress(Exception):  # the store may be away for a moment, which drivers say in errors of their own kinds
                 if not self._is_own():
                     return
                 self.renewals += 1
                 self.fs.pipe_file(self.path, self._content())
 
     def release(self) -> None:
-        with contextlib.suppress(OSError):
+        """A lease that cannot be let go is lost in time: no reason to fail what was made under it."""
+        with contextlib.suppress(Exception):
             if self._is_own():
                 self._remove()
 

@@ -17,6 +17,7 @@ from data.settings import IngestSettings
 from tasks import ingest as module
 from tasks.ingest import ingest
 from tasks.stage import Made, Run
+from tasks.store import artifacts
 from tasks.store.fingerprints import hash_files
 from tests.data.corpus.helpers import gz, http, read_all, warc_record
 
@@ -63,6 +64,28 @@ def test_a_split_file_gives_the_same_artifact_and_goes_on_after_a_kill(tmp_path:
     made, rows = run_ingest([str(path)], tmp_path / "two", settings)
     assert len(read) == len(set(read)) == 4, "what was read is not read again"
     assert (rows, made.counts, made.artifact.fingerprint) == (expected, whole.counts, whole.artifact.fingerprint)
+
+
+def test_a_kill_while_the_artifact_is_published_loses_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large crawl's files are hashed for minutes, and by then every part of it is noted as done."""
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n{"text": ""}\n')
+    run, killed, describe = Run(store=str(tmp_path / "store")), [], artifacts._describe
+
+    def killed_once(folder: Path) -> Any:
+        if not killed:
+            killed.append(folder)
+            raise KeyboardInterrupt
+        return describe(folder)
+
+    monkeypatch.setattr(artifacts, "_describe", killed_once)
+    settings = IngestSettings(shard_documents=1)
+    with pytest.raises(KeyboardInterrupt):
+        ingest.fn(run, [str(tmp_path / "a.jsonl")], settings)
+    made: Made = ingest.fn(run, [str(tmp_path / "a.jsonl")], settings).data  # type: ignore[assignment]
+    folder = run.local(made.artifact)
+    assert made.counts == {"documents_in": 3, "kept": 2, "dropped": {"empty_record": 1}}
+    assert [row["text"] for row in read_all(folder / "documents")] == ["one", "two"]
+    assert [row["reason"] for row in read_all(folder / "dropped")] == ["empty_record"]
 
 
 @pytest.mark.usefixtures("prefect_server")

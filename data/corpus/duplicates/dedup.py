@@ -7,6 +7,7 @@ one of these and, of all documents, the components: 18 bytes a document, and 24 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -69,8 +70,16 @@ def find_duplicates(
         ids = values(read_shard(shard, ["id"]), "id")
         columns = [column for found in clusters for column in found.labels(index, ids)]
         write_shard(out / "labels" / shard_name(index), pa.table([ids, *columns], schema=DUPLICATE_LABELS))
-    shutil.rmtree(work)
+    _remove(work)
     return Counts(len(keys), len(keys))
+
+
+def _remove(work: Path) -> None:
+    """At once, as far as the next attempt sees: after a kill in the middle it would take the notes of what is done for true, without what was done."""
+    gone = work.with_name(f".{work.name}-gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.rename(work, gone)
+    shutil.rmtree(gone)
 
 
 def _join_alike(near: Components, keys: KeyFiles, documents: Sequence[Path], work: Path, settings: DedupSettings, over_shards: OverShards) -> None:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from data.corpus.duplicates import clusters, keys
 from data.corpus.duplicates.components import Components
 from data.corpus.duplicates.dedup import find_duplicates
 from data.corpus.duplicates.minhash import band_keys, minhash, minima_of, signatures
+from data.document import Counts
 from data.settings import DedupSettings
 from data.shards import write_shard
 from data.text import normalise, shingles
@@ -225,3 +227,35 @@ def test_signatures_of_many_texts_are_those_of_each(texts: list[str]) -> None:
     folded = [" ".join(normalise(text).split()) for text in texts]
     found = together["text_hash"].to_pylist()
     assert all((found[i] == found[j]) == (folded[i] == folded[j]) for i in range(len(texts)) for j in range(i))
+
+
+def test_a_kill_while_it_tidies_up_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is noted as done must not outlive what was done: the next attempt would look for shingles that are gone."""
+    config, work, remove = DedupSettings(), tmp_path / "work", shutil.rmtree
+    table = documents(*_texts(3, 0.01))
+    write_shard(tmp_path / "documents.parquet", table)
+    write_shard(tmp_path / "signatures.parquet", signatures(table, config))
+
+    def once(function: Callable[[Path, Path, int], Counts], shards: Sequence[Path], out: Path) -> None:
+        for index, shard in enumerate(shards):
+            if not (note := work / "done" / str(index)).exists():
+                function(shard, out, index)
+                note.parent.mkdir(exist_ok=True)
+                note.touch()
+
+    def find() -> list[dict[str, Any]]:
+        find_duplicates([tmp_path / "signatures.parquet"], tmp_path / "out", config, [tmp_path / "documents.parquet"], work, once)
+        return read_all(tmp_path / "out" / "labels")
+
+    def killed(folder: Path, ignore_errors: bool = False) -> None:
+        if (folder / "sets").exists():
+            remove(folder / "sets")
+            raise KeyboardInterrupt
+        remove(folder, ignore_errors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            find()
+    assert [row["duplicate_size"] for row in find()] == [2] * 6
+    assert not work.exists()
