@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from data.corpus.drops import drops_of, shown
 from data.corpus.lookup import look_up
 from data.corpus.sampling import id_keys
-from data.corpus.selection import host_of
+from data.corpus.url.form import host_of
 from data.document import id_bytes, values
 from data.settings import CardSettings
 from data.shards import read_shard
@@ -68,7 +68,7 @@ def _kept(shards: Shards) -> tuple[Hashes, dict[str, Counter[str]], int]:
         keys.append(_keys(table))
         characters += pc.sum(pc.utf8_length(table["text"])).as_py() or 0
         tallies["lang"].update(lang or "unknown" for lang in values(table, "lang"))
-        tallies["host"].update(host_of(url) or "none" for url in values(table, "url"))
+        tallies["host"].update(host_of(url or "") or "none" for url in values(table, "url"))
         tallies["year"].update((date or "")[:4] or "unknown" for date in values(table, "date"))
     every = np.concatenate(keys)
     every.sort()

@@ -7,7 +7,6 @@ A document is searched for short prefixes first: hardly any has one, so hardly a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from data.corpus.learned.examples import read_examples, texts_of
 from data.document import label_schema, values
 from data.settings import DecontaminationSettings
 from data.text import Hashes, Words, ngram_hashes, normalise, scan_words
+from data.unchanged import kept_while_unchanged
 
 _SCRIPTS = ("spaced", "unspaced")
 
@@ -69,7 +69,7 @@ def _scan(text: str) -> tuple[Words, bool]:
     return found, found.mostly_unspaced
 
 
-@lru_cache(maxsize=2)
+@kept_while_unchanged(2)
 def _load(path: Path) -> dict[str, Hashes]:
     with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -20,19 +18,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.corpus.partitions import deal
+from data.corpus.url.form import host_of
 from data.document import label_schema, values
 from data.settings import LineSettings
 from data.shards import read_shard, write_shard
+from data.unchanged import kept_while_unchanged
 
 _PARTITION_LINES = 10_000_000  # 8 bytes each, and as much again some three times while they are counted
 LINE_KEYS_SCHEMA = label_schema({"lines": pa.list_(pa.int64())})
 
 
-def host_of(url: str | None) -> str:
-    try:
-        return (urlsplit(url).hostname or "").removeprefix("www.") if url else ""
-    except ValueError:
-        return ""
+def site_of(url: str | None) -> str:
+    """Whose lines are counted together: the host of a normalised URL without its www; "" where there is none."""
+    return host_of(url or "").removeprefix("www.")
 
 
 def line_key(host: str, line: str) -> int:
@@ -45,7 +43,7 @@ def host_line_keys(documents: pa.Table, settings: LineSettings) -> pa.Table:
     """The keys of each document's different lines (LINE_KEYS_SCHEMA); none where no URL names a host."""
     keys: list[list[int]] = []
     for url, text in zip(values(documents, "url"), values(documents, "text"), strict=True):
-        lines = {stripped for line in (text or "").split("\n") if (stripped := line.strip())} if (host := host_of(url)) else set()
+        lines = {stripped for line in (text or "").split("\n") if (stripped := line.strip())} if (host := site_of(url)) else set()
         keys.append(sorted(line_key(host, line) for line in lines))
     return pa.table([documents["id"].combine_chunks(), pa.array(keys, pa.list_(pa.int64()))], schema=LINE_KEYS_SCHEMA)
 
@@ -79,6 +77,14 @@ def _repeated(keys: NDArray[np.int64], least: int) -> NDArray[np.int64]:
     return found[counts >= least]
 
 
-@lru_cache(maxsize=2)
-def read_host_lines(path: Path) -> frozenset[int]:
-    return frozenset(values(read_shard(path), "key"))
+@kept_while_unchanged(2)
+def read_host_lines(path: Path) -> NDArray[np.int64]:
+    """The keys, rising: 8 bytes each."""
+    keys: NDArray[np.int64] = read_shard(path)["key"].to_numpy()
+    return keys
+
+
+def stands_in(key: int, keys: NDArray[np.int64]) -> bool:
+    """Whether `key` is one of `keys`, which rise."""
+    at = int(np.searchsorted(keys, key))
+    return at < len(keys) and int(keys[at]) == key

@@ -12,10 +12,12 @@ from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from data import kernels
-from data.corpus.host_lines import host_of, line_key, read_host_lines
+from data.corpus.host_lines import line_key, read_host_lines, site_of, stands_in
 from data.corpus.line_patterns import LinePatterns
 from data.document import Decided, Verdict, decide, label_schema
 from data.settings import LineSettings
@@ -23,6 +25,7 @@ from data.settings import LineSettings
 _SHORT_CHARACTERS = 200  # longer lines are prose, and not matched; data/kernels/lines.c has it too
 _CODE_OR_TABLE = re.compile(r"[\s(){}\[\];,]*|\|.*\w.*\|")  # closing brackets; a row of figures
 _SEPARATED = re.compile(r"\s*[|»›·•／丨]\s*|\s+[>/–—-]\s+")
+_NO_KEYS: NDArray[np.int64] = np.zeros(0, np.int64)
 LINE_LABELS = label_schema({"removed_lines": pa.int64(), "removed_characters_share": pa.float32()})
 
 
@@ -72,13 +75,13 @@ def filter_lines(documents: pa.Table, settings: LineSettings, *, host_lines: Pat
 
     `host_lines` is what `find_host_lines` wrote. Reason: mostly_boilerplate (value: share of characters cut).
     """
-    repeated = read_host_lines(host_lines) if host_lines is not None else frozenset()
+    repeated = read_host_lines(host_lines) if host_lines is not None else _NO_KEYS
     texts: list[str] = []
     counts: list[int] = []
     shares: list[float] = []
     verdicts: list[Verdict | None] = []
     for text, url in zip(documents["text"].to_pylist(), documents["url"].to_pylist(), strict=True):
-        kept, removed, share = clean_lines(text or "", host_of(url) if repeated else "", repeated)
+        kept, removed, share = clean_lines(text or "", site_of(url) if len(repeated) else "", repeated)
         texts.append(kept)
         counts.append(removed)
         shares.append(share)
@@ -91,14 +94,14 @@ def filter_lines(documents: pa.Table, settings: LineSettings, *, host_lines: Pat
     return Decided(decided.kept, decided.dropped, labels.filter(pa.array(stay, pa.bool_())))
 
 
-def clean_lines(text: str, host: str = "", repeated: frozenset[int] = frozenset()) -> tuple[str, int, float]:
+def clean_lines(text: str, host: str = "", repeated: NDArray[np.int64] = _NO_KEYS) -> tuple[str, int, float]:
     """`text` without boilerplate, lines that stood before and lines of `repeated`; lines cut and their share of
     characters. Blank lines stay, one at a time.
     """
-    patterns = _patterns()
+    patterns, some_repeat = _patterns(), len(repeated) > 0
 
     def is_cut(line: str, marks: int) -> bool:
-        return _is_chrome(line, marks) or (bool(repeated) and line_key(host, line) in repeated)
+        return _is_chrome(line, marks) or (some_repeat and stands_in(line_key(host, line), repeated))
 
-    kept, removed, cut, characters = kernels.cut_lines(text, patterns.words, patterns.beginnings, is_cut, _CHROME, bool(repeated))
+    kept, removed, cut, characters = kernels.cut_lines(text, patterns.words, patterns.beginnings, is_cut, _CHROME, some_repeat)
     return kept, removed, cut / max(characters, 1)

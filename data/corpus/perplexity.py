@@ -8,7 +8,6 @@ and all of a crawl is: the selection's bounds are therefore relative to the craw
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +19,7 @@ from data.corpus.learned.char_model import CharModel
 from data.corpus.reading.charset import text_of
 from data.document import label_schema, values
 from data.settings import PerplexitySettings
+from data.unchanged import kept_while_unchanged
 
 # Null where the language has no model. `perplexity_lang` names the language whose model was asked.
 PERPLEXITY_LABELS = label_schema({"bits_per_character": pa.float32(), "perplexity_lang": pa.string()})
@@ -56,7 +56,7 @@ def check_models(folder: Path) -> None:
         raise FileNotFoundError(f"{folder}: no <lang>.npz (python -m data.corpus.train_perplexity) and no KenLM file <lang>.arpa, .klm or .bin")
 
 
-@lru_cache(maxsize=32)
+@kept_while_unchanged(32)
 def _load(folder: Path, lang: str | None) -> LanguageModel | None:
     if not lang or not lang.isalnum():
         return None
@@ -74,9 +74,10 @@ def perplexity_labels(documents: pa.Table, settings: PerplexitySettings, *, mode
     `models` is a folder of <lang>.npz or KenLM files, `labels` the language labels of these documents.
     """
     langs = values(read_labels(labels, documents["id"], ["lang"]), "lang")
+    of_languages = {lang: _load(models, lang) for lang in set(langs)}
     bits: list[float | None] = []
     for text, lang in zip(values(documents, "text"), langs, strict=True):
-        model = _load(models, lang)
+        model = of_languages[lang]
         bits.append(model.bits(text[: settings.max_characters]) if model and text else None)
     return _labels(documents, pa.array(bits, pa.float32()), langs)
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +26,7 @@ from data.corpus.labels import read_labels
 from data.corpus.personal_data import MARKS, redact
 from data.corpus.rules import Broken, RuleBook, numbers
 from data.corpus.sampling import Sampled, Samplings
+from data.corpus.url.form import host_of
 from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts, Verdict, decide, id_bytes, values
 from data.settings import PersonalDataAction, Rule, SelectionSettings
 from data.shards import decoded_bytes, read_shard
@@ -138,16 +138,8 @@ def _of_documents(name: str, column: list[str | None]) -> pa.Array:
     if name == "year":
         return pa.array([int(date[:4]) if date and date[:4].isdigit() else None for date in column], pa.int32())
     if name == "host":
-        return pa.array([host_of(url) for url in column], pa.string())
+        return pa.array([host_of(url or "") or None for url in column], pa.string())
     return pa.array(column, pa.string())
-
-
-def host_of(url: str | None) -> str | None:
-    """Host of a URL; None where there is none."""
-    try:
-        return (urlsplit(url).hostname if url else None) or None
-    except ValueError:
-        return None
 
 
 def _actions(settings: SelectionSettings) -> dict[str, PersonalDataAction]:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from data.corpus.term_matcher import TermMatcher, read_list
 from data.document import label_schema, values
 from data.settings import SensitiveSettings
 from data.text import count_words, normalise
+from data.unchanged import kept_while_unchanged
 
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 _UNSEEN_CODES = 0x10000  # they are all below
@@ -117,7 +118,7 @@ class Terms:
         return found, total
 
 
-@lru_cache(maxsize=4)
+@kept_while_unchanged(4)
 def _terms(file: str | None, bundled: bool) -> Terms:
     terms = parse_terms(read_words(Path(file))) if file else []
     if bundled:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +20,7 @@ from data.corpus.learned.linear_model import Features, LinearModel, hashed, trai
 from data.document import label_schema, values
 from data.settings import ClassifierSettings
 from data.text import mix, ngram_hashes, normalise, scan_words
+from data.unchanged import kept_while_unchanged
 
 BITS = 18  # of a feature's number: a quarter of a million weights a class
 TRUSTED, RAW = "trusted", "raw"  # the classes of a quality model
@@ -70,7 +70,7 @@ class _FastText:
         return found
 
 
-@lru_cache(maxsize=4)
+@kept_while_unchanged(4)
 def load_classifier(path: str, kind: str) -> Classifier:
     """The model in `path`. Raises ValueError where it is none, or one for another purpose."""
     return _FastText(Path(path)) if path.endswith(_FASTTEXT) else _Linear(Path(path), kind)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data import kernels
+from data.unchanged import kept_while_unchanged
 
 
 class FastTextModel:
@@ -40,6 +40,6 @@ class FastTextModel:
         return np.frombuffer(numbers, np.int32).reshape(-1, most), np.frombuffer(probabilities, np.float32).reshape(-1, most)
 
 
-@lru_cache(maxsize=4)
+@kept_while_unchanged(4)
 def load_fasttext(path: str) -> FastTextModel:
     return FastTextModel(Path(path))

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from data.unchanged import State, state_of
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -51,11 +53,11 @@ def parse(entry: str) -> DatasetSource | None:
 
 def load(source: DatasetSource) -> Dataset:
     """The dataset's split, memory-mapped. Raises ValueError with the library's reason where it cannot be had."""
-    return _load(source, _changed(source.path))
+    return _load(source, state_of(source.path if source.is_local else None))
 
 
 @lru_cache(maxsize=4)
-def _load(source: DatasetSource, changed: float) -> Dataset:
+def _load(source: DatasetSource, state: State) -> Dataset:
     from datasets import DatasetDict, load_dataset, load_from_disk
 
     folder = Path(source.path)
@@ -71,13 +73,6 @@ def _load(source: DatasetSource, changed: float) -> Dataset:
     except Exception as error:  # the library raises a dozen kinds, and its callers' libraries more
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"dataset {source.path!r}, split {source.split!r}: {reason}") from error
-
-
-def _changed(path: str) -> float:
-    """When a local dataset's folder changed: a new content must not be read from this process's memory of the old."""
-    folder = Path(path)
-    files = [folder, *folder.rglob("*")] if folder.is_dir() else [folder] if folder.exists() else []
-    return max((file.stat().st_mtime for file in files), default=0.0)
 
 
 def count_rows(source: DatasetSource) -> int:

@@ -11,9 +11,10 @@ from urllib.parse import unquote
 
 from data.corpus.reading.charset import read_words, text_of
 from data.corpus.term_matcher import TermMatcher, bundled_list, read_list
-from data.corpus.url.form import ascii_host, host_of
+from data.corpus.url.form import ascii_host, host_of, normalise_url
 from data.document import Verdict
 from data.settings import UrlSettings
+from data.unchanged import State, files_of, state_of
 
 _ADDRESS = re.compile(r"^(?:0\.0\.0\.0|127\.0\.0\.1|::1?)\s+")  # of a line of a hosts file
 
@@ -59,22 +60,21 @@ def _below(url: str, starts: tuple[str, ...]) -> str | None:
 def block_list(settings: UrlSettings) -> BlockList:
     """The list that the settings describe, kept in memory between the shards of a process."""
     files = [settings.blocked_hosts_file, settings.blocked_words_file]
-    changed = tuple(_changed(Path(file)) for file in files if file)
-    return _block_list(settings.model_copy(update={"score_model": None}).model_dump_json(), changed)
-
-
-def _changed(path: Path) -> tuple[tuple[str, int, int], ...]:
-    return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in _files(path))
+    states = tuple(map(state_of, files))
+    return _block_list(settings.model_copy(update={"score_model": None}).model_dump_json(), states)
 
 
 @lru_cache(maxsize=4)
-def _block_list(settings_json: str, changed: tuple[object, ...]) -> BlockList:
+def _block_list(settings_json: str, states: tuple[State, ...]) -> BlockList:
     settings = UrlSettings.model_validate_json(settings_json)
-    hosts, words = list(settings.blocked_hosts), list(settings.blocked_words)
-    hosts += _entries(settings.blocked_hosts_file, lambda file: text_of(file.read_bytes()))  # addresses are ASCII but for a few
+    hosts, words = _addresses(settings.blocked_hosts), list(settings.blocked_words)
+    listed = _entries(settings.blocked_hosts_file, lambda file: text_of(file.read_bytes()))  # addresses are ASCII but for a few
+    hosts += (named := _addresses(listed))
+    if listed and not named:
+        raise ValueError(f"urls.blocked_hosts_file: {settings.blocked_hosts_file}: no line names a host; write HOST or HOST/PATH on each, or lines of a hosts file")
     words += _entries(settings.blocked_words_file, read_words)
     if settings.use_bundled_list:
-        hosts += bundled_list("blocked_hosts")
+        hosts += _addresses(bundled_list("blocked_hosts"))
         words += bundled_list("blocked_url_words")
     lowered = sorted({word.lower() for word in words if word.strip()})
     patterns = tuple(re.compile(pattern) for pattern in settings.blocked_patterns)
@@ -82,27 +82,30 @@ def _block_list(settings_json: str, changed: tuple[object, ...]) -> BlockList:
 
 
 def _entries(path: str | None, read: Callable[[Path], str]) -> list[str]:
-    return [entry for file in _files(Path(path)) for entry in read_list(read(file))] if path else []
+    """Of a file, or of the files of a folder: the UT1 lists come as `adult/domains` and `adult/urls`."""
+    return [entry for file in files_of(Path(path)) for entry in read_list(read(file))] if path else []
 
 
-def _files(path: Path) -> list[Path]:
-    """A file, or the files of a folder (the UT1 lists come as `adult/domains` and `adult/urls`)."""
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+def _addresses(entries: Iterable[str]) -> list[tuple[str, str]]:
+    """Hosts with the paths below them, "" for all of a host; what names no host is left out."""
+    found = []
+    for entry in entries:
+        names, is_of_hosts_file = _ADDRESS.subn("", entry)
+        for address in names.split() if is_of_hosts_file else [entry]:
+            name, _, path = (address.partition("://")[2] or address).partition("/")
+            if host := _bare_host(name.lower()):
+                found.append((host, _as_normalised(path) if path else ""))
+    return found
 
 
-def _with_hosts(entries: Iterable[str], words: TermMatcher | None, patterns: tuple[re.Pattern[str], ...]) -> BlockList:
+def _with_hosts(addresses: Iterable[tuple[str, str]], words: TermMatcher | None, patterns: tuple[re.Pattern[str], ...]) -> BlockList:
     suffixes = public_suffixes()
     hosts: set[str] = set()
     only: set[str] = set()
     paths: dict[str, list[str]] = {}
-    for entry in entries:
-        entry = _ADDRESS.sub("", entry).strip().lower()
-        entry = entry.partition("://")[2] or entry
-        name, _, path = entry.partition("/")
-        if not (host := _bare_host(name)):
-            continue
+    for host, path in addresses:
         if path:
-            paths.setdefault(host, []).append(f"/{path.rstrip('/')}")
+            paths.setdefault(host, []).append(path)
         elif host in suffixes:
             only.add(host)  # "co.uk" in a list is a slip: it shall not cost a country
         else:
@@ -110,9 +113,15 @@ def _with_hosts(entries: Iterable[str], words: TermMatcher | None, patterns: tup
     return BlockList(frozenset(hosts), frozenset(only), {host: tuple(starts) for host, starts in paths.items()}, words, patterns)
 
 
+def _as_normalised(path: str) -> str:
+    """`path` as `normalise_url` writes it: its letters stay what they are, its escapes are theirs."""
+    url = f"http://host/{path}"
+    return "/" + (normalise_url(url) or url).split("/", 3)[3]
+
+
 def _bare_host(host: str) -> str:
     try:
-        return ascii_host(host.removeprefix("*.").removeprefix("www.").partition(":")[0])
+        return ascii_host(host.removeprefix("*").removeprefix(".").removeprefix("www.").partition(":")[0])
     except ValueError:
         return ""
 

@@ -8,9 +8,10 @@ from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 _PORTS = {"http": 80, "https": 443}
 _TRACKING = re.compile(
     r"^(?:utm_\w+|fbclid|gclid|gclsrc|gbraid|wbraid|dclid|msclkid|yclid|ttclid|twclid|igshid|igsh|mc_[ce]id|_ga|_gl|_hs(?:enc|mi)"
-    r"|mkt_tok|ref_src|spm|scm|wt_\w+|ocid|cmpid|s_cid|vero_id|oly_(?:enc|anon)_id|phpsessid|jsessionid|sid|sessionid|aspsessionid\w*)$",
+    r"|mkt_tok|ref_src|spm|scm|wt_\w+|ocid|cmpid|s_cid|vero_id|oly_(?:enc|anon)_id|phpsessid|jsessionid|aspsessionid\w*)$",
     re.IGNORECASE,
 )
+_SESSION = re.compile(r"^(?:sid|sessionid)=\w{16,}$", re.IGNORECASE | re.ASCII)  # a short one is a page's number: ?name=News&sid=123
 _SESSION_PATH = re.compile(r";(?:jsessionid|phpsessid|sid)=[^/?#;]*", re.IGNORECASE)
 _ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -88,5 +89,5 @@ def _escapes(text: str) -> str:
 def _query(query: str) -> str:
     if not query:
         return ""
-    parts = [part for part in query.split("&") if part and not _TRACKING.match(part.split("=", 1)[0])]
+    parts = [part for part in query.split("&") if part and not _TRACKING.match(part.split("=", 1)[0]) and not _SESSION.match(part)]
     return _escapes("&".join(sorted(parts)))

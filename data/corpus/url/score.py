@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -11,6 +10,7 @@ import numpy as np
 from data.corpus.learned.linear_model import Features, LinearModel, hashed
 from data.corpus.url.form import normalise_url
 from data.text import code_points, mix, ngram_hashes
+from data.unchanged import kept_while_unchanged
 
 KIND = "url"
 GOOD, BAD = "good", "bad"
@@ -28,11 +28,11 @@ def url_features(url: str, bits: int = BITS) -> Features:
 
 def url_scores(urls: list[str], model: Path) -> list[float]:
     """Probability of `good` for each URL. Raises ValueError where `model` is not a URL model."""
-    loaded = _load(str(model), model.stat().st_mtime_ns)
+    loaded = _load(model)
     good = loaded.classes.index(GOOD)
     return [float(score) for score in loaded.probabilities([url_features(url, loaded.bits) for url in urls])[:, good]]
 
 
-@lru_cache(maxsize=2)
-def _load(path: str, changed: int) -> LinearModel:
-    return LinearModel.load(Path(path), KIND)
+@kept_while_unchanged(2)
+def _load(path: Path) -> LinearModel:
+    return LinearModel.load(path, KIND)

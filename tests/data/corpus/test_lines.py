@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from data.corpus.host_lines import find_host_lines, host_line_keys, line_key, read_host_lines
+from data.corpus.host_lines import find_host_lines, host_line_keys, line_key, read_host_lines, stands_in
 from data.corpus.lines import clean_lines, filter_lines, is_boilerplate
 from data.settings import LineSettings
 from data.shards import list_shards, shard_name, write_shard
@@ -74,8 +77,15 @@ def test_lines_of_a_host(tmp_path: Path, partition_lines: int) -> None:
     for number, part in enumerate((table.slice(0, 2), table.slice(2), table.slice(0, 0))):
         write_shard(tmp_path / "keys" / shard_name(number), host_line_keys(part, settings))
     find_host_lines(list_shards(tmp_path / "keys"), tmp_path / "lines.parquet", settings, partition_lines)
-    assert read_host_lines(tmp_path / "lines.parquet") == {line_key("a.example", chrome)}, "twice in one document of b counts once"
+    assert read_host_lines(tmp_path / "lines.parquet").tolist() == [line_key("a.example", chrome)], "twice in one document of b counts once"
     decided = filter_lines(table.slice(0, 4), settings, host_lines=tmp_path / "lines.parquet")
     assert [chrome in text for text in decided.kept["text"].to_pylist()] == [False, False, False, True]
     find_host_lines([], tmp_path / "none.parquet", settings)
-    assert read_host_lines(tmp_path / "none.parquet") == frozenset()
+    assert len(read_host_lines(tmp_path / "none.parquet")) == 0
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(0, (1 << 63) - 1), max_size=20), st.integers(0, (1 << 63) - 1))
+def test_a_key_is_looked_up_in_an_array_as_in_a_set(keys: set[int], key: int) -> None:
+    rising = np.array(sorted(keys), np.int64)
+    assert [stands_in(one, rising) for one in (key, *keys)] == [key in keys, *[True] * len(keys)]

@@ -29,6 +29,8 @@ from data.shards import read_shard, write_shard
         ("http://example.com/你 好", "http://example.com/%E4%BD%A0%20%E5%A5%BD"),
         ("http://bücher.example/", "http://xn--bcher-kva.example/"),
         ("http://example.com/a;jsessionid=12?x", "http://example.com/a?x"),
+        ("http://example.com/topic?t=1&sid=0123456789abcdef0123456789ABCDEF", "http://example.com/topic?t=1"),
+        ("http://example.com/modules.php?name=News&sid=123", "http://example.com/modules.php?name=News&sid=123"),
         ("http://[2001:db8::1]:80/x", "http://[2001:db8::1]/x"),
         ("http://\u2024/", None), ("http://a.example\u2024/x", "http://a.example/x"),
         ("http://hard::name.com/", None), ("ftp://example.com/", None), ("mailto:a@b.c", None), ("http://", None),
@@ -115,8 +117,8 @@ def test_the_host_of_a_normal_url() -> None:
 
 def test_list_files_of_every_form(tmp_path: Path) -> None:
     (tmp_path / "adult").mkdir()
-    (tmp_path / "adult" / "domains").write_text("# comment\nbad.example\n0.0.0.0 worse.example\nco.uk\nhttp://www.third.example/\n")
-    (tmp_path / "adult" / "urls").write_text("ok.example/~bad\nok.example/worse/\n")
+    (tmp_path / "adult" / "domains").write_text("# comment\nbad.example\n0.0.0.0 worse.example worst.example\n.dotted.example\nco.uk\nhttp://www.third.example/\n")
+    (tmp_path / "adult" / "urls").write_text("ok.example/~bad\nok.example/worse/\nOK.example/Forum/%7Eb\nok.example/坏\n", encoding="utf-8")
     (tmp_path / "words").write_text("casino\n# no\n赌场\n")
     settings = UrlSettings(
         blocked_hosts_file=str(tmp_path / "adult"), blocked_words_file=str(tmp_path / "words"), blocked_patterns=[r"/tag/\d+$"],
@@ -124,9 +126,12 @@ def test_list_files_of_every_form(tmp_path: Path) -> None:
     )  # fmt: skip
     verdicts = {
         "http://x.bad.example/": ("blocked_host", "bad.example"), "http://worse.example/": ("blocked_host", "worse.example"),
-        "http://shop.third.example/": ("blocked_host", "third.example"),
+        "http://shop.third.example/": ("blocked_host", "third.example"), "http://worst.example/": ("blocked_host", "worst.example"),
+        "http://dotted.example/": ("blocked_host", "dotted.example"),
         "http://co.uk/": ("blocked_host", "co.uk"), "http://news.co.uk/": None,
         "http://ok.example/~bad/1": ("blocked_path", "ok.example/~bad"), "http://ok.example/worse?x=1": ("blocked_path", "ok.example/worse"),
+        "http://ok.example/Forum/~b/c": ("blocked_path", "ok.example/Forum/~b"), "http://ok.example/forum/~b/c": None,
+        "http://ok.example/%E5%9D%8F/1": ("blocked_path", "ok.example/%E5%9D%8F"),
         "http://ok.example/~badly": None, "http://ok.example/": None, "http://ok.example/x/~bad": None,
         "http://ok.example/casino": ("blocked_word", "casino"), "http://ok.example/casinos": None,
         "http://ok.example/%E5%A4%A7%E8%B5%8C%E5%9C%BA%E7%BD%91": ("blocked_word", "赌场"),
@@ -144,6 +149,9 @@ def test_list_files_of_every_form(tmp_path: Path) -> None:
     assert block_list(settings).match("http://ok.example/casino") is None, "a changed file is read again"
     with pytest.raises(ValueError, match="is no regular expression"):
         UrlSettings(blocked_patterns=["("])
+    (tmp_path / "filters").write_text("[Adblock Plus 2.0]\n||bad.example^$third-party\n")
+    with pytest.raises(ValueError, match="filters: no line names a host; write HOST or HOST/PATH"):
+        block_list(settings.model_copy(update={"blocked_hosts_file": str(tmp_path / "filters")}))
 
 
 def test_half_a_million_hosts_cost_a_url_no_more(tmp_path: Path) -> None:
