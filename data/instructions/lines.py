@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.corpus.reading.streams import BrokenStream, codec_of, open_chunks
+from data.corpus.reading.streams import BrokenStream, codec_of, is_damage, open_chunks
 
 EXCERPT = 200  # characters of a rejected line that are kept: enough to find it, small enough for a table
 
@@ -134,7 +134,9 @@ def _rows(path: Path) -> Iterator[Value | Rejected]:
                 for row in batch.to_pylist():
                     number += 1
                     yield Value(number, {name: value for name, value in row.items() if value is not None})
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and not is_damage(error):
+            raise
         yield Rejected(number + 1, "broken_parquet", excerpt(str(error)))
 
 

@@ -7,16 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.corpus.reading.charset import text_of
+from data.corpus.reading.streams import COMPRESSION_ENDINGS, BrokenStream, ByteReader, is_damage, open_chunks
 
 _ENDINGS = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
-_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 _ANSWERING = ("assistant", "gpt", "bot", "model")  # who answers, as the usual formats name it
-_MOST_BYTES = 64 << 20  # of a line
+_MOST_BYTES = 64 << 20  # of a line; what is beyond is passed over
 
 
 def read_examples(path: str | Path) -> Iterator[dict[str, Any]]:
@@ -38,21 +37,22 @@ def read_examples(path: str | Path) -> Iterator[dict[str, Any]]:
 
 def _kind(file: Path) -> str | None:
     name = file.name.lower()
-    for ending in _COMPRESSED:
+    for ending in COMPRESSION_ENDINGS:
         name = name.removesuffix(ending)
     return _ENDINGS.get(Path(name).suffix)
 
 
 def _lines(file: Path, kind: str) -> Iterator[dict[str, Any]]:
-    with fsspec.open(str(file), "rb", compression="infer") as stream:
-        number = 0
-        while line := stream.readline(_MOST_BYTES):
-            number += 1
-            text = text_of(line).strip()
-            if text and kind == "text":
-                yield {"text": text}
-            elif text:
-                yield _row(text, f"{file}:{number}")
+    with file.open("rb") as stream:
+        try:
+            for number, line in enumerate(ByteReader(open_chunks(stream, file.name)).lines(_MOST_BYTES), 1):
+                text = text_of(line).strip()
+                if text and kind == "text":
+                    yield {"text": text}
+                elif text:
+                    yield _row(text, f"{file}:{number}")
+        except BrokenStream as error:
+            raise ValueError(f"{file}: cannot be read on: {error}") from None
 
 
 def _row(text: str, place: str) -> dict[str, Any]:
@@ -67,9 +67,12 @@ def _row(text: str, place: str) -> dict[str, Any]:
 
 def _parquet(file: Path) -> Iterator[dict[str, Any]]:
     try:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
-            yield from batch.to_pylist()
-    except pa.ArrowException as error:
+        with pq.ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and not is_damage(error):
+            raise
         raise ValueError(f"{file}: not a Parquet file: {error}") from None
 
 

@@ -79,7 +79,7 @@ class PageWriter:
         if page.reason is None:
             self._counts.kept += 1
             self._kept.append(page.row())
-            self._bytes += len(page.html or b"") + len(page.text or "")
+            self._bytes += len(page.html or b"") + len((page.text or "").encode())
         else:
             self._counts.dropped[page.reason] = self._counts.dropped.get(page.reason, 0) + 1
             self._dropped.append(page.row())

@@ -18,7 +18,7 @@ from data.corpus.reading.charset import find_charset, text_of
 from data.corpus.reading.dates import iso_date
 from data.corpus.reading.inputs import InputFile, open_input
 from data.corpus.reading.page_writer import Page
-from data.corpus.reading.streams import BrokenStream, ByteReader, open_chunks
+from data.corpus.reading.streams import BrokenStream, ByteReader, is_damage, open_chunks
 from data.document import Verdict
 from data.settings import IngestSettings
 
@@ -98,7 +98,7 @@ def _parsed(payload: bytes) -> Any:
 
 
 def parquet(source: InputFile, settings: IngestSettings) -> Iterator[Page]:
-    """A page per row of the part's row groups."""
+    """A page per row of the part's row groups. Raises OSError where the file is not there or can no longer be reached."""
     number = 0
     try:
         with open_input(source.paths[0]) as raw, _open_parquet(raw, settings) as file:
@@ -110,6 +110,8 @@ def parquet(source: InputFile, settings: IngestSettings) -> Iterator[Page]:
                     yield _page(Page(f"{source.name}#{number}"), row, settings)
                     number += 1
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and not is_damage(error):
+            raise
         value = str(error).splitlines()[0] if str(error) else None
         yield Page(f"{source.name}#{number}", reason="unreadable_archive", value=value)
 

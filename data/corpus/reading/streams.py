@@ -34,6 +34,11 @@ class BrokenStream(Exception):
     """The compressed bytes are damaged or end too early."""
 
 
+def is_damage(error: OSError) -> bool:
+    """Whether Arrow says it of a file's bytes: what disks and networks say has a number (errno) or is of a kind of its own."""
+    return type(error) is OSError and error.errno is None
+
+
 class Place(NamedTuple):
     """Where a byte lies in a file: `within` counts in the gzip member that starts at `member`, or in the whole file
     as it stands decompressed where `member` is None."""
@@ -126,12 +131,14 @@ class CompressedChunks(PlainChunks):
         if compression == "xz":
             self._begin(_XzFile(file), 0)
         else:
-            self._begin(pa.CompressedInputStream(pa.PythonFile(cast(IOBase, file)), compression), 0)
+            self._begin(pa.CompressedInputStream(pa.PythonFile(cast(IOBase, file), mode="r"), compression), 0)
 
     def next(self) -> bytes:
         try:
             return super().next()
         except OSError as error:
+            if not is_damage(error):
+                raise
             raise BrokenStream(str(error)) from None
 
 

@@ -141,7 +141,12 @@ def test_examples_of_every_kind(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"text": "three"}\n'))
     pq.write_table(pa.table({"text": ["four"]}), tmp_path / "c.parquet")
     (tmp_path / "d.md").write_text("no example")
-    assert [(row["file"], row["text"]) for row in read_examples(tmp_path)] == [("a", "one"), ("a", "two"), ("b", "three"), ("c", "four")]
+    (tmp_path / "e.txt.zst").write_bytes(pa.Codec("zstd").compress("five\n六\n".encode(), asbytes=True))
+    expected = [("a", "one"), ("a", "two"), ("b", "three"), ("c", "four"), ("e", "five"), ("e", "六")]
+    assert [(row["file"], row["text"]) for row in read_examples(tmp_path)] == expected
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "three"}\n' * 1000)[:-20])
+    with pytest.raises(ValueError, match=r"cut\.jsonl\.gz: cannot be read on: the file ends inside a gzip member"):
+        list(read_examples(tmp_path / "cut.jsonl.gz"))
     for text, message in (("[1]", r"b\.jsonl:1: a row is a JSON object"), ("{", r"b\.jsonl:1: not JSON")):
         with pytest.raises(ValueError, match=message):
             list(read_examples(_write(tmp_path / "b.jsonl", [text])))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
+import io
 import json
 import lzma
 import random
@@ -172,3 +174,46 @@ def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
     with pytest.raises(ValueError, match="no password in a URL") as error:
         list_inputs("ftp://user:geheim@host/crawl")
     assert "geheim" not in str(error.value)
+
+
+class _Far(io.BytesIO):
+    """A far file whose connection breaks after so many bytes."""
+
+    def __init__(self, content: bytes, left: int, error: OSError) -> None:
+        super().__init__(content)
+        self._left, self._error = left, error
+
+    def read(self, size: int | None = -1) -> bytes:
+        given = super().read(size)
+        self._left -= len(given)
+        if self._left < 0:
+            raise self._error
+        return given
+
+
+def _packed(name: str) -> bytes:
+    """Forty rows of six kilobytes as a file of that name."""
+    rows = [{"text": random.Random(n).randbytes(3000).hex()} for n in range(40)]
+    if name.endswith(".parquet"):
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows), sink, compression="zstd")
+        return sink.getvalue().to_pybytes()
+    body = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    return {"jsonl": body, "gz": gzip.compress(body), "xz": lzma.compress(body), "zst": pa.Codec("zstd").compress(body, asbytes=True)}[name.rsplit(".", 1)[1]]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.jsonl.gz", "a.jsonl.xz", "a.jsonl.zst"])
+def test_a_connection_that_breaks_is_no_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Its rows would be lost without a word: the stage fails instead, and is begun again. A damaged file costs itself."""
+    content = _packed(name)
+    (tmp_path / name).write_bytes(content)
+    [source] = list_inputs(tmp_path / name)
+    for error in (TimeoutError("no answer"), OSError(errno.EIO, "Input/output error"), FileNotFoundError("gone")):
+        monkeypatch.setattr("data.corpus.reading.rows.open_input", lambda path, error=error: _Far(content, 2 * len(content) // 3, error))
+        with pytest.raises(type(error)) as caught:
+            ingest_file(source, tmp_path / "far", IngestSettings())
+        assert caught.value is error
+    damaged = content[:10] + b"\xff" * 200 + content[210:]
+    monkeypatch.setattr("data.corpus.reading.rows.open_input", lambda path: io.BytesIO(damaged))
+    counts = ingest_file(source, tmp_path / "damaged", IngestSettings())
+    assert set(counts.dropped) == {"a.parquet": {"unreadable_archive"}, "a.jsonl": set()}.get(name, {"truncated_record"})
