@@ -97,7 +97,7 @@ class LineSettings(Settings):
     """Sentence filter: lines that are chrome, not content, are cut out; RefinedWeb's line corrections."""
 
     max_removed_share: float = Field(
-        0.35, ge=0, le=1, description="A document that lost a larger share of its words is dropped (RefinedWeb: 0.05 of words; here lists are cut too)."
+        0.35, ge=0, le=1, description="A document that lost a larger share of its characters is dropped (RefinedWeb: 0.05 of words; here lists are cut too)."
     )
     host_repeats: int = Field(0, ge=0, description="A line that stands in this many documents of a host is cut; 0 = off.")
 

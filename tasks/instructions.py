@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,10 @@ def write_about_topics(run: Run, questions: str, settings: TopicSettings) -> Sta
 
     def build(draft: Draft) -> Result:
         progress = show.Progress("domain").count
-        embed = HttpEmbedder(settings, draft.work / "embeddings").embed if settings.embedder_url else None
-        with teacher_of(settings, draft.work) as teacher:
-            summary = synthesis.run(Path(questions), teacher, settings, draft.out, draft.work, progress, embed)
+        with ExitStack() as open_:
+            embedder = open_.enter_context(closing(HttpEmbedder(settings, draft.work / "embeddings"))) if settings.embedder_url else None
+            teacher = open_.enter_context(teacher_of(settings, draft.work))
+            summary = synthesis.run(Path(questions), teacher, settings, draft.out, draft.work, progress, embedder.embed if embedder else None)
         dropped = dict(Counter(summary["rejected"]) + Counter(summary["answers_rejected"]))
         kept = summary["conversations"]
         return Result(counts={"documents_in": kept + sum(dropped.values()), "kept": kept, "dropped": dropped}, metrics=summary)

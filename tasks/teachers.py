@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from data.instructions.http_teacher import HttpTeacher
@@ -23,10 +23,14 @@ def teacher_of(settings: TeacherSettings, work: Path, recorded: Path | None = No
     """
     recordings = Path(settings.completions) if settings.completions else recorded
     if settings.teacher_url is not None:
-        yield HttpTeacher.from_settings(settings, work / "answers")
+        with closing(HttpTeacher.from_settings(settings, work / "answers")) as teacher:
+            yield teacher
     elif settings.teacher_local is not None:
-        with served(settings.teacher_local, work / "server.log") as server:
-            yield HttpTeacher.at(server.url, server.model, settings.model_copy(update=_NO_KEY), work / "answers", server.extra)
+        with (
+            served(settings.teacher_local, work / "server.log") as server,
+            closing(HttpTeacher.at(server.url, server.model, settings.model_copy(update=_NO_KEY), work / "answers", server.extra)) as teacher,
+        ):
+            yield teacher
     elif recordings is not None:
         yield RecordedTeacher(recordings)
     else:

@@ -13,8 +13,8 @@ from data.shards import read_shard
 def read_labels(shard: Path, ids: pa.ChunkedArray, columns: list[str] | None = None) -> pa.Table:
     """Rows of a label shard in the order of `ids`.
 
-    The shard may have more documents (some were dropped after it was measured) and another order, but none of `ids`
-    may lack and no id may stand twice with other labels: ValueError.
+    The shard may have more documents (some were dropped after it was measured) and another order. Raises ValueError where one
+    of `ids` lacks.
     """
     table = read_shard(shard, None if columns is None else ["id", *columns])
     if table["id"].combine_chunks().equals(ids.combine_chunks()):

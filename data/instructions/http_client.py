@@ -82,6 +82,10 @@ class HttpClient:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.shown_url!r}, {self._model!r})"
 
+    def close(self) -> None:
+        """End its connections; nothing can be asked afterwards."""
+        self._client.close()
+
     @property
     def shown_url(self) -> str:
         """The URL as it may be shown: without user, password and query."""

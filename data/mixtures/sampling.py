@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.document import values as values_of
@@ -40,11 +41,10 @@ class Labels:
     """One label by document id: 16 bytes a document (a hash of the id and a number), in sorted arrays."""
 
     def __init__(self, shards: Iterable[Path], sampling: LabelSampling) -> None:
-        """Raises ValueError where no shard has the label."""
+        """Raises ValueError where no shard has the label, or where it is text and has no factors."""
         hashes, values = [np.zeros(0, np.uint64)], [np.zeros(0)]
-        self._names: dict[str, int] = {}
         for shard in shards:
-            names = read_shard(shard).column_names
+            names = pq.read_schema(shard).names
             if sampling.label in names and "id" in names:
                 table = read_shard(shard, ["id", sampling.label])
                 hashes.append(_hashes(values_of(table, "id")))
@@ -59,6 +59,8 @@ class Labels:
 
     def _numbers(self, column: pa.ChunkedArray, sampling: LabelSampling) -> Floats:
         if sampling.factors is None:
+            if pa.types.is_string(column.type):
+                raise ValueError(f"the label {sampling.label!r} is text: give it factors, VALUE: COPIES")
             return np.array([np.nan if value is None else float(value) for value in column.to_pylist()])
         return np.array([sampling.factors.get(str(value), sampling.otherwise) for value in column.to_pylist()], dtype=np.float64)
 

@@ -27,7 +27,8 @@ def test_each_kind_of_teacher(tmp_path: Path) -> None:
     with teacher_of(JudgeSettings(completions=str(tmp_path / "said.jsonl")), tmp_path) as teacher:
         assert isinstance(teacher, RecordedTeacher) and teacher.complete(Prompt("x", "en", 0)).text == "hello"
     with teacher_of(SelfInstructSettings(teacher_url="http://localhost:1/v1", teacher_model="m", target=1), tmp_path, tmp_path / "bundled") as teacher:
-        assert isinstance(teacher, HttpTeacher)
+        assert isinstance(teacher, HttpTeacher) and not teacher._client.is_closed
+    assert teacher._client.is_closed
     with pytest.raises(ValueError, match="no teacher: give teacher_url"), teacher_of(JudgeSettings(), tmp_path):
         pass
 

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import socket
-import time
 import traceback
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -145,11 +144,9 @@ def test_a_teacher_that_is_down_from_the_start() -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://user:{KEY.replace('/', '').replace(chr(34), '')}@127.0.0.1:{free.getsockname()[1]}/v1"
     teacher = Teacher(url, retries=50)
-    start = time.monotonic()
     with pytest.raises(TeacherError) as caught:
         teacher.complete(PROMPT)
-    assert time.monotonic() - start < 2
-    assert sum(teacher.waited) < 5
+    assert len(teacher.waited) == 2 and sum(teacher.waited) < 5
     assert "Connection refused" in str(caught.value)
     assert "is the server running" in str(caught.value)
     assert "@" not in str(caught.value)

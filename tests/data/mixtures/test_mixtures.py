@@ -237,6 +237,8 @@ def test_numbers_become_weights(tmp_path: Path) -> None:
     assert capped.weights(["b"]).tolist() == [1.5]
     with pytest.raises(ValueError, match="no label 'kindness'"):
         Labels([labels], LabelSampling(label="kindness"))
+    with pytest.raises(ValueError, match="the label 'topic' is text: give it factors"):
+        Labels([shard(tmp_path / "topics.parquet", id=["a"], topic=["book"])], LabelSampling(label="topic"))
 
 
 def test_sampling_by_a_number_takes_the_better_ones_more_often(tmp_path: Path) -> None:
