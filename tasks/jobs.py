@@ -31,6 +31,7 @@ GRACE_SECONDS = 5.0
 OWNER = "CRAWL2CHAT_OWNER"  # read by rlhf_core/job/owner.py
 HUB_TOKENS = ("HF_TOKEN", "HF_TOKEN_PATH")  # a job reads models from the hub by their names, some only with a token
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "AUTH", "CONNECTION_URL")
+OF_A_LOST_RANK = ("closed by peer", "reset by peer", "remote process exited")  # gloo, gloo, NCCL
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded before any fork
 
@@ -183,14 +184,16 @@ class _Follower:
 
 
 def explain(log: Path, begins_at: int = 0, lines: int = 12) -> str:
-    """The lines of a log that say why: the last error message where there is one, else the last lines."""
+    """The lines of a log that say why: the last error message where there is one, else the last lines. What ranks say of one that is
+    gone comes behind its own reason, and explains nothing."""
     with log.open("rb") as stream:
         stream.seek(max(begins_at, log.stat().st_size - 200_000))
         text = [line.rstrip() for line in stream.read().decode("utf-8", "replace").splitlines() if line.strip()]
     noise = ("[INFO]", "[WARNING]", "Warning:", "Killing subprocess", "launch.py")
     text = [line for line in text if not any(word in line for word in noise)]
     errors = [i for i, line in enumerate(text) if line.startswith("error:") or _names_exception(line)]
-    end = errors[-1] + 1 if errors else len(text)
+    causes = [i for i in errors if not any(words in text[i] for words in OF_A_LOST_RANK)] or errors
+    end = causes[-1] + 1 if causes else len(text)
     return "\n".join(text[max(0, end - lines) : end + 2])
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.jobs import Limits, environment, run_job
+from tasks.jobs import JobFailed, Limits, environment, run_job
 from tasks.launching import Forked
 from tests.rlhf_core.toy import Chain, read_metrics, weights
 
@@ -147,6 +147,19 @@ def test_pairs_of_own_answers_are_the_same_on_two_ranks_with_a_split_judge(chain
     agree(*found)
     pairs = [json.loads((output / "summary.json").read_text())["pairs"] for output in (one, two)]
     assert pairs[0] == pairs[1] > 30
+
+
+def broken_on_the_second_rank(prompts: list[Any], answers: list[str]) -> list[float]:
+    return [float("nan") if os.environ["RANK"] == "1" else 1.0] * len(answers)
+
+
+@pytest.mark.slow
+def test_the_reason_of_one_rank_ends_all_and_is_the_jobs(chain: Chain) -> None:
+    """The other waits for it, and says of it that its connection is closed."""
+    rewards = [{"function": f"{__name__}:broken_on_the_second_rank"}]
+    with pytest.raises(JobFailed, match="broken_on_the_second_rank: 8 finite numbers were expected") as failure:
+        run_ranks(chain, 2, "broken_rank", "rloo", steps=1, reward_model=None, rewards=rewards)
+    assert "peer" not in str(failure.value)
 
 
 @pytest.mark.slow

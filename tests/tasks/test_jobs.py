@@ -130,6 +130,16 @@ def test_the_hubs_token_reaches_the_job_that_reads_its_models(monkeypatch: pytes
     assert environment(1, None)["HF_TOKEN"] == "of the hub"
 
 
+@pytest.mark.parametrize("reason", ["error: reward x: 16 finite numbers were expected", "KeyError: 'boom'"])
+def test_explain_takes_the_reason_of_the_rank_that_failed_and_not_what_the_others_say_of_it(tmp_path: Path, reason: str) -> None:
+    lost = "RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1449. This is typically caused by"
+    log = tmp_path / "log"
+    log.write_text(f"step 3\n{reason}\nTraceback (most recent call last):\n  File x, in all_reduce\n{lost}\n")
+    assert explain(log).splitlines()[:2] == ["step 3", reason] and lost not in explain(log)
+    log.write_text(f"step 3\n{lost}\n")  # there is nothing better
+    assert explain(log).splitlines()[-1] == lost
+
+
 def test_explain_prefers_the_error_to_what_follows_it(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("step 3\nTraceback (most recent call last):\n  File x\ntorch.OutOfMemoryError: CUDA out of memory\n[INFO] [launch.py] Killing subprocess 7\n")
