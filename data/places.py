@@ -1,9 +1,10 @@
-"""Where files lie: local paths and fsspec URLs, and one file in two places."""
+"""Where files lie: local paths and fsspec URLs, one file in two places, and a folder in none."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,10 @@ def link_file(source: str | Path, target: str | Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def remove_at_once(folder: Path) -> None:
+    """Remove a folder that tells what is done by what lies in it: after a kill in the middle nothing of it is left under its name."""
+    gone = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    os.rename(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)

@@ -25,7 +25,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from data.places import file_system
+from data.places import file_system, remove_at_once
 from tasks.store import locks
 from tasks.store.fingerprints import fingerprint, hash_files, significant
 
@@ -224,7 +224,7 @@ class Store:
                 ended=datetime.now(UTC),
             )
             self._publish(draft.out, manifest)
-            shutil.rmtree(home, ignore_errors=True)
+            remove_at_once(home)
         made = self.find(stage, print_)
         if made is None:
             raise OSError(f"{stage}: the artifact {print_} was published but cannot be read back from {self.url}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from data.places import remove_at_once
 from tasks import publishing
 from tasks.store import locks
 from tasks.store.artifacts import Artifact, Store
@@ -84,7 +84,8 @@ def _statuses(folder: Path) -> Iterator[os.stat_result]:
 
 def clear(leftovers: Iterable[Leftover]) -> None:
     for one in leftovers:
-        shutil.rmtree(one.folder, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # its run has come to its end meanwhile
+            remove_at_once(one.folder)
 
 
 def prune(store: Store, plan: Plan) -> None:

@@ -7,8 +7,6 @@ one of these and, of all documents, the components: 18 bytes a document, and 24 
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +22,7 @@ from data.corpus.duplicates.keys import KEYED, TEXT, KeyFiles
 from data.corpus.duplicates.shingling import ShingleSets, write_sets
 from data.corpus.duplicates.verification import candidates, verified_links
 from data.document import Counts, label_schema, values
+from data.places import remove_at_once
 from data.settings import DedupSettings
 from data.shards import read_shard, shard_name, write_shard
 
@@ -70,16 +69,8 @@ def find_duplicates(
         ids = values(read_shard(shard, ["id"]), "id")
         columns = [column for found in clusters for column in found.labels(index, ids)]
         write_shard(out / "labels" / shard_name(index), pa.table([ids, *columns], schema=DUPLICATE_LABELS))
-    _remove(work)
+    remove_at_once(work)
     return Counts(len(keys), len(keys))
-
-
-def _remove(work: Path) -> None:
-    """At once, as far as the next attempt sees: after a kill in the middle it would take the notes of what is done for true, without what was done."""
-    gone = work.with_name(f".{work.name}-gone")
-    shutil.rmtree(gone, ignore_errors=True)
-    os.rename(work, gone)
-    shutil.rmtree(gone)
 
 
 def _join_alike(near: Components, keys: KeyFiles, documents: Sequence[Path], work: Path, settings: DedupSettings, over_shards: OverShards) -> None:

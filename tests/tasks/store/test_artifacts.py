@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -78,6 +79,33 @@ def test_failed_build_leaves_no_artifact_and_keeps_its_work(store: Store) -> Non
     _, reused = store.make("quality", 1, Settings(), {}, goes_on)
     assert not reused
     assert not list(store.workroot.glob("quality-*"))
+
+
+def test_a_kill_while_the_work_is_removed_leaves_no_half_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a later attempt would find notes of shards that are done, and not the shards."""
+    store, remove = Store(str(tmp_path)), shutil.rmtree
+
+    def works(draft: Draft) -> Result:
+        (draft.work / "done").write_text("every shard")
+        return build(draft)
+
+    def killed(folder: Path, ignore_errors: bool = False) -> None:
+        if (folder / "work" / "done").exists():
+            raise KeyboardInterrupt
+        remove(folder, ignore_errors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.make("quality", 1, Settings(), {}, works)
+    [artifact] = store.artifacts()
+    store.remove(artifact)
+
+    def begins_anew(draft: Draft) -> Result:
+        assert not any(draft.work.iterdir())
+        return build(draft)
+
+    assert store.make("quality", 1, Settings(), {}, begins_anew) == (artifact, False)
 
 
 def test_force_makes_again_at_the_same_address(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -61,3 +62,22 @@ def test_old_drafts_and_unused_copies_go(tmp_path: Path, capsys: pytest.CaptureF
     assert [copies[1].exists(), drafts[1].exists(), copies[0].exists(), drafts[0].exists()] == [False, False, True, True]
     assert (store.local(made[1]) / "model").stat().st_size == 100  # the store still has it
     assert pruning.leftovers(Store(str(tmp_path / "new")), WEEK) == []
+
+
+def test_a_copy_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pruning was killed in the middle of it."""
+    store = Store(f"memory://{tmp_path.name}", cache=str(tmp_path))
+    artifact, _ = store.make("sft", 1, Settings(), {}, build)
+    copy = store.local(artifact)
+
+    def killed(folder: Path, ignore_errors: bool = False) -> None:
+        (folder / "model").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pruning.clear([pruning.Leftover(copy, 100)])
+    assert (store.local(artifact) / "model").stat().st_size == 100
+    pruning.clear([pruning.Leftover(copy, 100), pruning.Leftover(tmp_path / "gone meanwhile", 0)])
+    assert not copy.exists()
