@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 State = tuple[tuple[str, int, int], ...]  # of each file its path, when it was written (ns), its bytes
 
-_File = TypeVar("_File", bound=str | Path | None)
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def files_of(path: Path) -> list[Path]:
@@ -26,18 +24,18 @@ def state_of(path: str | Path | None) -> State:
     return tuple((str(file), (status := file.stat()).st_mtime_ns, status.st_size) for file in files_of(Path(path)))
 
 
-def kept_while_unchanged(most: int) -> Callable[[Callable[Concatenate[_File, _P], _R]], Callable[Concatenate[_File, _P], _R]]:
-    """For a function of a local file or folder and further hashable arguments: the `most` results that were asked for last are kept."""
+def kept_while_unchanged(most: int) -> Callable[[_F], _F]:
+    """For a function of a local file or folder and further hashable arguments, by place: the `most` results asked for last are kept."""
 
-    def decorate(function: Callable[Concatenate[_File, _P], _R]) -> Callable[Concatenate[_File, _P], _R]:
+    def decorate(function: _F) -> _F:
         @lru_cache(maxsize=most)
-        def kept(state: State, path: Any, *more: Any, **named: Any) -> _R:
-            return function(path, *more, **named)
+        def kept(state: State, path: str | Path | None, *more: Hashable) -> Any:
+            return function(path, *more)
 
         @wraps(function)
-        def ask(path: _File, *more: _P.args, **named: _P.kwargs) -> _R:
-            return kept(state_of(path), path, *more, **named)
+        def ask(path: str | Path | None, *more: Hashable) -> Any:
+            return kept(state_of(path), path, *more)
 
-        return ask
+        return cast(_F, ask)
 
     return decorate
