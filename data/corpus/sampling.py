@@ -124,13 +124,16 @@ class Sampled:
 
 
 def _quotas(counts: dict[str, int], balance: Balance) -> dict[str, int]:
-    """How many documents of each value stay."""
+    """How many documents of each value stay. Raises ValueError where shares leave nothing of any: a value that is written otherwise."""
     if balance.max_documents is not None:
         return {group: min(count, balance.max_documents) for group, count in counts.items()}
     assert balance.shares is not None
     others = balance.shares.get("*", 0.0)
     weights = {group: balance.shares.get(group, others) for group in counts}
     scales = [counts[group] / weight for group, weight in weights.items() if weight > 0]
+    if counts and not scales:
+        there = ", ".join(sorted(counts)[:20])
+        raise ValueError(f"balance over {balance.label!r}: no document has a value with a share ({', '.join(balance.shares)}); there are: {there}")
     scale = min(scales, default=0.0)
     # Rounding may not lift a quota over what there is, nor take the scarcest value's last document.
     return {group: min(counts[group], int(scale * weight + 1e-9)) for group, weight in weights.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ class LinearModel:
                 about = json.loads(arrays["about"].tobytes())
                 weights, bias = arrays["weights"], arrays["bias"]
             version, of_kind = about["version"], about["kind"]
-        except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, FileNotFoundError):
                 raise
             raise ValueError(f"{path}: not a model of this project: {error}") from None

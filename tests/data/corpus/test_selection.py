@@ -164,6 +164,7 @@ def test_balance(tmp_path: Path) -> None:
         ({"label": "lang"}, "needs shares or max_documents"), ({"label": "words", "edges": [2, 1], "max_documents": 1}, "edges must rise"),
         ({"label": "lang", "shares": {"en": 0}}, "one is above 0"), ({"label": "words", "max_documents": 1}, "give the edges"),
         ({"label": "lang", "edges": [1], "max_documents": 1}, "has no edges"), ({"label": "none", "max_documents": 1}, "no stage measures"),
+        ({"label": "lang", "shares": {"eng": 2, "fr": 1}}, r"no document has a value with a share \(eng, fr\); there are: en, zh"),
     ],
 )  # fmt: skip
 def test_a_senseless_balance_is_refused(tmp_path: Path, balance: dict[str, Any], message: str) -> None:
