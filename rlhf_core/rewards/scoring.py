@@ -86,6 +86,10 @@ class Scoring:
         """Scores of every reward: (B, rewards) float32. `texts`: what the answers say, up to a role mark."""
         return torch.stack([s.score_rollout(rollout, prompts, texts) for s in self.scorers.values()], dim=1)
 
+    def apart(self, raw: Tensor) -> dict[str, Tensor]:
+        """The sum of each reward's own scores, where there are several: what is combined hides which of them pays."""
+        return {f"score_{role}": raw[:, column].sum() for column, role in enumerate(self.sources) if len(self.sources) > 1}
+
     def begin(self, raw: Tensor) -> None:
         """Remember what the starting policy's answers score (this rank's part)."""
         if self.settings.reward_normalisation != "none":

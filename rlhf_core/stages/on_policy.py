@@ -141,7 +141,8 @@ class OnPolicy(ABC):
         real = torch.tensor([place < len(self.eval_prompts) for place in places], device=self.ranks.device)
         rollout = self.answer(prompts, uniforms, settings.max_new_tokens)
         raw = self.scoring.raw(rollout, [record for record, _ in prompts], self.texts(rollout))
-        sums = {
+        apart = self.scoring.apart(raw[real])
+        sums = apart | {
             "count": real.sum(),
             "reward": self.scoring.combined(raw, at_start=True)[real].sum(),
             "raw": raw.sum(1)[real].sum(),
@@ -157,6 +158,7 @@ class OnPolicy(ABC):
             "eval_kl": totals["kl"] / count,
             "eval_finished_share": totals["finished"] / count,
             "eval_length": totals["length"] / count,
+            **{f"eval_{name}": totals[name] / count for name in apart},
         }
 
     def samples(self) -> list[dict[str, Any]]:
@@ -245,7 +247,8 @@ class OnPolicy(ABC):
         """What every kind reports of a rollout, over all ranks. Lengths are in tokens, KL in nats a response."""
         rollout, settings = answers.rollout, self.settings
         kl = self.kl(rollout) if kl is None else kl
-        sums: dict[str, Any] = {
+        apart = self.scoring.apart(answers.raw)
+        sums: dict[str, Any] = apart | {
             "rows": len(answers.scores),
             "tokens": rollout.response_mask.sum(),
             "reward": answers.scores.sum(),
@@ -270,6 +273,7 @@ class OnPolicy(ABC):
             "distinct_2": distinct_n(ids),
             "phrase_share": commonest_share(ids),
             **({"watched_share": max(watched)} if watched else {}),
+            **{name: totals[name] / rows for name in apart},
             "tokens": totals["tokens"],
         }
 

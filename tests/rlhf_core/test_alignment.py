@@ -241,6 +241,19 @@ def test_several_rewards_are_normalised_apart_and_combined(chain: Chain) -> None
     assert final.tolist() == [4.0]  # clipped at 5, then 1 for the missing end
 
 
+def test_of_several_rewards_each_is_reported_too(chain: Chain) -> None:
+    """The combined one hides which of them pays; of one alone there is nothing more to say."""
+    rewards = [{"function": f"{HERE}:marks"}, {"function": f"{HERE}:nothing"}]
+    stage = chain.built("rloo", reward_model=None, rewards=rewards)
+    answers = stage.roll(1)
+    figures, held_out = stage.figures(answers), stage.evaluate()
+    capitals = marks([], answers.texts)
+    assert figures["score_reward_1"] == pytest.approx(sum(capitals) / len(capitals)) and figures["score_reward_2"] == 0.0
+    assert held_out["eval_score_reward_1"] == pytest.approx(held_out["eval_score"]) and held_out["eval_score_reward_2"] == 0.0
+    alone = chain.built("rloo", reward_model=None, rewards=rewards[:1])
+    assert not any("score_reward" in name for name in alone.figures(alone.roll(1)))
+
+
 def test_rewards_that_cannot_be_used_are_named(chain: Chain) -> None:
     for function, message in (
         ("tests.nowhere:marks", "nowhere"),

@@ -243,5 +243,6 @@ def test_a_reward_model_a_classifier_and_a_function_reward_together(chain: Chain
             chain.run(f"three_{combine}", "rloo", {"reward_1": str(source)}, rewards=rewards, combine=combine, steps=2)
         )
         found[combine] = [line["reward_unclipped"] for line in lines]
+        assert {"score_reward_model", "score_reward_1", "score_reward_2"} <= lines[0].keys()
     # of three rewards with mean 0 over the starting policy's answers, the least is below their sum on average
     assert found["minimum"][0] < found["sum"][0]
