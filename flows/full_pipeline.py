@@ -64,7 +64,7 @@ def _walk_parts(recipe: Recipe, run: Run, until: str | None) -> dict[str, Made]:
     for part in PARTS:
         names = list(part.steps(recipe, run))
         for approve, last in approval.segments(names, recipe.approve_before):
-            if approve and not place.reusable(part, recipe, run, made, approve)[1]:  # what is there already starts no more
+            if approve:
                 approval.ask(approve, made, run)
             here = names[: names.index(last) + 1]  # what lies behind it waits for its own approval
             made = place.run_part(part, recipe, run, made, until if until in here else last)

@@ -45,7 +45,8 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
     name = part.__name__.rsplit(".", 1)[-1]
     if run.gpu is None or name not in needing_gpu(recipe):
         return _outcome(part.pipeline(recipe, run, dict(made), until, return_state=True))
-    there, whole = reusable(part, recipe, run, made, until)
+    present = run.model_copy(update={"reuse_only": True})
+    there, whole = reuse(part.steps(recipe, present), made, until)
     if whole:
         return there  # no worker is asked for what lies in the store
     parameters = {
@@ -76,11 +77,6 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
         with get_client(sync_client=True) as client:
             lost_tasks.end(client, child.id)
     raise PartFailed(f"{name} ({deployment}, flow run {child.name}): {_reason(child.state)}")
-
-
-def reusable(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made], until: str | None) -> tuple[dict[str, Made], bool]:
-    """What of `part` lies in the store, in order up to the first stage that does not, and whether all does up to `until`."""
-    return reuse(part.steps(recipe, run.model_copy(update={"reuse_only": True})), made, until)
 
 
 def needing_gpu(recipe: Recipe) -> set[str]:
