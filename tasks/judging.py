@@ -22,6 +22,7 @@ from data.instructions.teacher import Teacher
 from rlhf_core.measures.statistics import Estimate, cohens_kappa, sign_test, wilson
 from rlhf_core.measures.text_measures import exact_match
 from tasks import show
+from tasks.reporting.figures import json_lines
 from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Artifact, Draft, Files, Result, Store
 from tasks.teachers import teacher_of
@@ -42,7 +43,7 @@ def judge_answers(run: Run, evaluation: Made, settings: JudgementSettings) -> St
         progress = show.Progress("judgement").count
         with _teacher(settings, draft.work) as teacher:
             calls, usage = judge(found, settings, teacher, draft.out, draft.work, progress)
-        verdicts = read_verdicts(draft.out / "verdicts.jsonl")
+        verdicts = json_lines(draft.out / "verdicts.jsonl")
         sheets.write_sheet(found, [*verdicts, *overall(verdicts)], settings.criteria, settings.sheet, settings.seed, draft.out)
         summary = {"baseline": settings.baseline, "pairs": len(found), "judges": summarise(verdicts)}
         if "teacher" in settings.judges:
@@ -66,10 +67,6 @@ def _teacher(settings: JudgementSettings, work: Path) -> Iterator[Teacher | None
 
 def _right(line: Mapping[str, Any]) -> bool | None:
     return exact_match(line["text"] or "", line["reference"]) if line.get("reference") else None
-
-
-def read_verdicts(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 # --- win rates --------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Score:
 
 def score_run(truth: Path, kept: Sequence[Path], dropped: Iterable[Path]) -> Score:
     """Score a run: `kept` are the corpus' document shards, `dropped` the dropped shards of all its stages."""
-    records = {row["source"]: row for row in map(json.loads, truth.read_text(encoding="utf-8").splitlines())}
+    records = {row["source"]: row for row in map(json.loads, filter(None, truth.read_text(encoding="utf-8").split("\n")))}
     texts: dict[str, str] = {}
     for shard in kept:
         table = read_shard(shard, ["source", "text"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from tasks import show
+from tasks.reporting.figures import objects_of
 from tasks.stage import Made, Run
 
 SAMPLES = 5  # prompts whose answers are shown
@@ -34,7 +34,7 @@ def samples(made: Mapping[str, Made], run: Run) -> str:
     store = run.open_store()
     for name in reversed(list(made)):
         try:
-            lines = [json.loads(line) for line in store.read(made[name].artifact, "samples.jsonl").decode().splitlines()]
+            lines = objects_of(store.read(made[name].artifact, "samples.jsonl").decode())
         except FileNotFoundError:
             continue
         answers = [(line["prompt"], by, text) for line in lines[-SAMPLES:] for by, text in _answers(name, line)]

@@ -97,9 +97,12 @@ def _mean(lines: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[st
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSON-lines file; none where there is no file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return objects_of(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def objects_of(text: str) -> list[dict[str, Any]]:
+    """The objects of JSON lines. A line ends with \\n alone: texts in it hold other ends (U+2028, U+0085), which JSON does not escape."""
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -22,7 +22,8 @@ class Numbered(BaseModel):
 
 
 def answers(right: Mapping[str, int], questions: int = 40, prompts: int = 30) -> list[dict[str, Any]]:
-    """`right` says how many of the questions each model answers right, the first ones; rewards grow from model to model."""
+    """`right` says how many of the questions each model answers right, the first ones; rewards grow from model to model. Texts hold
+    line ends of Unicode, which are none of JSON lines."""
     lines = []
     for place, (model, known) in enumerate(right.items()):
         for number in range(questions):
@@ -30,7 +31,7 @@ def answers(right: Mapping[str, int], questions: int = 40, prompts: int = 30) ->
             lines.append(line(f"q{number}", "questions", model, text, lang="en" if number % 2 else "zh", reference=f"Silverrun {number}"))
         for number in range(prompts):
             reward = place + (number % 7) / 4
-            lines.append(line(f"p{number}", "prompts", model, f"{model} says {number}", reward=reward, finished=number % 5 > 0, repeating=number % 6 == 0, length=4 + place))
+            lines.append(line(f"p{number}", "prompts", model, f"{model} says\u2028{number}\x85", reward=reward, finished=number % 5 > 0, repeating=number % 6 == 0, length=4 + place))
     return lines
 
 
@@ -56,7 +57,7 @@ def evaluation(store: Store, number: int, lines: list[dict[str, Any]], **more: A
 
     def build(draft: Draft) -> Result:
         (draft.out / "evaluation.json").write_text(json.dumps(figures), encoding="utf-8")
-        (draft.out / "answers.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in lines), encoding="utf-8")
+        (draft.out / "answers.jsonl").write_text("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in lines), encoding="utf-8")
         return Result({}, {})
 
     given = {role: Files(path=role, fingerprint=f"{number}-{role}") for role in ROLES}

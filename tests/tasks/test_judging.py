@@ -76,7 +76,7 @@ def test_a_server_that_times_out_or_babbles_costs_its_comparisons_and_is_counted
     thread.start()
     try:
         good = answer("A", "stop")
-        server.script = [good, answer("B", "stop"), "slow", good, answer("I like them all.", "stop"), good, answer("A", "length"), good, good, answer("B", "stop")]
+        server.script = [good, answer("B", "stop"), "slow", good, answer("I like\u2028them all.", "stop"), good, answer("A", "length"), good, good, answer("B", "stop")]
         evaluated = evaluation(store, 1, answers({"sft": 20, "ppo": 30}, prompts=5))
         live = {"teacher_url": server.url, "teacher_model": "m", "teacher_timeout_seconds": 0.4, "teacher_retries": 0, "teacher_concurrency": 1}
         artifact = judgement(store, evaluated, judges=["teacher"], criteria=["tone"], **live)

@@ -17,8 +17,8 @@ from data.evaluation.judges import judge
 from data.evaluation.settings import JudgementSettings
 from data.instructions.teacher import Completion, Prompt, TeacherError
 from rlhf_core.settings import PpoStage, PretrainStage, RewardStage, SftStage
-from tasks.judging import read_verdicts, summarise
-from tasks.reporting.figures import gather
+from tasks.judging import summarise
+from tasks.reporting.figures import gather, json_lines
 from tasks.reporting.findings import warnings
 from tasks.reporting.page import render
 from tasks.reporting.way import way
@@ -78,7 +78,7 @@ def judgement(answers: Path, folder: Path) -> dict[str, Any]:
     settings = JudgementSettings(judges=["teacher"], criteria=["tone"], sets=["questions"], completions="x", teacher_concurrency=1)
     found = [pair for pair in pairs(read_answers(answers), "sft", settings) if pair.model.model == "ppo"]
     judge([pair for pair in found if pair.is_answered], settings, Babbling(), folder, folder)
-    return {"baseline": "sft", "pairs": len(found), "judges": summarise(read_verdicts(folder / "verdicts.jsonl"))}
+    return {"baseline": "sft", "pairs": len(found), "judges": summarise(json_lines(folder / "verdicts.jsonl"))}
 
 
 def test_each_is_a_line_of_the_report(chain: Chain, tmp_path: Path, made: dict[str, Made]) -> None:  # noqa: F811
