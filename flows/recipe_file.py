@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -204,11 +204,11 @@ def _spread_seed(raw: dict[str, Any]) -> None:
 
 
 def _seeded(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every section and training stage that has a seed."""
+    """Every section and training stage that has a seed; sections that a recipe may do without, where it has them."""
     for section, field in Recipe.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel) and "seed" in annotation.model_fields:
-            place = raw.setdefault(section, {})
+        models = [one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type) and issubclass(one, BaseModel)]
+        if any("seed" in model.model_fields for model in models):
+            place = raw.setdefault(section, {}) if field.annotation in models else raw.get(section)
             if isinstance(place, dict):
                 yield place
     yield from (stage for stage in raw.get("training") or [] if isinstance(stage, dict))

@@ -99,6 +99,9 @@ def test_the_seed_of_a_changed_recipe_is_that_of_its_stages() -> None:
     assert {stage.name: stage.seed for stage in recipe.training} == {"pretrain": 5, "sft": 7, "reward_model": 5, "ppo": 5}
     assert recipe.seed == recipe.splits.seed == recipe.evaluation.seed == 5
     assert changed(recipe, ["ppo.seed=2"]).training[0].seed == 5
+    mixture = load("tiny", ["seed=4", "mixture={tokens: 1000, sources: {web: {origin: corpus}}}"]).mixture
+    assert mixture and mixture.seed == 4  # a section that a recipe may do without
+    assert load("tiny", ["seed=4"]).mixture is None
 
 
 def test_a_key_of_a_section_that_is_null_begins_the_section() -> None:
