@@ -39,7 +39,7 @@ def work_on(work: ShardWork, group: Group, out: Path, progress: Path) -> Counts:
     for index, shard in group:
         done = progress / f"{index:05d}.json"
         if done.exists():
-            counts = Counts(**json.loads(done.read_text()))
+            counts = Counts(**json.loads(done.read_text(encoding="utf-8")))
         else:
             counts = work(shard, out, index)
             counts.check()

@@ -168,7 +168,7 @@ class Store:
             self.fs.get_file(f"{source}/{name}", str(arriving / name))
             if hash_files(str(arriving / name)) != facts["blake2b"]:
                 raise OSError(f"{artifact.url}/{name} does not have the hash that its manifest says; remove that artifact")
-        (arriving / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+        (arriving / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
         with contextlib.suppress(OSError):  # another process may have copied it meanwhile: then its copy is the same
             os.rename(arriving, folder)
         shutil.rmtree(arriving, ignore_errors=True)

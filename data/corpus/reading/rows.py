@@ -210,6 +210,8 @@ def _page(page: Page, row: Mapping[str, Any], settings: IngestSettings) -> Page:
         text = text_of(text)
     if isinstance(html, str):
         html = html.encode("utf-8", "replace")
+    if html and isinstance(html, bytes | _TooLarge) and isinstance(text, str) and not text.strip():
+        text = None  # as those write it who could not extract one
     limit = settings.max_record_megabytes << 20
     payload = html if text is None else text
     if isinstance(payload, _TooLarge):

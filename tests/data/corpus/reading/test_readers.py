@@ -158,6 +158,7 @@ LONG = "山谷里的人起得很早，清早的街上到处是人声，河水从
         (b'[{"text": "one"}, {"text": "tw', ["broken_record: no JSON array"]),
         (b'[{"text": "' + b"x" * (1 << 20) + b'"}]', ["too_large: a JSON array of more than 1048576 bytes; write one object a line, as jq -c '.[]' does"]),
         ('{"text": "one"}'.encode("utf-16"), ["broken_record: UTF-16; write JSON in UTF-8"]),
+        (b'{"text": " ", "html": "<p>page</p>"}\n{"text": "", "html": ""}', ["<p>page</p>", "empty_record: None"]),
         (b'{"text": 5}', ["broken_record: ingest.text_field: 'text' holds no text: int"]),
         (b'{"content": "x", "id": 1}', ["broken_record: no field 'text' or 'html' (ingest.text_field, ingest.html_field); there is content, id"]),
     ],
@@ -171,7 +172,7 @@ def test_json_of_every_form(tmp_path: Path, content: bytes, expected: list[str])
         for number, source in enumerate(list_inputs(tmp_path / "a.json", split)):
             ingest_file(source, tmp_path / f"{split}-{number}", settings)
             rows = [row for kind in ("documents", "dropped") for row in read_all(tmp_path / f"{split}-{number}" / kind)]
-            found |= {int(row["source"].split("#")[1]): f"{row['reason']}: {row['value']}" if "reason" in row else row["text"] for row in rows}
+            found |= {int(row["source"].split("#")[1]): f"{row['reason']}: {row['value']}" if "reason" in row else row["text"] or row["html"].decode() for row in rows}
         assert [found[place] for place in sorted(found)] == expected
 
 
