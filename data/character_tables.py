@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,9 +52,8 @@ def character_classes() -> NDArray[np.uint8]:
     return np.append(table, np.uint8(UNSPACED))
 
 
-@dataclass(frozen=True)
-class Forms:
-    """What each character below 0x20000 becomes, for data.kernels.fold.
+class Forms(NamedTuple):
+    """What each character below 0x20000 becomes, for data.kernels.
 
     `table` holds, for each, the character that it becomes, or 0x110000 plus the place in `longer` of how many it becomes
     and which, or 0xFFFFFFFF where that depends on what stands beside it.

@@ -45,7 +45,7 @@ def values(table: pa.Table, name: str) -> list[Any]:
 
 
 def views(table: pa.Table, name: str) -> list[memoryview | None]:
-    """One binary column as views of its bytes: Arrow copies a value that it gives, and a page has a hundred thousand bytes."""
+    """One column of bytes or text as views of its memory, of text in UTF-8: Arrow copies a value that it gives, and decodes it."""
     found: list[memoryview | None] = []
     for chunk in table[name].chunks:
         if len(chunk):

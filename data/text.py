@@ -8,7 +8,6 @@ Hashes are keyed by nothing but the text: the same in every process and on every
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +23,11 @@ _INNER_SENTENCE_END = re.compile(  # one that is not the end of its line
 )
 
 Hashes = NDArray[np.uint64]
+Text = str | bytes | memoryview  # a str, or UTF-8 as Arrow has it in memory (data.document.views)
+
+
+def as_str(text: Text) -> str:
+    return text if isinstance(text, str) else str(text, "utf-8")
 
 
 def clean_text(text: str) -> str:
@@ -35,11 +39,7 @@ def clean_text(text: str) -> str:
 
 def normalise(text: str) -> str:
     """`text` as copies are compared: NFKC, lower case. Digits and combining marks stay what they are."""
-    if text.isascii():
-        return text.lower()
-    forms = normal_forms()
-    normal = kernels.fold(text, forms.table, forms.longer, False)
-    return unicodedata.normalize("NFKC", text).lower() if normal is None else normal
+    return text.lower() if text.isascii() else kernels.normalise(text, normal_forms())
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
@@ -67,7 +67,7 @@ class Words:
         return int(self.unspaced.sum()) * 2 > len(self)
 
 
-def scan_words(text: str) -> Words:
+def scan_words(text: Text) -> Words:
     """Every word of `text`: runs of letters, single unspaced characters."""
     starts, ends, hashes, unspaced = kernels.scan_words(text, character_classes())
     return Words(
@@ -105,7 +105,7 @@ def shingles(text: str, words: int = 5, characters: int = 5) -> Hashes:
     """Hashes of the shingles of `text` (normalised): runs of `words` words, or of `characters` where most words are
     unspaced characters. Never empty: a shorter text is one shingle of all its words, or of itself where it has none.
     """
-    return np.frombuffer(kernels.shingles(normalise(text), character_classes(), words, characters)[1], np.uint64)
+    return np.frombuffer(kernels.shingles(text, normal_forms(), character_classes(), words, characters)[1], np.uint64)
 
 
 def words(text: str) -> list[str]:
@@ -114,7 +114,7 @@ def words(text: str) -> list[str]:
     return [text[start:end] for start, end in zip(found.starts.tolist(), found.ends.tolist(), strict=True)]
 
 
-def count_words(text: str) -> int:
+def count_words(text: Text) -> int:
     """`len(words(text))`, without making the strings."""
     return len(scan_words(text))
 

@@ -17,9 +17,21 @@ Step = tuple[frozenset[str] | None, Expression]  # characters that may come next
 _CLASSES = {ops.CATEGORY_DIGIT: "0", ops.CATEGORY_SPACE: " "}
 
 
+class _Outlines(dict[int, str]):
+    """Of each character, by its number, what stands for it; filled as they are met."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        self[code] = "0" if char.isdecimal() else " " if char.isspace() else char
+        return self[code]
+
+
+_OUTLINES = _Outlines()
+
+
 def outline(text: str) -> str:
     """`text` with one sort of figure and one of white space, as beginnings are told apart."""
-    return "".join("0" if char.isdecimal() else " " if char.isspace() else char for char in text)
+    return text.translate(_OUTLINES)
 
 
 def beginnings(pattern: str, size: int, room: int) -> list[str]:

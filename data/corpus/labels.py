@@ -16,7 +16,11 @@ def read_labels(shard: Path, ids: pa.ChunkedArray, columns: list[str] | None = N
     The shard may have more documents (some were dropped after it was measured) and another order. Raises ValueError where one
     of `ids` lacks.
     """
-    table = read_shard(shard, None if columns is None else ["id", *columns])
+    return in_order(read_shard(shard, None if columns is None else ["id", *columns]), ids, shard)
+
+
+def in_order(table: pa.Table, ids: pa.ChunkedArray, shard: Path) -> pa.Table:
+    """What `read_labels` gives of a table that was read from `shard`."""
     if table["id"].combine_chunks().equals(ids.combine_chunks()):
         return table
     place = {label_id: row for row, label_id in enumerate(table["id"].to_pylist())}

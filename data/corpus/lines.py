@@ -11,6 +11,7 @@ from enum import IntFlag
 from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +20,14 @@ from numpy.typing import NDArray
 from data import kernels
 from data.corpus.host_lines import line_key, read_host_lines, site_of, stands_in
 from data.corpus.line_patterns import LinePatterns
-from data.document import Decided, Verdict, decide, label_schema
+from data.document import Decided, Verdict, decide, label_schema, values, views
 from data.settings import LineSettings
 
 _SHORT_CHARACTERS = 200  # longer lines are prose, and not matched; data/kernels/lines.c has it too
 _CODE_OR_TABLE = re.compile(r"[\s(){}\[\];,]*|\|.*\w.*\|")  # closing brackets; a row of figures
 _SEPARATED = re.compile(r"\s*[|»›·•／丨]\s*|\s+[>/–—-]\s+")
 _NO_KEYS: NDArray[np.int64] = np.zeros(0, np.int64)
+_Text = TypeVar("_Text", str, memoryview)  # of UTF-8
 LINE_LABELS = label_schema({"removed_lines": pa.int64(), "removed_characters_share": pa.float32()})
 
 
@@ -76,12 +78,12 @@ def filter_lines(documents: pa.Table, settings: LineSettings, *, host_lines: Pat
     `host_lines` is what `find_host_lines` wrote. Reason: mostly_boilerplate (value: share of characters cut).
     """
     repeated = read_host_lines(host_lines) if host_lines is not None else _NO_KEYS
-    texts: list[str] = []
+    texts: list[memoryview] = []
     counts: list[int] = []
     shares: list[float] = []
     verdicts: list[Verdict | None] = []
-    for text, url in zip(documents["text"].to_pylist(), documents["url"].to_pylist(), strict=True):
-        kept, removed, share = clean_lines(text or "", site_of(url) if len(repeated) else "", repeated)
+    for text, url in zip(views(documents, "text"), values(documents, "url"), strict=True):
+        kept, removed, share = clean_lines(text or memoryview(b""), site_of(url) if len(repeated) else "", repeated)
         texts.append(kept)
         counts.append(removed)
         shares.append(share)
@@ -94,7 +96,7 @@ def filter_lines(documents: pa.Table, settings: LineSettings, *, host_lines: Pat
     return Decided(decided.kept, decided.dropped, labels.filter(pa.array(stay, pa.bool_())))
 
 
-def clean_lines(text: str, host: str = "", repeated: NDArray[np.int64] = _NO_KEYS) -> tuple[str, int, float]:
+def clean_lines(text: _Text, host: str = "", repeated: NDArray[np.int64] = _NO_KEYS) -> tuple[_Text, int, float]:
     """`text` without boilerplate, lines that stood before and lines of `repeated`; lines cut and their share of
     characters. Blank lines stay, one at a time.
     """

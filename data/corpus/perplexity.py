@@ -17,8 +17,9 @@ from data.corpus.labels import read_labels
 from data.corpus.learned import kenlm_model
 from data.corpus.learned.char_model import CharModel
 from data.corpus.reading.charset import text_of
-from data.document import label_schema, values
+from data.document import label_schema, values, views
 from data.settings import PerplexitySettings
+from data.text import Text
 from data.unchanged import kept_while_unchanged
 
 # Null where the language has no model. `perplexity_lang` names the language whose model was asked.
@@ -26,8 +27,8 @@ PERPLEXITY_LABELS = label_schema({"bits_per_character": pa.float32(), "perplexit
 
 
 class LanguageModel(Protocol):
-    def bits(self, text: str) -> float:
-        """Mean bits per character."""
+    def bits(self, text: Text, most: int) -> float:
+        """Mean bits per character of the first `most`."""
         ...
 
 
@@ -76,9 +77,9 @@ def perplexity_labels(documents: pa.Table, settings: PerplexitySettings, *, mode
     langs = values(read_labels(labels, documents["id"], ["lang"]), "lang")
     of_languages = {lang: _load(models, lang) for lang in set(langs)}
     bits: list[float | None] = []
-    for text, lang in zip(values(documents, "text"), langs, strict=True):
+    for text, lang in zip(views(documents, "text"), langs, strict=True):
         model = of_languages[lang]
-        bits.append(model.bits(text[: settings.max_characters]) if model and text else None)
+        bits.append(model.bits(text, settings.max_characters) if model and text else None)
     return _labels(documents, pa.array(bits, pa.float32()), langs)
 
 

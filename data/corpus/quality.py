@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from data import kernels
 from data.character_tables import LETTER, SPACE, UNSPACED, character_classes
-from data.document import label_schema
+from data.document import label_schema, views
 from data.settings import QualitySettings
-from data.text import Hashes, scan_words
+from data.text import Hashes, Text, scan_words
 
 Measures = dict[str, NDArray[Any]]  # by name, shape (texts,) each
 _ENGLISH_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Gopher
@@ -82,7 +82,7 @@ QUALITY_LABELS = label_schema({name: pa.int64() for name in _COUNTS} | {name: pa
 
 def quality_labels(documents: pa.Table, settings: QualitySettings) -> pa.Table:
     """One row of QUALITY_LABELS per document. Of a text beyond `max_characters` its beginning is measured."""
-    found = measures([text or "" for text in documents["text"].to_pylist()], settings.max_characters)
+    found = measures([text or b"" for text in views(documents, "text")], settings.max_characters)
     columns = [pa.array(found[name]).cast(QUALITY_LABELS.field(name).type) for name in QUALITY_LABELS.names[1:]]
     return pa.table([documents["id"].combine_chunks(), *columns], schema=QUALITY_LABELS)
 
@@ -92,16 +92,15 @@ def measure(text: str, max_characters: int = 1 << 20) -> dict[str, float]:
     return {name: column[0].item() for name, column in measures([text], max_characters).items()}
 
 
-def measures(texts: Sequence[str], max_characters: int = 1 << 20) -> Measures:
+def measures(texts: Sequence[Text], max_characters: int = 1 << 20) -> Measures:
     """All measures of `texts` by name. Lengths in characters; shares from 0 to 1; an empty text measures 0."""
-    counted = kernels.quality_counts(texts, max_characters, character_classes(), _traits(), *_stop_words())
+    counted = kernels.quality_counts(texts, max_characters, _traits(), *_stop_words())
     columns = np.frombuffer(counted, np.int64).reshape(len(texts), len(kernels.QUALITY_COUNTS))
     of = dict(zip(kernels.QUALITY_COUNTS, columns.T, strict=True))
     words, shown, lines, paragraphs = (np.maximum(of[name], 1) for name in ("words", "shown", "lines", "paragraphs"))
     unspaced = of["unspaced_words"] * 2 > of["words"]  # most words are single characters of an unspaced script
     tokens, prose = np.maximum(of["tokens"], 1), np.maximum(of["prose_lines"], 1)
-    found: Measures = {name: of[name] for name in _COUNTS if name in of}
-    found["characters"] = np.fromiter(map(len, texts), np.int64, len(texts))
+    found: Measures = {name: of[name] for name in _COUNTS}
     found |= {
         "unspaced_words_share": of["unspaced_words"] / words,
         "hashes_per_word": of["hashes"] / words,

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data.document import Verdict, values
@@ -56,7 +57,7 @@ class RuleBook:
         rows = labels.num_rows
         first = np.full(rows, _NONE, dtype=np.int16)
         value = np.full(rows, np.nan)
-        langs = _languages(labels)
+        langs = self._places(labels)
         columns: dict[str, NDArray[np.float64]] = {}
         for index, rule in enumerate(self.rules):
             if rule.label not in labels.schema.names:
@@ -65,7 +66,7 @@ class RuleBook:
                 if index in self._measures:
                     self._measures[index].append(np.full(rows, np.nan))
                 continue
-            applies = np.isin(langs, rule.languages) if rule.languages is not None else np.True_
+            applies = np.True_ if rule.languages is None else np.isin(langs, [self._lang_names.get(lang, -1) for lang in rule.languages])
             if rule.is_text:
                 texts = _strings(labels, rule)
                 outside = np.array([text is not None and not _passes(rule, text) for text in texts], dtype=np.bool_)
@@ -88,8 +89,13 @@ class RuleBook:
                 self._measures[index].append(np.where(applies, measure, np.nan))
         self._first.append(first)
         self._value.append(value)
-        self._langs.append(np.array([self._lang_names.setdefault(lang, len(self._lang_names)) for lang in langs.tolist()], dtype=np.int16))
+        self._langs.append(langs)
         self._rows += rows
+
+    def _places(self, labels: pa.Table) -> NDArray[np.int16]:
+        """The language of each document by its place in `_lang_names`; "" where there is none."""
+        langs = values(labels, "lang") if "lang" in labels.schema.names else [""] * labels.num_rows
+        return np.array([self._lang_names.setdefault(lang or "", len(self._lang_names)) for lang in langs], dtype=np.int16)
 
     def decide(self) -> Broken:
         """The first broken rule of every document, in the order of `add`."""
@@ -128,12 +134,6 @@ def _passes(rule: Rule, text: str) -> bool:
     return rule.none_of is None or not any(fnmatchcase(text, pattern) for pattern in rule.none_of)
 
 
-def _languages(labels: pa.Table) -> NDArray[np.object_]:
-    if "lang" not in labels.schema.names:
-        return np.full(labels.num_rows, "", dtype=object)
-    return np.array([lang or "" for lang in labels["lang"].to_pylist()], dtype=object)
-
-
 def is_text(labels: pa.Table, name: str) -> bool:
     return pa.types.is_string(labels.schema.field(name).type)
 
@@ -142,7 +142,7 @@ def numbers(labels: pa.Table, name: str) -> NDArray[np.float64]:
     """One label as numbers; null becomes NaN. Raises ValueError for a label that is text."""
     if is_text(labels, name):
         raise ValueError(f"the label {name!r} is text: give it any_of or none_of, not bounds")
-    return np.array(values(labels, name), dtype=np.float64)
+    return pc.cast(labels[name], pa.float64(), safe=False).to_numpy()
 
 
 def _strings(labels: pa.Table, rule: Rule) -> list[str | None]:

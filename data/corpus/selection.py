@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from data.corpus.canonical import part_borders, sample_step, write_sorted
 from data.corpus.duplicates.copies import Copies, Found
 from data.corpus.duplicates.index import CHANGED, COMPARISON
-from data.corpus.labels import read_labels
+from data.corpus.labels import in_order, read_labels
 from data.corpus.personal_data import MARKS, redact
 from data.corpus.rules import Broken, RuleBook, numbers
 from data.corpus.sampling import Sampled, Samplings
 from data.corpus.url.form import host_of
 from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts, Verdict, decide, id_bytes, values
 from data.settings import PersonalDataAction, Rule, SelectionSettings
-from data.shards import decoded_bytes, read_shard
+from data.shards import decoded_bytes, read_known_columns, read_shard
 from data.text import cut_at_sentence
 
 _OF_DOCUMENTS = {"source": "source", "host": "url", "date": "date", "year": "date"}  # labels that no stage measures
@@ -121,13 +121,14 @@ def _measured(shard: Path, label_shards: Sequence[Path], wanted: set[str]) -> pa
     own = read_shard(shard, ["id", *dict.fromkeys(_OF_DOCUMENTS[name] for name in derived)])
     table = own.select(["id"])
     for path in label_shards:
-        names = [name for name in pq.read_schema(path).names if name in wanted]
-        if doubled := [name for name in names if name in table.schema.names]:
+        found = read_known_columns(path, {"id", *wanted})
+        names = [name for name in found.column_names if name != "id"]
+        if doubled := [name for name in names if name in table.column_names]:
             raise ValueError(f"two stages measure {doubled[0]!r}")
         if names:
-            found = read_labels(path, table["id"], names)
-            for name in names:
-                table = table.append_column(name, found[name])
+            found = in_order(found, table["id"], path)
+        for name in names:
+            table = table.append_column(name, found[name])
     for name in derived:
         if name not in table.schema.names:
             table = table.append_column(name, _of_documents(name, values(own, _OF_DOCUMENTS[name])))

@@ -18,9 +18,9 @@ from data.character_tables import Forms, forms_of
 from data.corpus.personal_data import MARKS, find_personal_data
 from data.corpus.reading.charset import read_words
 from data.corpus.term_matcher import TermMatcher, read_list
-from data.document import label_schema, values
+from data.document import label_schema, views
 from data.settings import SensitiveSettings
-from data.text import count_words, normalise
+from data.text import Text, as_str, count_words, normalise
 from data.unchanged import kept_while_unchanged
 
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
@@ -61,13 +61,12 @@ def parse_terms(text: str) -> list[Term]:
     return terms
 
 
-def fold(text: str) -> str:
+def fold(text: Text) -> str:
     """`text` as terms are looked for: NFKC (full-width forms), lower case, simplified characters, white space folded, and
     without what is not seen (soft hyphens, zero-width characters)."""
-    forms = _folded_forms()
-    folded = kernels.fold(text, forms.table, forms.longer, True)
+    folded = kernels.fold(text, _folded_forms())
     if folded is None:
-        folded = " ".join(normalise(_UNSEEN.sub("", text)).translate(_simplified()).split())
+        folded = " ".join(normalise(_UNSEEN.sub("", as_str(text))).translate(_simplified()).split())
     return folded
 
 
@@ -103,14 +102,16 @@ class Terms:
         self._matcher = TermMatcher(topics.items())
         self._patterns = [(re.compile(term.text, re.IGNORECASE), term.topic) for term in listed if term.is_pattern]
 
-    def count(self, text: str) -> tuple[Counter[str], int]:
+    def count(self, text: Text) -> tuple[Counter[str], int]:
         """Occurrences per topic, and of all terms."""
         found: Counter[str] = Counter()
-        total = 0
-        folded = fold(text)
-        for match in self._matcher.find(folded):
-            total += 1
-            found.update(match.value)
+        listed = self._matcher.find_folded(text, _folded_forms())
+        folded = fold(text) if listed is None or self._patterns else ""
+        if listed is None:
+            listed = [match.value for match in self._matcher.find(folded)]
+        for topics in listed:
+            found.update(topics)
+        total = len(listed)
         for pattern, topic in self._patterns:
             matches = sum(1 for _ in pattern.finditer(folded))
             total += matches
@@ -133,14 +134,15 @@ def sensitive_labels(documents: pa.Table, settings: SensitiveSettings) -> pa.Tab
     terms = _terms(settings.terms_file, settings.use_bundled_terms)
     schema = sensitive_schema(terms.topics)
     found = {field.name: np.zeros(documents.num_rows, field.type.to_pandas_dtype()) for field in list(schema)[1:]}
-    for row, text in enumerate(values(documents, "text")):
-        by_topic, total = terms.count(text or "")
+    for row, view in enumerate(views(documents, "text")):
+        text = view or b""
+        by_topic, total = terms.count(text)
         for topic, count in by_topic.items():
             found[f"{topic}_terms"][row] = count
         if total:
             found["sensitive_terms"][row] = total
             found["sensitive_terms_per_1000_words"][row] = 1000 * total / max(count_words(text), _MIN_WORDS)
-        for item in find_personal_data(text or ""):
+        for item in find_personal_data(text):
             found[item.kind][row] += 1
             found["personal_data"][row] += 1
     return pa.table([documents["id"].combine_chunks(), *map(pa.array, found.values())], schema=schema)

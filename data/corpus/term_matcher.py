@@ -7,6 +7,8 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from data import kernels
+from data.character_tables import Forms
+from data.text import Text
 
 
 def read_list(text: str) -> list[str]:
@@ -37,3 +39,8 @@ class TermMatcher:
     def find(self, text: str) -> list[Match]:
         """In the order of their starts."""
         return [Match(start, end, self._values[number]) for start, end, number in kernels.find_terms(text, self._firsts, self._steps, True)]
+
+    def find_folded(self, text: Text, forms: Forms) -> list[Any] | None:
+        """The values of the terms in `text` with every character in its form; None where the form of some depends on its neighbours."""
+        found = kernels.find_folded_terms(text, forms, self._firsts, self._steps)
+        return None if found is None else [self._values[number] for _, _, number in found]

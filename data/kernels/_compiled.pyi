@@ -1,33 +1,40 @@
-"""What data/kernels/*.c hold. `classes` is data.character_tables.character_classes(), `forms` and `longer` a data.character_tables.Forms."""
+"""What data/kernels/*.c hold. A text is a str, or a buffer of UTF-8; ValueError where that is none. `classes` is
+data.character_tables.character_classes(), `forms` a data.character_tables.Forms.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from _typeshed import ReadableBuffer
 from numpy.typing import NDArray
 
 Array: TypeAlias = ReadableBuffer | NDArray[Any]
+Forms: TypeAlias = tuple[Array, Array]
+Text: TypeAlias = str | ReadableBuffer
 
 QUALITY_COUNTS: tuple[str, ...]  # the names of what quality_counts counts, in its order
 
-def fold(text: str, forms: Array, longer: Array, single_spaces: bool, /) -> str | None:
-    """`text` with every character in its form; None where the form of some depends on its neighbours. `single_spaces`:
-    of blanks beside each other one stays, and none at the ends; other white space is one where its form is.
+def normalise(text: Text, forms: Forms, /) -> str:
+    """NFKC and lower case: every character in its form, or, where that of some depends on its neighbours, what unicodedata says."""
+
+def fold(text: Text, forms: Forms, /) -> str | None:
+    """`text` with every character in its form; None where the form of some depends on its neighbours. Of blanks beside each other
+    one stays, and none at the ends; other white space is one where its form is.
     """
 
-def scan_words(text: str, classes: Array, /) -> tuple[bytes, bytes, bytes, bytes]:
+def scan_words(text: Text, classes: Array, /) -> tuple[bytes, bytes, bytes, bytes]:
     """The arrays of data.text.Words: starts and ends (int64), hashes (uint64), unspaced (bool)."""
 
-def shingles(text: str, classes: Array, words: int, characters: int, /) -> tuple[int, bytes]:
-    """Of a text that is normalised a 64-bit hash of its pieces between white space, equal for texts that differ in white space alone,
+def shingles(text: Text, forms: Forms, classes: Array, words: int, characters: int, /) -> tuple[int, bytes]:
+    """Of a text, normalised, a 64-bit hash of its pieces between white space, equal for texts that differ in white space alone,
     and data.text.shingles, uint64.
     """
 
 def quality_counts(
-    texts: Sequence[str], most: int, classes: Array, traits: Array, stop_hashes: Array, stop_numbers: Array, /
+    texts: Sequence[Text], most: int, traits: Array, stop_hashes: Array, stop_numbers: Array, /
 ) -> bytes:
-    """int64, shape (texts, counts), of the first `most` characters of each text.
+    """int64, shape (texts, counts), of the first `most` characters of each text; `characters` is their number in all of it.
 
     `traits`: what each character is (data.corpus.quality, uint16). `stop_hashes` (uint64) are
     the hashes of stop words in all their forms, `stop_numbers` (uint8) the number of each one's word: to 7 those of spaced
@@ -43,11 +50,13 @@ def longest_texts(html: Array, scanned: int, more: int, wanted: int, piece: int,
     `more` where those have less than four times `wanted` of text.
     """
 
-def symbols(text: str, unspaced: bool, /) -> bytes:
-    """data.corpus.learned.char_model.characters of a text that is normalised, uint64."""
+def symbols(text: Text, forms: Forms, unspaced: bool, /) -> bytes:
+    """data.corpus.learned.char_model.characters, uint64."""
 
-def char_model_bits(text: str, unspaced: bool, unseen: float, tables: Sequence[NDArray[np.void]], /) -> tuple[float, int]:
-    """-log2 of the probability of a text that is normalised, and how many characters the model read of it.
+def char_model_bits(
+    text: Text, most: int, forms: Forms, unspaced: bool, unseen: float, tables: Sequence[NDArray[np.void]], /
+) -> tuple[float, int]:
+    """-log2 of the probability of the first `most` characters of a text, and how many characters the model read of it.
 
     `tables` holds the n-grams of each size, hash tables of data.corpus.learned.char_model; `unseen` is the probability of a
     character that is in none.
@@ -56,20 +65,28 @@ def char_model_bits(text: str, unspaced: bool, unseen: float, tables: Sequence[N
 def build_terms(terms: Sequence[str], /) -> tuple[bytes, bytes]:
     """What find_terms looks up: by which characters terms begin, and the steps of their trie. Terms are not empty; of equal ones the last counts."""
 
-def find_terms(text: str, firsts: Array, steps: Array, whole: bool, /) -> list[tuple[int, int, int]]:
+def find_terms(text: Text, firsts: Array, steps: Array, whole: bool, /) -> list[tuple[int, int, int]]:
     """Start, end and number of each term in `text`, by their starts. `whole`: one that begins or ends with a letter of a
     script with spaces counts there only at the border of a word.
     """
 
-def number_places(text: str, /) -> tuple[bool, bool, bool, list[tuple[int, int]]]:
-    """Whether there are full-width digits or @, whether three dots stand between digits as close as in an IPv4 address,
+def find_folded_terms(text: Text, forms: Forms, firsts: Array, steps: Array, /) -> list[tuple[int, int, int]] | None:
+    """find_terms, whole, in what `fold` makes of `text`; None where that makes nothing of it."""
+
+def number_places(text: Text, /) -> tuple[bool, bool, bool, bool, list[tuple[int, int]]]:
+    """Whether there are full-width digits or @, whether there is an @, whether three dots stand between digits as close as in an IPv4 address,
     whether colons stand as in an IPv6 address, and the places of the first and last digit of each row of seven digits or
     more with at most three characters between neighbours.
     """
 
+@overload
 def cut_lines(
     text: str, words: tuple[Array, Array], beginnings: tuple[Array, Array], ask: Callable[[str, int], bool], chrome: int, ask_all: bool, /
-) -> tuple[str, int, int, int]:
+) -> tuple[str, int, int, int]: ...
+@overload
+def cut_lines(
+    text: memoryview, words: tuple[Array, Array], beginnings: tuple[Array, Array], ask: Callable[[str, int], bool], chrome: int, ask_all: bool, /
+) -> tuple[memoryview, int, int, int]:
     """`text` without some of its lines and without white space around it, of blank lines one at a time; the lines that were cut, their
     characters when trimmed, and those of all lines.
 

@@ -107,11 +107,11 @@ static Py_ssize_t hash_characters(const Py_UCS4 *codes, Py_ssize_t length, int u
     return count;
 }
 
-/* What the model reads of a str that is normalised: hashes and their number; NULL with an exception set. Ends with PyMem_Free. */
-static uint64_t *read_symbols(PyObject *text, int unspaced, Py_ssize_t *count)
+/* What the model reads of the first `most` characters of a text: hashes and their number; NULL with an exception set. Ends with PyMem_Free. */
+static uint64_t *read_symbols(PyObject *text, Py_ssize_t most, const Forms *forms, int unspaced, Py_ssize_t *count)
 {
     Py_ssize_t length;
-    Py_UCS4 *codes = take_codes(text, &length);
+    Py_UCS4 *codes = take_normal(text, most, forms, &length);
     if (!codes)
         return NULL;
     uint64_t *symbols = PyMem_Malloc(((size_t)length + 1) * sizeof *symbols);
@@ -129,14 +129,18 @@ static uint64_t *read_symbols(PyObject *text, int unspaced, Py_ssize_t *count)
 PyObject *symbols(PyObject *module, PyObject *arguments)
 {
     (void)module;
-    PyObject *text;
+    PyObject *text, *tables[2], *given = NULL;
     int unspaced;
     Py_ssize_t count;
-    if (!PyArg_ParseTuple(arguments, "Up", &text, &unspaced))
+    Forms forms = {0};
+    if (!PyArg_ParseTuple(arguments, "O(OO)p", &text, &tables[0], &tables[1], &unspaced))
         return NULL;
-    uint64_t *found = read_symbols(text, unspaced, &count);
-    PyObject *given = found ? PyBytes_FromStringAndSize((const char *)found, count * 8) : NULL;
-    PyMem_Free(found);
+    if (!take_forms(&forms, tables[0], tables[1])) {
+        uint64_t *found = read_symbols(text, PY_SSIZE_T_MAX, &forms, unspaced, &count);
+        given = found ? PyBytes_FromStringAndSize((const char *)found, count * 8) : NULL;
+        PyMem_Free(found);
+    }
+    give_back_forms(&forms);
     return given;
 }
 
@@ -218,11 +222,14 @@ static double total_bits(const uint64_t *symbols, Py_ssize_t count, const Array 
 PyObject *char_model_bits(PyObject *module, PyObject *arguments)
 {
     (void)module;
-    PyObject *text, *given, *sequence = NULL, *found = NULL;
+    PyObject *text, *forms_tables[2], *given, *sequence = NULL, *found = NULL;
+    Py_ssize_t most;
     int unspaced;
     double unseen;
-    if (!PyArg_ParseTuple(arguments, "UpdO", &text, &unspaced, &unseen, &given) || !(sequence = PySequence_Fast(given, "tables are a sequence")))
+    if (!PyArg_ParseTuple(arguments, "On(OO)pdO", &text, &most, &forms_tables[0], &forms_tables[1], &unspaced, &unseen, &given) ||
+        !(sequence = PySequence_Fast(given, "tables are a sequence")))
         return NULL;
+    Forms forms = {0};
     Array tables[MOST_ORDERS];
     memset(tables, 0, sizeof tables);
     Py_ssize_t orders = PySequence_Fast_GET_SIZE(sequence), count;
@@ -239,10 +246,11 @@ PyObject *char_model_bits(PyObject *module, PyObject *arguments)
             goto end;
         }
     }
-    if ((symbols = read_symbols(text, unspaced, &count)))
+    if (!take_forms(&forms, forms_tables[0], forms_tables[1]) && (symbols = read_symbols(text, most, &forms, unspaced, &count)))
         found = Py_BuildValue("dn", total_bits(symbols, count, tables, orders, unseen), count);
 end:
     PyMem_Free(symbols);
+    give_back_forms(&forms);
     for (int i = 0; i < MOST_ORDERS; i++)
         give_back(&tables[i]);
     Py_DECREF(sequence);

@@ -13,20 +13,13 @@ enum {
 #define SHORT 200      /* longer lines are prose */
 #define WORD 1000      /* C4: a line with a longer word is no text */
 #define CAPITALS 0.6   /* RefinedWeb: "mainly composed of uppercase characters" */
+#define MOST_UNSHOUTED 15 /* letters of a line that may be capitals */
 #define SEPARATORS 3   /* of four pieces */
 #define BEGINNING 6    /* characters of an outline; data/corpus/line_patterns.py has it too */
 
 /* What changes its small letter with its neighbours, or becomes more than one: of such lines everybody else is asked. */
 #define SIGMA 0x3A3
 #define DOTTED_I 0x130
-
-static int is_one_of(Py_UCS4 code, const Py_UCS4 *set)
-{
-    for (; *set; set++)
-        if (*set == code)
-            return 1;
-    return 0;
-}
 
 static int is_letterless(const Py_UCS4 *line, Py_ssize_t length)
 {
@@ -39,41 +32,51 @@ static int is_letterless(const Py_UCS4 *line, Py_ssize_t length)
 static int is_shouted(const Py_UCS4 *line, Py_ssize_t length)
 {
     Py_ssize_t letters = 0, capitals = 0, words = 1; /* a line is trimmed */
+    for (Py_ssize_t at = 0; at < length; at++)
+        capitals += is_capital(line[at]);
+    if ((double)capitals <= CAPITALS * MOST_UNSHOUTED)
+        return 0; /* nearly every line: letters need not be counted */
     for (Py_ssize_t at = 0; at < length; at++) {
-        Py_UCS4 code = line[at];
-        if (code - 'a' <= 'z' - 'a') {
-            letters++;
-        } else if (is_space(code)) {
+        if (is_space(line[at]))
             words += !is_space(line[at - 1]);
-        } else {
-            letters += Py_UNICODE_ISALPHA(code) != 0;
-            capitals += Py_UNICODE_ISUPPER(code) != 0;
-        }
+        else
+            letters += Py_UNICODE_ISALPHA(line[at]) != 0;
     }
-    return letters > 15 && (double)capitals > CAPITALS * (double)letters && words > 3;
+    return letters > MOST_UNSHOUTED && (double)capitals > CAPITALS * (double)letters && words > 3;
 }
 
 static int ends_sentence(const Py_UCS4 *line, Py_ssize_t length)
 {
-    static const Py_UCS4 marks[] = {'.', '!', '?', 0x3002, 0xFF01, 0xFF1F, 0x2026, 0};
-    static const Py_UCS4 closers[] = {'"', '\'', 0x201D, 0x2019, 0x300D, 0x300F, 0xFF09, ')', 0};
-    while (length && is_one_of(line[length - 1], closers))
-        length--;
-    return length && is_one_of(line[length - 1], marks);
+    for (; length; length--) {
+        switch (line[length - 1]) {
+        case '"': case '\'': case 0x201D: case 0x2019: case 0x300D: case 0x300F: case 0xFF09: case ')': /* stand behind the mark */
+            continue;
+        case '.': case '!': case '?': case 0x3002: case 0xFF01: case 0xFF1F: case 0x2026:
+            return 1;
+        default:
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static int separates(const Py_UCS4 *line, Py_ssize_t length, Py_ssize_t at)
+{
+    switch (line[at]) {
+    case '|': case 0xBB: case 0x203A: case 0xB7: case 0x2022: case 0xFF0F: case 0x4E28:
+        return 1;
+    case '>': case '/': case 0x2013: case 0x2014: case '-': /* between blanks */
+        return at && at + 1 < length && is_space(line[at - 1]) && is_space(line[at + 1]);
+    default:
+        return 0;
+    }
 }
 
 static int is_separated(const Py_UCS4 *line, Py_ssize_t length)
 {
-    static const Py_UCS4 anywhere[] = {'|', 0xBB, 0x203A, 0xB7, 0x2022, 0xFF0F, 0x4E28, 0};
-    static const Py_UCS4 between_blanks[] = {'>', '/', 0x2013, 0x2014, '-', 0};
     int found = 0;
-    for (Py_ssize_t at = 0; at < length && found < SEPARATORS; at++) {
-        Py_UCS4 code = line[at];
-        if (code - 'a' <= 'z' - 'a' || code == ' ')
-            continue;
-        found += is_one_of(code, anywhere) ||
-                 (at && at + 1 < length && is_space(line[at - 1]) && is_space(line[at + 1]) && is_one_of(code, between_blanks));
-    }
+    for (Py_ssize_t at = 0; at < length && found < SEPARATORS; at++)
+        found += separates(line, length, at);
     return found >= SEPARATORS && line[0] != '|' && !ends_sentence(line, length);
 }
 
@@ -105,11 +108,6 @@ typedef struct {
     PyObject *ask;
     int ask_all, chrome; /* chrome: marks of which one is enough */
 } Cutting;
-
-static inline Py_UCS4 small(Py_UCS4 code)
-{
-    return code < 128 ? code + (code - 'A' <= 'Z' - 'A' ? 'a' - 'A' : 0) : Py_UNICODE_TOLOWER(code);
-}
 
 /* Whether a pattern may begin as a line does. */
 static int may_match(const Cutting *cutting, const Py_UCS4 *line, Py_ssize_t length)
@@ -207,9 +205,7 @@ static int cut_text(Cutting *cutting, Py_ssize_t length)
     if (counter_reset(&cutting->before, (size_t)(length / REPEATABLE) + 1))
         return -1;
     for (Py_ssize_t begin = 0; begin <= length;) {
-        Py_ssize_t end = begin;
-        while (end < length && cutting->codes[end] != '\n')
-            end++;
+        Py_ssize_t end = line_end(cutting->codes, begin, length);
         if (take_line(cutting, begin, end))
             return -1;
         begin = end + 1;
@@ -217,16 +213,26 @@ static int cut_text(Cutting *cutting, Py_ssize_t length)
     return 0;
 }
 
-/* The text that is kept without white space around it: `text` itself where nothing is gone. */
-static PyObject *kept_text(const Cutting *cutting, PyObject *text)
+static PyObject *view_of_utf8(const Py_UCS4 *codes, Py_ssize_t length)
+{
+    PyObject *bytes = utf8_of(codes, length);
+    PyObject *view = bytes ? PyMemoryView_FromObject(bytes) : NULL;
+    Py_XDECREF(bytes);
+    return view;
+}
+
+/* The text that is kept without white space around it, str or UTF-8 as it was given; `text` itself where nothing is gone. */
+static PyObject *kept_text(const Cutting *cutting, PyObject *text, Py_ssize_t length)
 {
     Py_ssize_t start = 0, end = cutting->written;
     while (start < end && is_space(cutting->kept[start]))
         start++;
     while (end > start && is_space(cutting->kept[end - 1]))
         end--;
-    if (end - start == PyUnicode_GET_LENGTH(text))
+    if (end - start == length)
         return Py_NewRef(text);
+    if (!PyUnicode_Check(text))
+        return view_of_utf8(cutting->kept + start, end - start);
     return PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, cutting->kept + start, end - start);
 }
 
@@ -235,7 +241,7 @@ PyObject *cut_lines(PyObject *module, PyObject *arguments)
     (void)module;
     PyObject *text, *objects[4], *found = NULL;
     Cutting cutting = {0};
-    if (!PyArg_ParseTuple(arguments, "U(OO)(OO)Oip", &text, &objects[0], &objects[1], &objects[2], &objects[3], &cutting.ask, &cutting.chrome,
+    if (!PyArg_ParseTuple(arguments, "O(OO)(OO)Oip", &text, &objects[0], &objects[1], &objects[2], &objects[3], &cutting.ask, &cutting.chrome,
                           &cutting.ask_all))
         return NULL;
     Array arrays[4] = {0};
@@ -244,7 +250,7 @@ PyObject *cut_lines(PyObject *module, PyObject *arguments)
     if (take_terms(&arrays[0], objects[0], &arrays[1], objects[1], &cutting.words) ||
         take_terms(&arrays[2], objects[2], &arrays[3], objects[3], &cutting.beginnings))
         goto end;
-    if (!(codes = take_codes(text, &length)))
+    if (!(codes = take_codes(text, PY_SSIZE_T_MAX, &length)))
         goto end;
     cutting.kept = PyMem_Malloc(((size_t)length + 1) * sizeof *codes);
     if (!cutting.kept) {
@@ -253,7 +259,7 @@ PyObject *cut_lines(PyObject *module, PyObject *arguments)
     }
     cutting.codes = codes;
     if (!cut_text(&cutting, length))
-        found = Py_BuildValue("Nnnn", kept_text(&cutting, text), cutting.removed, cutting.removed_characters, cutting.characters);
+        found = Py_BuildValue("Nnnn", kept_text(&cutting, text, length), cutting.removed, cutting.removed_characters, cutting.characters);
 end:
     PyMem_Free(cutting.before.slots);
     PyMem_Free(cutting.kept);

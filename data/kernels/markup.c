@@ -1,7 +1,9 @@
 /* Text between the tags of a page, found without parsing it. */
 #include "text.h"
 
-#define LEAST 24 /* bytes; shorter ones are names of menus */
+#define LEAST 24 /* bytes; shorter ones are names of menus; free_from has it too */
+
+static const uint8_t of_scripts[256] = {['{'] = 1, ['}'] = 1, ['='] = 1, [';'] = 1, ['\\'] = 1};
 
 typedef struct {
     Py_ssize_t start, end;
@@ -29,24 +31,76 @@ static int add_run(Runs *found, Py_ssize_t start, Py_ssize_t end)
     return 0;
 }
 
-/* Tags, and what scripts and styles are full of. */
-static const uint8_t ends_run[256] = {['<'] = 1, ['>'] = 1, ['{'] = 1, ['}'] = 1, ['='] = 1, [';'] = 1, ['\\'] = 1};
+/* Of each of BLOCK bytes whether it is the end of a tag, and whether it is an end or a beginning, which one bit tells apart. */
+typedef struct {
+    uint64_t ends, signs;
+} Tags;
 
-/* Stretches of LEAST bytes or more between '>' and '<' without what stands in scripts and styles, from `*from` on; goes on where it ended. */
-static int find_runs(Runs *found, const char *html, Py_ssize_t *from, Py_ssize_t length)
+static inline Tags tags_of(const uint8_t *block)
 {
-    Py_ssize_t at = *from;
-    const char *next;
-    while (at < length && (next = memchr(html + at, '>', (size_t)(length - at)))) {
-        Py_ssize_t start = *from = next - html + 1;
-        for (at = start; at < length && !ends_run[(unsigned char)html[at]];)
-            at++;
-        if (at == length)
-            *from = start - 1; /* unfinished */
-        else if (html[at] == '<' && at - start >= LEAST && add_run(found, start, at))
-            return -1;
+    uint8_t ends[BLOCK], signs[BLOCK];
+    for (int at = 0; at < BLOCK; at++) {
+        uint8_t either = block[at] & (uint8_t)~('<' ^ '>');
+        ends[at] = block[at] == '>';
+        signs[at] = either == '<';
     }
-    return 0;
+    return (Tags){bits_of(ends), bits_of(signs)};
+}
+
+/* Bits from which on LEAST and more are not set in `bits`. */
+static inline uint64_t free_from(uint64_t bits)
+{
+    uint64_t two = ~bits & ~bits >> 1, four = two & two >> 2, eight = four & four >> 4;
+    return eight & eight >> 8 & eight >> 16;
+}
+
+/* How far a page is looked through, and behind the last tag before that; -1: something else stood there. */
+typedef struct {
+    Py_ssize_t at, start;
+} Scan;
+
+/* What stands between two tags, unless a script or a style does. */
+static int add_between(Runs *found, const uint8_t *html, Py_ssize_t start, Py_ssize_t end)
+{
+    for (Py_ssize_t at = start; at < end; at++)
+        if (of_scripts[html[at]])
+            return 0;
+    return add_run(found, start, end);
+}
+
+/* The runs that end in one block. Few blocks have one; what decides that is worked out without branches. */
+static inline int find_in_block(Runs *found, const uint8_t *html, Scan *scan, Tags tags)
+{
+    if (!tags.signs)
+        return 0;
+    int first = lowest(tags.signs), last = highest(tags.signs), failed = 0;
+    if ((scan->start >= 0) & (scan->at + first - scan->start >= LEAST) & !(tags.ends >> first & 1))
+        failed = add_between(found, html, scan->start, scan->at + first);
+    for (uint64_t starts = free_from(tags.signs) & tags.ends << 1; starts; starts &= starts - 1) {
+        int start = lowest(starts);
+        uint64_t behind = tags.signs >> start;
+        if (behind && !(tags.ends >> start >> lowest(behind) & 1))
+            failed |= add_between(found, html, scan->at + start, scan->at + start + lowest(behind));
+    }
+    scan->start = tags.ends >> last & 1 ? scan->at + last + 1 : -1;
+    return failed;
+}
+
+/* Stretches of LEAST bytes or more between '>' and '<' without what stands in scripts and styles, up to `length`. */
+static int find_runs(Runs *found, const uint8_t *html, Scan *scan, Py_ssize_t length)
+{
+    Scan here = *scan;
+    int failed = 0;
+    for (; !failed && length - here.at >= BLOCK; here.at += BLOCK)
+        failed = find_in_block(found, html, &here, tags_of(html + here.at));
+    if (!failed && here.at < length) {
+        uint8_t rest[BLOCK] = {0};
+        memcpy(rest, html + here.at, (size_t)(length - here.at));
+        failed = find_in_block(found, html, &here, tags_of(rest));
+    }
+    here.at = length; /* a longer scan goes on here */
+    *scan = here;
+    return failed;
 }
 
 /* The longest runs by their places, of equal ones the first, until they have more than `wanted` bytes, `piece` of each at most. */
@@ -93,10 +147,10 @@ PyObject *longest_texts(PyObject *module, PyObject *arguments)
     Array html = {0};
     Runs found = {0};
     if (!take_array(&html, object, 1, 0)) {
-        Py_ssize_t from = 0;
-        int failed = find_runs(&found, html.items, &from, html.count < scanned ? html.count : scanned);
+        Scan scan = {0, -1};
+        int failed = find_runs(&found, html.items, &scan, html.count < scanned ? html.count : scanned);
         if (!failed && found.bytes < 4 * wanted)
-            failed = find_runs(&found, html.items, &from, html.count < more ? html.count : more);
+            failed = find_runs(&found, html.items, &scan, html.count < more ? html.count : more);
         if (!failed)
             texts = choose(&found, html.items, wanted, piece);
     }

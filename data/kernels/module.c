@@ -41,12 +41,6 @@ int append_new(PyObject *list, PyObject *item)
     return failed ? -1 : 0;
 }
 
-Py_UCS4 *take_codes(PyObject *text, Py_ssize_t *length)
-{
-    *length = PyUnicode_GetLength(text);
-    return *length < 0 ? NULL : PyUnicode_AsUCS4Copy(text);
-}
-
 int counter_reset(Counter *counter, size_t keys)
 {
     size_t size = 16;
@@ -68,6 +62,7 @@ int counter_reset(Counter *counter, size_t keys)
 
 /* What each takes and gives is said in _compiled.pyi. */
 static PyMethodDef functions[] = {
+    {"normalise", normalise, METH_VARARGS, NULL},
     {"fold", fold, METH_VARARGS, NULL},
     {"scan_words", scan_words, METH_VARARGS, NULL},
     {"shingles", shingles, METH_VARARGS, NULL},
@@ -77,6 +72,7 @@ static PyMethodDef functions[] = {
     {"char_model_bits", char_model_bits, METH_VARARGS, NULL},
     {"build_terms", build_terms, METH_VARARGS, NULL},
     {"find_terms", find_terms, METH_VARARGS, NULL},
+    {"find_folded_terms", find_folded_terms, METH_VARARGS, NULL},
     {"number_places", number_places, METH_VARARGS, NULL},
     {"cut_lines", cut_lines, METH_VARARGS, NULL},
     {"longest_texts", longest_texts, METH_VARARGS, NULL},

@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 #define DISTINCT_WORDS 1000 /* the share of distinct words falls with length, so the length is bounded */
-#define LONGEST_STOP_WORD 4 /* characters */
+#define SPARSE 8            /* slots of stop words for each, so that what is none finds a free one at once */
 #define ENGLISH 0xFF        /* bits of the stop words of spaced text; those above are Chinese */
 
 #define NAME(name) #name,
@@ -14,7 +14,6 @@ static const char *const names[] = {COUNTS(NAME)};
 
 /* What is the same for all texts. */
 typedef struct {
-    Classes classes;
     const uint16_t *traits;
     Counter stop_words; /* note: the number of the word */
 } Tables;
@@ -33,11 +32,8 @@ static int count_kinds(const Words *words, const Counter *stop_words, Counter *c
     }
     uint64_t found = 0;
     for (Py_ssize_t i = 0; i < words->count; i++) {
-        if (words->ends[i] - words->starts[i] > LONGEST_STOP_WORD)
-            continue;
         const Slot *slot = counter_find(stop_words, words->hashes[i]);
-        if (slot->count)
-            found |= UINT64_C(1) << slot->note;
+        found |= (uint64_t)slot->count << slot->note; /* no branch: every fifth word is one */
     }
     found &= words->singles * 2 > words->count ? ~(uint64_t)ENGLISH : ENGLISH;
     for (; found; found &= found - 1)
@@ -60,7 +56,7 @@ static int make_room(Memory *memory, Py_ssize_t length)
         return 0;
     end_words(&memory->words);
     PyMem_Free(memory->traits);
-    memory->traits = PyMem_Malloc(((size_t)length + 1) * sizeof *memory->traits);
+    memory->traits = PyMem_Malloc(((size_t)length + BLOCK) * sizeof *memory->traits);
     if (!memory->traits) {
         PyErr_NoMemory();
         return -1;
@@ -73,7 +69,7 @@ static int count_text(const Text *text, const Tables *tables, Memory *memory, Co
 {
     Words *words = &memory->words;
     words->count = words->singles = 0;
-    find_words(words, text->codes, text->length, tables->classes);
+    find_words_by_traits(words, text->codes, text->length, text->traits);
     int unspaced = words->singles * 2 > words->count;
     int64_t ngrams[LARGEST - SMALLEST + 1];
     counts->words = words->count;
@@ -88,22 +84,21 @@ static int count_text(const Text *text, const Tables *tables, Memory *memory, Co
     return 0;
 }
 
-/* The counts of one str, of its first `most` characters. */
+/* The counts of one text, of its first `most` characters. */
 static int count_object(PyObject *object, Py_ssize_t most, const Tables *tables, Memory *memory, Counts *counts)
 {
     Py_ssize_t length;
-    PyObject *beginning = PyUnicode_Check(object) ? PyUnicode_Substring(object, 0, most) : PyErr_Format(PyExc_TypeError, "texts are str");
-    Py_UCS4 *codes = beginning ? take_codes(beginning, &length) : NULL;
-    Py_XDECREF(beginning);
+    Py_UCS4 *codes = take_codes(object, most, &length);
     if (!codes)
         return -1;
     int failed = make_room(memory, length);
     if (!failed) {
         codes[length] = '\n';
-        for (Py_ssize_t at = 0; at <= length; at++)
+        for (Py_ssize_t at = 0; at < length + BLOCK; at++)
             memory->traits[at] = tables->traits[codes[at] < TRAITS ? codes[at] : TRAITS - 1];
         Text text = {codes, memory->traits, length};
         failed = count_text(&text, tables, memory, counts);
+        counts->characters = length < most ? length : count_codes(object);
     }
     PyMem_Free(codes);
     return failed;
@@ -113,7 +108,7 @@ static int take_stop_words(Counter *counter, const Array *hashes, const Array *n
 {
     const uint64_t *hash = hashes->items;
     const uint8_t *number = numbers->items;
-    if (counter_reset(counter, (size_t)hashes->count))
+    if (counter_reset(counter, SPARSE / 2 * (size_t)hashes->count))
         return -1;
     for (Py_ssize_t i = 0; i < hashes->count; i++) {
         Slot *slot = counter_find(counter, hash[i]);
@@ -125,11 +120,11 @@ static int take_stop_words(Counter *counter, const Array *hashes, const Array *n
 PyObject *quality_counts(PyObject *module, PyObject *arguments)
 {
     (void)module;
-    PyObject *given, *objects[4], *texts = NULL, *found = NULL;
+    PyObject *given, *objects[3], *texts = NULL, *found = NULL;
     Py_ssize_t most;
-    if (!PyArg_ParseTuple(arguments, "OnOOOO", &given, &most, &objects[0], &objects[1], &objects[2], &objects[3]))
+    if (!PyArg_ParseTuple(arguments, "OnOOO", &given, &most, &objects[0], &objects[1], &objects[2]))
         return NULL;
-    Array arrays[4];
+    Array arrays[3];
     memset(arrays, 0, sizeof arrays);
     Tables tables = {0};
     Memory memory = {0};
@@ -137,11 +132,10 @@ PyObject *quality_counts(PyObject *module, PyObject *arguments)
         PyErr_Format(PyExc_ValueError, "texts are measured up to %zd characters, not to %zd", (Py_ssize_t)(UINT32_MAX / 2), most);
         goto end;
     }
-    if (take_classes(&arrays[0], &tables.classes, objects[0]) || take_array(&arrays[1], objects[1], 2, TRAITS) ||
-        take_array(&arrays[2], objects[2], 8, 0) || take_array(&arrays[3], objects[3], 1, arrays[2].count) ||
-        take_stop_words(&tables.stop_words, &arrays[2], &arrays[3]) || !(texts = PySequence_Fast(given, "texts are a sequence")))
+    if (take_array(&arrays[0], objects[0], 2, TRAITS) || take_array(&arrays[1], objects[1], 8, 0) ||
+        take_array(&arrays[2], objects[2], 1, arrays[1].count) || take_stop_words(&tables.stop_words, &arrays[1], &arrays[2]) || !(texts = PySequence_Fast(given, "texts are a sequence")))
         goto end;
-    tables.traits = arrays[1].items;
+    tables.traits = arrays[0].items;
     Py_ssize_t count = PySequence_Fast_GET_SIZE(texts);
     if (count > PY_SSIZE_T_MAX / (Py_ssize_t)sizeof(Counts)) {
         PyErr_NoMemory();
@@ -163,7 +157,7 @@ end:
     PyMem_Free(memory.traits);
     end_words(&memory.words);
     end_repetition(&memory.repetition);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 3; i++)
         give_back(&arrays[i]);
     return found;
 }

@@ -10,7 +10,6 @@ enum {
     DIGIT = 4,
     CAPITAL = 8,
     PUNCTUATION = 16,
-    KINDS = 32, /* of the five bits so far, by which characters are counted */
     BAR = 32,
     WATCHED = 64, /* more is asked of it and of what stands beside it */
     BULLET = 128,
@@ -26,7 +25,7 @@ enum {
 
 /* The counts of a text in their order, int64 each. */
 #define COUNTS(X) \
-    X(words) X(unspaced_words) X(word_characters) X(distinct_words) X(stop_words) \
+    X(characters) X(words) X(unspaced_words) X(word_characters) X(distinct_words) X(stop_words) \
     X(tokens) X(token_characters) X(tokens_with_letter) X(letters) X(alphabetic) X(shown) X(others) X(punctuation) \
     X(digits) X(capitals) X(unreadable) X(hashes) X(ellipses) X(curly_brackets) X(lorem_ipsums) X(markup) X(newlines) \
     X(lines) X(prose_lines) X(bullet_lines) X(ellipsis_lines) X(punctuated_lines) X(short_lines) X(sentences) \
@@ -40,7 +39,7 @@ typedef struct {
     COUNTS(FIELD)
 } Counts;
 
-/* One text: `length` characters and a line end behind them, and what each of these is. */
+/* One text: `length` characters and a line end behind them, and what each of these is; a block behind the last can be read of both. */
 typedef struct {
     const Py_UCS4 *codes;
     const uint16_t *traits;

@@ -97,36 +97,48 @@ static void count_watched(const Text *text, Py_ssize_t at, Counts *counts)
     }
 }
 
+/* A bit for each character of a block that has one of the `traits`. */
+static inline uint64_t bits_with(const uint16_t *block, uint16_t traits)
+{
+    uint8_t have[BLOCK];
+    for (int i = 0; i < BLOCK; i++)
+        have[i] = (block[i] & traits) != 0;
+    return bits_of(have);
+}
+
+/* How many of the tokens that end in or before a block have a character of `letters`, a part of them: of a row of bits that something is
+   added to, the carry leaves the row. `carry`: whether the token before the block has one, and then whether the last one has. */
+static inline uint64_t ends_with_letter(uint64_t tokens, uint64_t letters, uint64_t *carry)
+{
+    uint64_t ended = *carry & ~tokens; /* right before the block */
+    letters |= *carry & tokens;
+    uint64_t sum = tokens + letters;
+    *carry = sum < tokens;
+    return (sum & ~tokens & tokens << 1) | ended;
+}
+
 /* Characters by what they are, and whitespace-separated tokens, as Gopher counts words; a table's bars are none. */
 void count_characters(const Text *text, Counts *counts)
 {
-    uint32_t kinds[4][KINDS] = {{0}}; /* four, so that neighbours of one kind do not wait for each other */
-    int64_t bars = 0, tokens = 0, tokens_with_letter = 0;
-    unsigned inside = 0, has_letter = 0; /* of the token so far */
-    for (Py_ssize_t at = 0; at < text->length; at++) {
-        unsigned traits = text->traits[at];
-        kinds[at & 3][traits & (KINDS - 1)]++;
-        unsigned token = (traits & TOKEN) != 0, letter = (has_letter | ((traits & LETTERED) != 0)) & token;
-        tokens += token & ~inside;
-        tokens_with_letter += letter & ~has_letter;
-        inside = token;
-        has_letter = letter;
-        bars += (traits & BAR) != 0;
-        if (traits & WATCHED)
-            count_watched(text, at, counts);
+    uint64_t inside = 0, carry = 0; /* of the token so far */
+    for (Py_ssize_t at = 0; at <= text->length; at += BLOCK) {
+        const uint16_t *block = text->traits + at;
+        /* behind the text stands white space */
+        uint64_t here = text->length - at < BLOCK ? (UINT64_C(1) << (text->length - at)) - 1 : ~UINT64_C(0);
+        uint64_t low = bits_with(block, CLASS & LETTER), high = bits_with(block, CLASS & UNSPACED), digits = bits_with(block, DIGIT);
+        uint64_t tokens = bits_with(block, TOKEN) & here;
+        counts->shown += count_bits((low | high) & here);
+        counts->others += count_bits(low & high & here);
+        counts->letters += count_bits((low ^ high) & here);
+        counts->alphabetic += count_bits((low ^ high) & ~digits & here);
+        counts->digits += count_bits(digits & here);
+        counts->capitals += count_bits(bits_with(block, CAPITAL) & here);
+        counts->punctuation += count_bits(bits_with(block, PUNCTUATION) & here);
+        counts->token_characters += count_bits((low | high) & ~bits_with(block, BAR) & here);
+        counts->tokens += count_bits(tokens & ~(tokens << 1 | inside));
+        counts->tokens_with_letter += count_bits(ends_with_letter(tokens, tokens & bits_with(block, LETTERED), &carry));
+        inside = tokens >> (BLOCK - 1);
+        for (uint64_t bits = bits_with(block, WATCHED) & here; bits; bits &= bits - 1)
+            count_watched(text, at + lowest(bits), counts);
     }
-    counts->tokens = tokens;
-    counts->tokens_with_letter = tokens_with_letter;
-    for (int kind = 0; kind < KINDS; kind++) {
-        int64_t count = (int64_t)kinds[0][kind] + kinds[1][kind] + kinds[2][kind] + kinds[3][kind];
-        int class = kind & CLASS;
-        counts->shown += class != SPACE ? count : 0;
-        counts->others += class == OTHER ? count : 0;
-        counts->letters += class == LETTER || class == UNSPACED ? count : 0;
-        counts->alphabetic += (class == LETTER || class == UNSPACED) && !(kind & DIGIT) ? count : 0;
-        counts->digits += kind & DIGIT ? count : 0;
-        counts->capitals += kind & CAPITAL ? count : 0;
-        counts->punctuation += kind & PUNCTUATION ? count : 0;
-    }
-    counts->token_characters = counts->shown - bars;
 }

@@ -27,47 +27,55 @@ static void count_line(const Text *text, Py_ssize_t start, Py_ssize_t end, Py_ss
     }
 }
 
-static void count_paragraph(const Text *text, Py_ssize_t start, Py_ssize_t end, Counter *counter, Counts *counts)
+/* Lines without a blank one between them, from `start` to `end`. */
+typedef struct {
+    Py_ssize_t start, end;
+    uint64_t hash; /* of the last line */
+    int lines;
+} Paragraph;
+
+static void count_paragraph(const Text *text, const Paragraph *paragraph, Counter *counter, Counts *counts)
 {
+    Py_ssize_t length = paragraph->end - paragraph->start;
+    if (!paragraph->lines)
+        return;
     counts->paragraphs++;
-    counts->paragraph_characters += end - start;
-    if (stood_before(counter, hash_codes(text->codes + start, end - start))) {
+    counts->paragraph_characters += length;
+    if (stood_before(counter, paragraph->lines == 1 ? paragraph->hash : hash_codes(text->codes + paragraph->start, length))) {
         counts->repeated_paragraphs++;
-        counts->repeated_paragraph_characters += end - start;
+        counts->repeated_paragraph_characters += length;
     }
 }
 
 int count_lines(const Text *text, int unspaced, Counter *lines, Counter *paragraphs, Counts *counts)
 {
     /* FineWeb's 30 characters, of which Chinese needs about half */
-    Py_ssize_t shortest = unspaced ? 15 : 30, paragraph = -1, paragraph_end = 0;
+    Py_ssize_t shortest = unspaced ? 15 : 30;
+    Paragraph paragraph = {0};
     size_t most = (size_t)counts->newlines + 1;
     if (counter_reset(lines, most) || counter_reset(paragraphs, most))
         return -1;
     for (Py_ssize_t at = 0; at <= text->length; at++) { /* the line end behind the text included */
         Py_ssize_t start = at;
-        while (text->codes[at] != '\n')
-            at++;
+        at = line_end(text->codes, at, text->length);
         Py_ssize_t end = at;
         while (start < end && !is_shown(text, start))
             start++;
         while (end > start && !is_shown(text, end - 1))
             end--;
         if (start == end) {
-            if (paragraph >= 0)
-                count_paragraph(text, paragraph, paragraph_end, paragraphs, counts);
-            paragraph = -1;
+            count_paragraph(text, &paragraph, paragraphs, counts);
+            paragraph = (Paragraph){0};
             continue;
         }
+        uint64_t hash = hash_codes(text->codes + start, end - start);
         count_line(text, start, end, shortest, counts);
-        if (stood_before(lines, hash_codes(text->codes + start, end - start))) {
+        if (stood_before(lines, hash)) {
             counts->repeated_lines++;
             counts->repeated_line_characters += end - start;
         }
-        paragraph = paragraph < 0 ? start : paragraph;
-        paragraph_end = end;
+        paragraph = (Paragraph){paragraph.lines ? paragraph.start : start, end, hash, paragraph.lines + 1};
     }
-    if (paragraph >= 0)
-        count_paragraph(text, paragraph, paragraph_end, paragraphs, counts);
+    count_paragraph(text, &paragraph, paragraphs, counts);
     return 0;
 }

@@ -8,8 +8,15 @@
 #define FIRST_PASSED 5 /* of 5 to 10: those of n-grams that stood before */
 #define LARGEST 10
 
+/* 64 places of a filter, by the hashes of n-grams: which of them were met, and which more than once. */
+typedef struct {
+    uint64_t once, again;
+} Places;
+
 typedef struct {
     Counter counter;
+    Places *filter;
+    size_t filter_allocated;
     Py_ssize_t allocated;
     int64_t *ends;   /* characters of all words up to each */
     uint32_t *at;    /* where the n-grams begin that may still repeat */

@@ -143,29 +143,87 @@ int contains_term(const Terms *terms, const Py_UCS4 *codes, Py_ssize_t length)
     return 0;
 }
 
+static inline uint64_t blanks_of(const Py_UCS4 *codes)
+{
+    uint8_t are_blanks[BLOCK];
+    for (int i = 0; i < BLOCK; i++)
+        are_blanks[i] = codes[i] == ' ';
+    return bits_of(are_blanks);
+}
+
+/* A bit for each of BLOCK characters that an ASCII letter stands before and that is one itself; `letter`: of the character before them, and then of
+   their last. */
+static inline uint64_t within_words(const Py_UCS4 *codes, uint64_t *letter)
+{
+    uint8_t are_letters[BLOCK];
+    for (int i = 0; i < BLOCK; i++)
+        are_letters[i] = (codes[i] | 32) - 'a' <= 'z' - 'a';
+    uint64_t letters = bits_of(are_letters), before = letters << 1 | *letter;
+    *letter = letters >> (BLOCK - 1);
+    return letters & before;
+}
+
+/* All terms in `codes`, behind which stands a block of zeros; NULL with an exception set. */
+static PyObject *find_all(const Terms *terms, const Py_UCS4 *codes, Py_ssize_t length, int whole)
+{
+    PyObject *found = PyList_New(0);
+    uint64_t letter = 0;
+    int begins_blank = counter_find(&terms->trie, step_of(0, ' '))->count != 0; /* most lists have no such term */
+    for (Py_ssize_t block = 0; found && block < length; block += BLOCK) {
+        uint64_t starts = begins_blank ? ~UINT64_C(0) : ~blanks_of(codes + block);
+        if (whole)
+            starts &= ~within_words(codes + block, &letter);
+        starts &= length - block < BLOCK ? (UINT64_C(1) << (length - block)) - 1 : ~UINT64_C(0);
+        for (; found && starts; starts &= starts - 1) {
+            Py_ssize_t at = block + lowest(starts);
+            if (!may_begin(terms->firsts, codes[at], codes[at + 1]) || (whole && at && is_spaced(codes[at]) && is_spaced(codes[at - 1])))
+                continue;
+            if (find_at(&terms->trie, codes, length, at, whole, found))
+                Py_CLEAR(found);
+        }
+    }
+    return found;
+}
+
 PyObject *find_terms(PyObject *module, PyObject *arguments)
 {
     (void)module;
     PyObject *text, *objects[2], *found = NULL;
     int whole;
-    if (!PyArg_ParseTuple(arguments, "UOOp", &text, &objects[0], &objects[1], &whole))
+    if (!PyArg_ParseTuple(arguments, "OOOp", &text, &objects[0], &objects[1], &whole))
         return NULL;
     Array firsts = {0}, slots = {0};
     Terms terms;
-    Py_ssize_t length;
-    Py_UCS4 *codes = NULL;
-    if (take_terms(&firsts, objects[0], &slots, objects[1], &terms) || !(codes = take_codes(text, &length)) || !(found = PyList_New(0)))
-        goto end;
-    for (Py_ssize_t at = 0; (at = next_start(terms.firsts, codes, length, at)) < length; at++) {
-        if (whole && at && is_spaced(codes[at]) && is_spaced(codes[at - 1]))
-            continue;
-        if (find_at(&terms.trie, codes, length, at, whole, found)) {
-            Py_CLEAR(found);
-            break;
-        }
+    if (!take_terms(&firsts, objects[0], &slots, objects[1], &terms)) {
+        Py_ssize_t length;
+        Py_UCS4 *codes = take_codes(text, PY_SSIZE_T_MAX, &length);
+        found = codes ? find_all(&terms, codes, length, whole) : NULL;
+        PyMem_Free(codes);
     }
-end:
-    PyMem_Free(codes);
+    give_back(&firsts);
+    give_back(&slots);
+    return found;
+}
+
+PyObject *find_folded_terms(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    PyObject *text, *tables[2], *objects[2], *found = NULL;
+    if (!PyArg_ParseTuple(arguments, "O(OO)OO", &text, &tables[0], &tables[1], &objects[0], &objects[1]))
+        return NULL;
+    Array firsts = {0}, slots = {0};
+    Forms forms = {0};
+    Terms terms;
+    if (!take_forms(&forms, tables[0], tables[1]) && !take_terms(&firsts, objects[0], &slots, objects[1], &terms)) {
+        Py_ssize_t length;
+        Py_UCS4 *codes = take_folded(text, &forms, &length);
+        if (codes)
+            found = find_all(&terms, codes, length, 1);
+        else if (!PyErr_Occurred())
+            found = Py_NewRef(Py_None);
+        PyMem_Free(codes);
+    }
+    give_back_forms(&forms);
     give_back(&firsts);
     give_back(&slots);
     return found;

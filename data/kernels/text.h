@@ -6,6 +6,9 @@
 #include <Python.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 enum { SPACE, LETTER, UNSPACED, OTHER }; /* data.text.character_classes */
 
@@ -23,6 +26,42 @@ static inline uint64_t mix(uint64_t value)
     return value ^ (value >> 31);
 }
 
+/* The place of the lowest and of the highest bit of what is not 0. */
+static inline int lowest(uint64_t bits)
+{
+    return __builtin_ctzll(bits);
+}
+
+static inline int count_bits(uint64_t bits)
+{
+    bits -= bits >> 1 & UINT64_C(0x5555555555555555);
+    bits = (bits & UINT64_C(0x3333333333333333)) + (bits >> 2 & UINT64_C(0x3333333333333333));
+    return (int)(((bits + (bits >> 4)) & UINT64_C(0x0F0F0F0F0F0F0F0F)) * UINT64_C(0x0101010101010101) >> 56);
+}
+
+static inline int highest(uint64_t bits)
+{
+    return 63 - __builtin_clzll(bits);
+}
+
+#define BLOCK 64 /* characters or bytes that are looked at together */
+
+/* A bit for each of BLOCK flags, which are 0 or 1, the lowest for the first. */
+static inline uint64_t bits_of(const uint8_t *flags)
+{
+    uint64_t bits = 0;
+#ifdef __SSE2__
+    for (int at = 0; at < BLOCK; at += 16) {
+        __m128i sixteen = _mm_loadu_si128((const __m128i *)(flags + at));
+        bits |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpgt_epi8(sixteen, _mm_setzero_si128())) << at;
+    }
+#else
+    for (int at = 0; at < BLOCK; at++)
+        bits |= (uint64_t)flags[at] << at;
+#endif
+    return bits;
+}
+
 /* What str.isspace says. */
 static inline int is_space(Py_UCS4 code)
 {
@@ -31,10 +70,51 @@ static inline int is_space(Py_UCS4 code)
     return code <= LAST_SPACE && Py_UNICODE_ISSPACE(code);
 }
 
+/* Beyond ASCII what is decimal stands from here on, but not from NO_DECIMAL to LAST_NO_DECIMAL, Chinese among them. */
+#define FIRST_DECIMAL 0x660
+#define NO_DECIMAL 0x1C5A
+#define LAST_NO_DECIMAL 0xA61F
+
 /* What str.isdecimal says. */
 static inline int is_decimal(Py_UCS4 code)
 {
-    return code < 128 ? code - '0' <= 9 : Py_UNICODE_ISDECIMAL(code);
+    if (code < FIRST_DECIMAL)
+        return code - '0' <= 9;
+    return code - NO_DECIMAL > LAST_NO_DECIMAL - NO_DECIMAL && Py_UNICODE_ISDECIMAL(code);
+}
+
+/* What str.isupper says of a character, and its small letter, if that is one; from U+2E00 to U+A63F, Chinese among them, no script has capitals. */
+static inline int has_no_case(Py_UCS4 code)
+{
+    return code - 0x2E00 <= 0xA63F - 0x2E00;
+}
+
+static inline int is_capital(Py_UCS4 code)
+{
+    return code < 128 ? code - 'A' <= 'Z' - 'A' : !has_no_case(code) && Py_UNICODE_ISUPPER(code);
+}
+
+static inline Py_UCS4 small(Py_UCS4 code)
+{
+    if (code < 128)
+        return code + (code - 'A' <= 'Z' - 'A' ? 'a' - 'A' : 0);
+    return has_no_case(code) ? code : Py_UNICODE_TOLOWER(code);
+}
+
+/* Where the line ends that goes on at `at`: `length` in the last one. */
+static inline Py_ssize_t line_end(const Py_UCS4 *codes, Py_ssize_t at, Py_ssize_t length)
+{
+    enum { TOGETHER = 8 };
+    for (; length - at >= TOGETHER; at += TOGETHER) {
+        int ends = 0;
+        for (int i = 0; i < TOGETHER; i++)
+            ends |= codes[at + i] == '\n';
+        if (ends)
+            break;
+    }
+    while (at < length && codes[at] != '\n')
+        at++;
+    return at;
 }
 
 /* Class of each code point, uint8; what lies beyond the table is read from its last entry. */
@@ -100,14 +180,52 @@ int new_words(Words *words, Py_ssize_t length);
 void end_words(Words *words);
 void find_words(Words *words, const Py_UCS4 *codes, Py_ssize_t length, Classes classes);
 
+/* The same of a text whose characters' classes are the two lowest bits of `traits`, behind which a block can be read. */
+void find_words_by_traits(Words *words, const Py_UCS4 *codes, Py_ssize_t length, const uint16_t *traits);
+
 /* Hash of a stretch of characters: mix of the sum of (code + 1) * MULTIPLIER^place, as that of a word. */
 uint64_t hash_codes(const Py_UCS4 *codes, Py_ssize_t length);
 
 /* Appends `item`, which may be NULL with an exception set, and gives it up; 0, or -1 with an exception set. */
 int append_new(PyObject *list, PyObject *item);
 
-/* Code points of a str and, behind the last, a zero; NULL with an exception set. Ends with PyMem_Free. */
-Py_UCS4 *take_codes(PyObject *text, Py_ssize_t *length);
+/* UTF-8 of a text, which is a str or a buffer of it. Zeroed before it is taken, it may be given back in any state (codes.c). */
+typedef struct {
+    Array bytes;
+    PyObject *encoded; /* of a str, in which there may be lone surrogates */
+} Utf8;
+
+int take_utf8(Utf8 *text, PyObject *object);
+void give_back_utf8(Utf8 *text);
+
+/* Bytes of the character at `at`, which is beyond ASCII; 0 with ValueError set where none begins. */
+Py_ssize_t decode_character(const Utf8 *text, Py_ssize_t at, Py_UCS4 *code);
+
+/* Code points of a text, which is a str or a buffer of UTF-8, of `most` characters at most, and behind the last BLOCK zeros; NULL with an
+   exception set. Ends with PyMem_Free (codes.c). */
+Py_UCS4 *take_codes(PyObject *text, Py_ssize_t most, Py_ssize_t *length);
+
+/* How many code points a text has that take_codes took. */
+Py_ssize_t count_codes(PyObject *text);
+
+/* UTF-8 of code points without surrogates; NULL with MemoryError set. */
+PyObject *utf8_of(const Py_UCS4 *codes, Py_ssize_t length);
+
+/* What each character becomes, a data.character_tables.Forms. Zeroed before they are taken, they may be given back in any state (forms.c). */
+typedef struct {
+    Array table, longer;
+    int small_ascii; /* whether the forms of printable ASCII are its small letters */
+} Forms;
+
+int take_forms(Forms *forms, PyObject *table, PyObject *longer);
+void give_back_forms(Forms *forms);
+
+/* As take_codes: NFKC and lower case, by the forms and, where characters change beside each other, by unicodedata. */
+Py_UCS4 *take_normal(PyObject *text, Py_ssize_t most, const Forms *forms, Py_ssize_t *length);
+
+/* As take_codes: every character in its form, of blanks beside each other one, none at the ends; NULL without an exception where some form
+   depends on its neighbours. */
+Py_UCS4 *take_folded(PyObject *text, const Forms *forms, Py_ssize_t *length);
 
 /* What build_terms made: by which characters terms begin, and the steps of their trie. */
 typedef struct {
@@ -125,6 +243,7 @@ int contains_term(const Terms *terms, const Py_UCS4 *codes, Py_ssize_t length);
 int begins_with_term(const Terms *terms, const Py_UCS4 *codes, Py_ssize_t length);
 
 /* The functions of the module, by file. */
+PyObject *normalise(PyObject *module, PyObject *arguments);      /* forms.c */
 PyObject *fold(PyObject *module, PyObject *arguments);           /* forms.c */
 PyObject *scan_words(PyObject *module, PyObject *arguments);     /* words.c */
 PyObject *shingles(PyObject *module, PyObject *arguments);       /* words.c */
@@ -135,6 +254,7 @@ PyObject *symbols(PyObject *module, PyObject *arguments);         /* char_model.
 PyObject *char_model_bits(PyObject *module, PyObject *arguments); /* char_model.c */
 PyObject *build_terms(PyObject *module, PyObject *arguments);     /* terms.c */
 PyObject *find_terms(PyObject *module, PyObject *arguments);      /* terms.c */
+PyObject *find_folded_terms(PyObject *module, PyObject *arguments); /* terms.c */
 PyObject *number_places(PyObject *module, PyObject *arguments);   /* numbers.c */
 PyObject *cut_lines(PyObject *module, PyObject *arguments);       /* lines.c */
 PyObject *longest_texts(PyObject *module, PyObject *arguments);  /* markup.c */

@@ -32,44 +32,100 @@ static void add_piece(Pieces *pieces, uint64_t hash)
     pieces->power *= MULTIPLIER;
 }
 
-/* The words, and the pieces where these are asked for: many are one word and have its hash. */
-static inline void scan(Words *words, const Py_UCS4 *codes, Py_ssize_t length, Classes classes, Pieces *pieces)
+#define SHORT_WORD 8
+#define SQUARE (MULTIPLIER * MULTIPLIER)
+#define FOURTH (SQUARE * SQUARE)
+static const uint64_t powers[SHORT_WORD] = { /* of MULTIPLIER */
+    1, MULTIPLIER, SQUARE, SQUARE * MULTIPLIER, FOURTH, FOURTH * MULTIPLIER, FOURTH * SQUARE, FOURTH * SQUARE * MULTIPLIER,
+};
+
+/* hash_codes. Of a short word without a branch: how many characters a word has cannot be guessed. */
+static inline uint64_t hash_word(const Py_UCS4 *codes, Py_ssize_t length)
 {
-    Py_ssize_t at = 0, piece = 0, start = 0, end = 0; /* where the piece began, and the last word began and ended */
-    for (;;) {
-        uint8_t class = at < length ? class_of(classes, codes[at]) : SPACE;
-        if (class != LETTER && class != UNSPACED) {
-            if (pieces && class == SPACE) {
+    if (length > SHORT_WORD)
+        return hash_codes(codes, length);
+    uint64_t sum = 0;
+    for (Py_ssize_t at = 0; at < SHORT_WORD; at++)
+        sum += (at < length ? (uint64_t)codes[at] + 1 : 0) * powers[at];
+    return mix(sum);
+}
+
+static inline void add_word(Words *words, const Py_UCS4 *codes, Py_ssize_t start, Py_ssize_t end, int unspaced)
+{
+    if (words->starts) {
+        words->starts[words->count] = start;
+        words->ends[words->count] = end;
+        words->unspaced[words->count] = (uint8_t)unspaced;
+    }
+    words->hashes[words->count++] = hash_word(codes + start, end - start);
+    words->singles += unspaced;
+}
+
+/* What the characters of a block are, a bit for each. */
+typedef struct {
+    uint64_t letters, unspaced, spaces;
+} Kinds;
+
+static inline Kinds kinds_of(const uint8_t *found)
+{
+    uint8_t letters[BLOCK], unspaced[BLOCK], spaces[BLOCK];
+    for (int i = 0; i < BLOCK; i++) {
+        letters[i] = found[i] == LETTER;
+        unspaced[i] = found[i] == UNSPACED;
+        spaces[i] = found[i] == SPACE;
+    }
+    return (Kinds){bits_of(letters), bits_of(unspaced), bits_of(spaces)};
+}
+
+/* The words, and the pieces where these are asked for: many are one word and have its hash. Classes are those of `traits`, if there are any.
+   A block behind the codes can be read. */
+static inline void scan(Words *words, const Py_UCS4 *codes, Py_ssize_t length, Classes classes, const uint16_t *traits, Pieces *pieces)
+{
+    Py_ssize_t piece = 0, start = 0, end = 0; /* where the piece began, and the last word began and ended */
+    uint64_t inside = 0;                      /* whether a word goes on */
+    for (Py_ssize_t block = 0; block <= length; block += BLOCK) {
+        uint8_t found[BLOCK];
+        for (int i = 0; i < BLOCK; i++)
+            found[i] = traits ? traits[block + i] & 3 : class_of(classes, codes[block + i]);
+        Kinds kinds = kinds_of(found);
+        if (length - block < BLOCK) { /* behind the text one white space */
+            uint64_t rest = UINT64_C(1) << (length - block);
+            kinds = (Kinds){kinds.letters & (rest - 1), kinds.unspaced & (rest - 1), (kinds.spaces & (rest - 1)) | rest};
+        }
+        uint64_t borders = kinds.letters ^ (kinds.letters << 1 | inside);
+        inside = kinds.letters >> (BLOCK - 1);
+        for (uint64_t bits = borders | kinds.unspaced | (pieces ? kinds.spaces : 0); bits; bits &= bits - 1) {
+            uint64_t bit = bits & -bits;
+            Py_ssize_t at = block + lowest(bits);
+            if (borders & bit) {
+                if (kinds.letters & bit) {
+                    start = at;
+                    continue;
+                }
+                end = at;
+                add_word(words, codes, start, end, 0);
+            }
+            if (kinds.unspaced & bit) {
+                start = at;
+                end = at + 1;
+                add_word(words, codes, start, end, 1);
+            } else if (pieces && kinds.spaces & bit) {
                 if (at > piece)
                     add_piece(pieces, start == piece && end == at ? words->hashes[words->count - 1] : hash_codes(codes + piece, at - piece));
                 piece = at + 1;
             }
-            if (at >= length)
-                return;
-            at++;
-            continue;
         }
-        start = at;
-        uint64_t sum = 0, power = 1;
-        do {
-            sum += ((uint64_t)codes[at] + 1) * power;
-            power *= MULTIPLIER;
-            at++;
-        } while (class == LETTER && at < length && class_of(classes, codes[at]) == LETTER);
-        end = at;
-        if (words->starts) {
-            words->starts[words->count] = start;
-            words->ends[words->count] = at;
-            words->unspaced[words->count] = class == UNSPACED;
-        }
-        words->hashes[words->count++] = mix(sum);
-        words->singles += class == UNSPACED;
     }
 }
 
 void find_words(Words *words, const Py_UCS4 *codes, Py_ssize_t length, Classes classes)
 {
-    scan(words, codes, length, classes, NULL);
+    scan(words, codes, length, classes, NULL, NULL);
+}
+
+void find_words_by_traits(Words *words, const Py_UCS4 *codes, Py_ssize_t length, const uint16_t *traits)
+{
+    scan(words, codes, length, (Classes){0}, traits, NULL);
 }
 
 /* bytes with room for `count` items, to be filled; NULL with MemoryError set. */
@@ -86,14 +142,14 @@ PyObject *scan_words(PyObject *module, PyObject *arguments)
     PyObject *text, *classes_object;
     PyObject *parts[4] = {NULL, NULL, NULL, NULL};
     static const size_t sizes[4] = {8, 8, 8, 1};
-    if (!PyArg_ParseTuple(arguments, "UO", &text, &classes_object))
+    if (!PyArg_ParseTuple(arguments, "OO", &text, &classes_object))
         return NULL;
     Array table = {0};
     Classes classes;
     Py_ssize_t length;
     Py_UCS4 *codes = NULL;
     PyObject *found = NULL;
-    if (take_classes(&table, &classes, classes_object) || !(codes = take_codes(text, &length)))
+    if (take_classes(&table, &classes, classes_object) || !(codes = take_codes(text, PY_SSIZE_T_MAX, &length)))
         goto end;
     for (int i = 0; i < 4; i++)
         if (!(parts[i] = new_bytes(length, sizes[i])))
@@ -151,20 +207,22 @@ uint64_t hash_codes(const Py_UCS4 *codes, Py_ssize_t length)
 PyObject *shingles(PyObject *module, PyObject *arguments)
 {
     (void)module;
-    PyObject *text, *classes_object, *found = NULL, *answer = NULL;
+    PyObject *text, *tables[2], *classes_object, *found = NULL, *answer = NULL;
     Py_ssize_t of_words, of_characters, length;
-    if (!PyArg_ParseTuple(arguments, "UOnn", &text, &classes_object, &of_words, &of_characters))
+    if (!PyArg_ParseTuple(arguments, "O(OO)Onn", &text, &tables[0], &tables[1], &classes_object, &of_words, &of_characters))
         return NULL;
     if (of_words < 1 || of_characters < 1)
         return PyErr_Format(PyExc_ValueError, "a shingle has one word or more, not %zd or %zd", of_words, of_characters);
     Array table = {0};
+    Forms forms = {0};
     Classes classes;
     Py_UCS4 *codes = NULL;
-    if (take_classes(&table, &classes, classes_object) || !(codes = take_codes(text, &length)) || !(found = new_bytes(length + 1, 8)))
+    if (take_forms(&forms, tables[0], tables[1]) || take_classes(&table, &classes, classes_object) ||
+        !(codes = take_normal(text, PY_SSIZE_T_MAX, &forms, &length)) || !(found = new_bytes(length + 1, 8)))
         goto end;
     Words words = {.hashes = (uint64_t *)PyBytes_AS_STRING(found)};
     Pieces pieces = {0, 1};
-    scan(&words, codes, length, classes, &pieces);
+    scan(&words, codes, length, classes, NULL, &pieces);
     Py_ssize_t size = words.singles * 2 > words.count ? of_characters : of_words;
     Py_ssize_t count = 1;
     if (words.count >= size) {
@@ -186,6 +244,7 @@ PyObject *shingles(PyObject *module, PyObject *arguments)
 end:
     Py_XDECREF(found);
     PyMem_Free(codes);
+    give_back_forms(&forms);
     give_back(&table);
     return answer;
 }

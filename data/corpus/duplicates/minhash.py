@@ -21,10 +21,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data import kernels
-from data.character_tables import character_classes
-from data.document import label_schema, values
+from data.character_tables import character_classes, normal_forms
+from data.document import label_schema, values, views
 from data.settings import DedupSettings, SignatureSettings
-from data.text import MULTIPLIER, Hashes, mix, normalise
+from data.text import MULTIPLIER, Hashes, mix
 
 Minima = NDArray[np.uint16]  # shape (documents, hashes)
 _AT_ONCE = 256  # documents whose shingles are in memory
@@ -64,8 +64,8 @@ def signatures(documents: pa.Table, settings: SignatureSettings) -> pa.Table:
     hashes: list[int] = []
     sets: list[Hashes] = []
     minima: list[bytes] = []
-    for text in documents["text"].to_pylist():
-        text_hash, found = kernels.shingles(normalise(text or ""), character_classes(), settings.shingle_words, settings.shingle_characters)
+    for text in views(documents, "text"):
+        text_hash, found = kernels.shingles(text or b"", normal_forms(), character_classes(), settings.shingle_words, settings.shingle_characters)
         hashes.append(text_hash)
         sets.append(np.frombuffer(found, np.uint64))
         if len(sets) == _AT_ONCE:

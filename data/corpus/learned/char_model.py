@@ -9,6 +9,7 @@ every context's weight T/(N+T) are worked out at training; asking is one table l
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import kernels
-from data.text import Hashes, ngram_hashes, normalise, unspaced_share
+from data.character_tables import normal_forms
+from data.text import Hashes, Text, ngram_hashes, unspaced_share
 
 VERSION = 1
 CHARACTERS = 20_000  # an unseen character costs log2 of this, beyond the weight of being unseen
@@ -32,7 +34,7 @@ def characters(text: str, unspaced: bool) -> Hashes:
     """`text` as the model reads it, one hash per character: NFKC, lower case, white space folded; a number is one
     character, an address (web, e-mail) is one, and in unspaced scripts so is a foreign word.
     """
-    return np.frombuffer(kernels.symbols(normalise(text), unspaced), np.uint64)
+    return np.frombuffer(kernels.symbols(text, normal_forms(), unspaced), np.uint64)
 
 
 def _build(keys: Hashes, probability: NDArray[np.float32], weight: NDArray[np.float32]) -> _Table:
@@ -106,9 +108,9 @@ class CharModel:
         facts = {"order": order, "characters": len(symbols), "ngrams": sum(map(len, keys))}
         return CharModel(tables, unseen, unspaced, facts)
 
-    def bits(self, text: str) -> float:
-        """Mean bits per character of `text`: -log2 of its probability over its length; 0.0 for an empty text."""
-        total, count = kernels.char_model_bits(normalise(text), self._unspaced, self._unseen / CHARACTERS, self._tables)
+    def bits(self, text: Text, most: int = sys.maxsize) -> float:
+        """Mean bits per character of the first `most` of `text`: -log2 of their probability over their number; 0.0 for an empty text."""
+        total, count = kernels.char_model_bits(text, most, normal_forms(), self._unspaced, self._unseen / CHARACTERS, self._tables)
         return total / count if count else 0.0
 
     def save(self, path: Path) -> None:

@@ -7,10 +7,11 @@ words, or characters for unspaced scripts; one sentence a line.
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
-from data.text import normalise, unspaced_share, words
+from data.text import Text, as_str, normalise, unspaced_share, words
 
 ENDINGS = (".arpa", ".klm", ".bin", ".arpa.bin")
 _BITS = 1 / math.log10(2)  # bits in a decimal digit
@@ -31,9 +32,9 @@ class KenlmModel:
         pieces = path.with_name(path.name.split(".")[0] + ".sp.model")
         self._pieces = _sentencepiece(pieces) if pieces.exists() else None
 
-    def bits(self, text: str) -> float:
-        """Mean bits per character of `text`, white space folded; 0.0 for an empty text."""
-        lines = [" ".join(line.split()) for line in normalise(text).split("\n") if line.strip()]
+    def bits(self, text: Text, most: int = sys.maxsize) -> float:
+        """Mean bits per character of the first `most` of `text`, white space folded; 0.0 for an empty text."""
+        lines = [" ".join(line.split()) for line in normalise(as_str(text)[:most]).split("\n") if line.strip()]
         characters = sum(map(len, lines)) + max(len(lines) - 1, 0)
         if not characters:
             return 0.0

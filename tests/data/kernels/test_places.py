@@ -43,7 +43,8 @@ _numbers = st.lists(st.sampled_from([*"0123456789" * 2, *"..::-- ()abfg", "１",
 @example("1:2:3:4:5:6:7:8")
 @example("1.2.3.4")
 def test_number_places(text: str) -> None:
-    wide, dots, colons, runs = kernels.number_places(text)
+    wide, signs, dots, colons, runs = kernels.number_places(text)
+    assert signs == ("@" in text)
     assert wide == any("０" <= character <= "９" or character == "＠" for character in text)
     between = [match.start() for match in re.finditer(r"(?<=\d)\.(?=\d)", text)]
     assert dots == any(third - first <= 8 for first, third in zip(between, between[2:], strict=False))
@@ -150,3 +151,29 @@ def test_longest_texts(html: bytes, wanted: int, piece: int) -> None:
             chosen.append(at)
             size += min(len(runs[at]), piece)
         assert kernels.longest_texts(html, scanned, more, wanted, piece) == [runs[at][:piece] for at in sorted(chosen)]
+
+
+def test_every_decimal_is_a_digit_and_nothing_else_is() -> None:
+    """Ranges without one are passed over."""
+    for start in range(0, 0x110000, 0x4000):
+        characters = [chr(code) for code in range(start, start + 0x4000)]
+        runs = kernels.number_places("     ".join(character * 7 for character in characters))[4]
+        assert len(runs) == sum(map(str.isdecimal, characters)), hex(start)
+
+
+def test_every_capital_is_one_and_has_its_small_letter() -> None:
+    """Scripts without capitals are passed over."""
+    nothing = kernels.build_terms([])
+    asked: dict[str, int] = {}
+
+    def note(line: str, marks: int) -> bool:
+        asked[line] = marks
+        return False
+
+    for character in (chr(code) for code in range(0x110000) if chr(code).isupper()):
+        shouted = " ".join([character * 5] * 4)
+        kernels.cut_lines(shouted, nothing, nothing, note, 0, True)
+        assert asked[shouted] == _marks(shouted), hex(ord(character))
+        if len(small := character.lower()) == 1:
+            kernels.cut_lines(f"x{character}x y", kernels.build_terms([f"x{small}x"]), nothing, note, 0, False)
+            assert f"x{character}x y" in asked, hex(ord(character))

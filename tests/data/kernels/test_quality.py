@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 
 from data import kernels
-from data.character_tables import LETTER, OTHER, SPACE, UNSPACED, character_classes
+from data.character_tables import LETTER, OTHER, SPACE, UNSPACED
 from data.corpus.quality import (
     _BULLETS,
     _CHINESE_STOP_WORDS,
@@ -43,6 +43,7 @@ def counts_of(text: str, distinct_words: int = 1000) -> dict[str, int]:
     else:
         stop_words = sum(any(form in words for form in (word, word.capitalize(), word.upper())) for word in _ENGLISH_STOP_WORDS)
     found = {
+        "characters": len(text),
         "words": len(words),
         "unspaced_words": unspaced_words,
         "word_characters": sum(map(len, words)),
@@ -116,7 +117,7 @@ def _passed_over(grams: list[tuple[str, ...]]) -> int:
 
 
 def _counted(given: list[str], most: int = 1 << 20) -> list[dict[str, int]]:
-    counted = kernels.quality_counts(given, most, character_classes(), _traits(), *_stop_words())
+    counted = kernels.quality_counts(given, most, _traits(), *_stop_words())
     rows = np.frombuffer(counted, np.int64).reshape(len(given), -1).tolist()
     return [dict(zip(kernels.QUALITY_COUNTS, row, strict=True)) for row in rows]
 
@@ -129,7 +130,7 @@ def test_counts(text: str) -> None:
 
 @given(texts, texts)
 def test_memory_that_is_used_again_holds_nothing_of_the_text_before(first: str, second: str) -> None:
-    assert _counted([first * 3, second, "", first], 100) == [counts_of(text[:100]) for text in (first * 3, second, "", first)]
+    assert _counted([first * 3, second, "", first], 100) == [counts_of(text[:100]) | {"characters": len(text)} for text in (first * 3, second, "", first)]
 
 
 def test_of_a_long_text_the_beginning_is_measured() -> None:

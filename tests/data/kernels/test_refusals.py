@@ -15,6 +15,7 @@ from data.corpus.quality import _stop_words, _traits
 from tests.data.kernels.fasttext_files import Shape, model_file
 
 CLASSES = character_classes()
+FORMS = normal_forms()
 HASHES = np.ones(4, np.uint64)
 PAIRS = np.ones(16, np.uint32)
 MODEL = kernels.fasttext_open(model_file(Shape()))
@@ -25,39 +26,45 @@ SLOTS = np.zeros(16, np.dtype([("key", "u8"), ("probability", "f4"), ("weight", 
 @pytest.mark.parametrize(
     ("function", "arguments", "error"),
     [
-        ("scan_words", (b"bytes", CLASSES), TypeError),
+        ("scan_words", (5, CLASSES), TypeError),
+        ("scan_words", (b"\xff", CLASSES), ValueError),
         ("scan_words", ("text", b""), ValueError),
         ("scan_words", ("text", CLASSES[::2]), ValueError),
-        ("shingles", ("text", CLASSES, 0, 5), ValueError),
-        ("shingles", ("text", None, 5, 5), TypeError),
+        ("shingles", ("text", FORMS, CLASSES, 0, 5), ValueError),
+        ("shingles", ("text", FORMS, None, 5, 5), TypeError),
+        ("shingles", ("text", None, CLASSES, 5, 5), TypeError),
         ("minhash", (HASHES[:0], PAIRS, PAIRS), ValueError),
         ("minhash", (HASHES, PAIRS, PAIRS[:3]), ValueError),
         ("minhash", (HASHES.astype(np.uint32), PAIRS, PAIRS), ValueError),
         ("minhash", (memoryview(b"0" * 17)[1:], PAIRS, PAIRS), ValueError),
-        ("fold", ("é", np.full(300, 0x110007, np.uint32), PAIRS[:2], False), ValueError),
-        ("fold", ("é", np.full(300, 0x110000, np.uint32), np.array([9, 1], np.uint32), False), ValueError),
-        ("quality_counts", (["a"], 10, CLASSES, _traits()[:9], *_stop_words()), ValueError),
-        ("quality_counts", (["a"], -1, CLASSES, _traits(), *_stop_words()), ValueError),
-        ("quality_counts", (["a", None], 10, CLASSES, _traits(), *_stop_words()), TypeError),
-        ("quality_counts", (7, 10, CLASSES, _traits(), *_stop_words()), TypeError),
-        ("quality_counts", (["a"], 10, CLASSES, _traits(), _stop_words()[0], b"\0"), ValueError),
-        ("char_model_bits", ("a", False, 0.1, []), ValueError),
-        ("char_model_bits", ("a", False, 0.1, [SLOTS] * 65), ValueError),
-        ("char_model_bits", ("a", False, 0.1, [SLOTS[:3]]), ValueError),
-        ("char_model_bits", ("a", False, 0.1, [SLOTS, None]), TypeError),
+        ("fold", ("é", (np.full(300, 0x110007, np.uint32), PAIRS[:2])), ValueError),
+        ("fold", ("é", (np.full(300, 0x110000, np.uint32), np.array([9, 1], np.uint32))), ValueError),
+        ("normalise", ("é", (np.full(300, 0x110007, np.uint32), PAIRS[:2])), ValueError),
+        ("normalise", (None, FORMS), TypeError),
+        ("quality_counts", (["a"], 10, _traits()[:9], *_stop_words()), ValueError),
+        ("quality_counts", (["a"], -1, _traits(), *_stop_words()), ValueError),
+        ("quality_counts", (["a", None], 10, _traits(), *_stop_words()), TypeError),
+        ("quality_counts", (7, 10, _traits(), *_stop_words()), TypeError),
+        ("quality_counts", (["a"], 10, _traits(), _stop_words()[0], b"\0"), ValueError),
+        ("char_model_bits", ("a", 9, FORMS, False, 0.1, []), ValueError),
+        ("char_model_bits", ("a", 9, FORMS, False, 0.1, [SLOTS] * 65), ValueError),
+        ("char_model_bits", ("a", 9, FORMS, False, 0.1, [SLOTS[:3]]), ValueError),
+        ("char_model_bits", ("a", 9, FORMS, False, 0.1, [SLOTS, None]), TypeError),
         ("build_terms", (["a", ""],), ValueError),
         ("build_terms", (["a", 5],), ValueError),
         ("build_terms", (5,), TypeError),
         ("find_terms", ("a", b"", b"", True), ValueError),
         ("find_terms", ("a", bytes(1 << 16), np.zeros(48, np.uint64), True), ValueError),
+        ("find_folded_terms", ("a", FORMS, b"", b""), ValueError),
+        ("find_folded_terms", ("a", (), *TERMS), TypeError),
         ("longest_texts", (b"<p>", -1, 0, 0, 1), ValueError),
         ("longest_texts", ("text", 1, 1, 1, 1), TypeError),
-        ("cut_lines", (b"line", TERMS, TERMS, max, 0, False), TypeError),
+        ("cut_lines", (7, TERMS, TERMS, max, 0, False), TypeError),
         ("cut_lines", ("line", TERMS[::-1], TERMS, max, 0, False), ValueError),
         ("cut_lines", ("line", TERMS, (TERMS[0], np.zeros(48, np.uint64)), max, 0, False), ValueError),
         ("cut_lines", ("line", TERMS, TERMS[:1], max, 0, False), TypeError),
         ("number_places", (None,), TypeError),
-        ("symbols", (3, False), TypeError),
+        ("symbols", (3, FORMS, False), TypeError),
         ("fasttext_open", ("text",), TypeError),
         ("fasttext_labels", (None,), ValueError),
         ("fasttext_predict", (MODEL, ["a"], 0), ValueError),
@@ -76,9 +83,8 @@ def test_full_tables_do_not_hang() -> None:
     """A table without a free slot ends a search as a table of no n-grams and no terms would."""
     full = SLOTS.copy()
     full["key"] = np.arange(1, 17)
-    assert kernels.char_model_bits("text", False, 0.5, [full, full]) == (4.0, 4)
-    forms = normal_forms()
-    assert kernels.fold("", forms.table, forms.longer, True) == ""
+    assert kernels.char_model_bits("text", 9, FORMS, False, 0.5, [full, full]) == (4.0, 4)
+    assert kernels.fold("", FORMS) == ""
 
 
 def test_without_the_extension_the_way_out_is_named() -> None:
