@@ -3,7 +3,7 @@
 python -m data.corpus.train_perplexity en=wiki_en.jsonl zh=wiki_zh.txt.gz --out models/
 python -m flows.full_pipeline --set perplexity.models=models/
 
-Files: .txt (a document a line), .jsonl or .parquet (field `text`), plain or compressed, or folders of these. A model is an interpolated
+Files: .txt (a document a line), .jsonl, .csv or .parquet (field `text`), plain or compressed, or folders of these. A model is an interpolated
 Witten-Bell n-gram model of characters, <lang>.npz. A small trusted text needs no command: perplexity.trusted names a folder of <lang>.txt.
 """
 

@@ -3,7 +3,7 @@
 python -m data.corpus.train_quality --trusted wiki.jsonl --raw artifacts/lines/*/documents --out quality.npz
 python -m flows.full_pipeline --set classifiers.quality_model=quality.npz
 
-Files: .txt (a document a line), .jsonl or .parquet (field `text`), plain or compressed, or folders of these. As many examples of
+Files: .txt (a document a line), .jsonl, .csv or .parquet (field `text`), plain or compressed, or folders of these. As many examples of
 either side are taken, chosen by hash. A tenth is held out: its figures are printed and stored in the model. GPT-3 (appendix A) and
 DCLM (section 4.4) choose their web text by such a classifier.
 """

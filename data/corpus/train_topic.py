@@ -4,7 +4,7 @@ python -m data.corpus.train_topic labelled.jsonl --out topics.npz
 python -m data.corpus.train_topic topics/ --out topics.npz            # one file a topic: sports.txt, cooking.jsonl, ...
 python -m flows.full_pipeline --set classifiers.topic_model=topics.npz
 
-Files: .txt (a document a line), .jsonl or .parquet (field `text`), plain or compressed, or folders of these. A row's topic is its
+Files: .txt (a document a line), .jsonl, .csv or .parquet (field `text`), plain or compressed, or folders of these. A row's topic is its
 field `topic`; where it has none, the name of its file. A tenth of the texts is held out: its accuracy is printed and stored.
 """
 

@@ -1,7 +1,9 @@
-"""Rows to learn from or to hold against the crawl: lines of text, JSON lines, Parquet, plain or compressed."""
+"""Rows to learn from or to hold against the crawl: lines of text, JSON lines, CSV, Parquet, plain or compressed."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,25 +15,27 @@ import pyarrow.parquet as pq
 from data.corpus.reading.charset import text_of
 from data.corpus.reading.streams import COMPRESSION_ENDINGS, BrokenStream, ByteReader, is_damage, open_chunks
 
-_ENDINGS = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+_ENDINGS = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 _ANSWERING = ("assistant", "gpt", "bot", "model")  # who answers, as the usual formats name it
-_MOST_BYTES = 64 << 20  # of a line; what is beyond is passed over
+_MOST_BYTES = 64 << 20  # of a line, where what is beyond is passed over, and of a CSV file
+_MMLU = ["question", "A", "B", "C", "D", "answer"]  # columns of MMLU's files, which have no header
 
 
 def read_examples(path: str | Path) -> Iterator[dict[str, Any]]:
     """Rows of a file, or of all files of a folder in the order of their names.
 
-    A line of a .txt file is the row {"text": line}; JSON lines must be objects; of Parquet every column is read. Each row
-    has the file's name without its endings as `file`. Raises FileNotFoundError and ValueError, which name the file and line.
+    A line of a .txt file is the row {"text": line}; JSON lines must be objects; of CSV (C-Eval's files, or without a header MMLU's) and
+    Parquet every column is read. Each row has the file's name without its endings as `file`. Raises FileNotFoundError and ValueError,
+    which name the file and line.
     """
     root = Path(path)
     files = sorted(found for found in root.rglob("*") if found.is_file()) if root.is_dir() else [root]
     read = [(file, kind) for file in files if (kind := _kind(file)) and not file.name.startswith(".")]
     if not read:
-        raise FileNotFoundError(f"{path}: no .txt, .jsonl or .parquet file there")
+        raise FileNotFoundError(f"{path}: no .txt, .jsonl, .csv or .parquet file there")
     for file, kind in read:
         name = file.name.split(".")[0]
-        for row in _parquet(file) if kind == "parquet" else _lines(file, kind):
+        for row in _parquet(file) if kind == "parquet" else _csv(file) if kind == "csv" else _lines(file, kind):
             yield {**row, "file": name}
 
 
@@ -63,6 +67,31 @@ def _row(text: str, place: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"{place}: a row is a JSON object, here is a {type(row).__name__}")
     return row
+
+
+def _csv(file: Path) -> Iterator[dict[str, Any]]:
+    with file.open("rb") as stream:
+        try:
+            payload, size = ByteReader(open_chunks(stream, file.name)).take(_MOST_BYTES + 1, _MOST_BYTES + 1)
+        except BrokenStream as error:
+            raise ValueError(f"{file}: cannot be read on: {error}") from None
+    if size > _MOST_BYTES:
+        raise ValueError(f"{file}: a CSV file of more than {_MOST_BYTES} bytes; write JSON lines or Parquet")
+    names: list[str] = []
+    try:
+        for row in filter(None, csv.reader(io.StringIO(text_of(payload), newline=""))):
+            if not names and not _is_of_mmlu(row):
+                names = [cell.strip() for cell in row]
+                continue
+            names = names or _MMLU
+            yield dict(zip(names, row, strict=False))
+    except csv.Error as error:
+        raise ValueError(f"{file}: not CSV: {error}") from None
+
+
+def _is_of_mmlu(row: list[str]) -> bool:
+    """A question, its choices and the letter of the right one; the header of C-Eval's test files ends like that too."""
+    return len(row) == len(_MMLU) and row[-1].strip() in ("A", "B", "C", "D") and row[0].strip().lower() != "id"
 
 
 def _parquet(file: Path) -> Iterator[dict[str, Any]]:

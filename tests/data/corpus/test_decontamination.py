@@ -9,7 +9,7 @@ import pytest
 from data.corpus.decontamination import contamination_labels, questions_of, write_index
 from data.corpus.rules import RuleBook
 from data.settings import DecontaminationSettings, SelectionSettings
-from tests.data.corpus.helpers import documents
+from tests.data.corpus.helpers import SAMPLES, documents
 
 LONG = "if a train leaves the station at nine and travels north at sixty miles an hour when does it arrive"  # 20 words: 8 13-grams
 SHORT = "Which of these four birds can swim under water?"  # 9 words
@@ -61,3 +61,23 @@ def test_questions_of_rows_lists_and_turns(tmp_path: Path) -> None:
     assert questions_of([tmp_path / "a.jsonl"], DecontaminationSettings()) == ["one", "two", "three", "four", "five"]
     with pytest.raises(ValueError, match=r"b\.jsonl: no row has text .* set decontamination\.fields"):
         questions_of([tmp_path / "b.jsonl"], DecontaminationSettings())
+
+
+def test_evaluation_sets_as_they_are_published(tmp_path: Path) -> None:
+    """CSV with a header (C-Eval), without one (MMLU, whose choices may be words that others name columns by), and folders of these."""
+    config = DecontaminationSettings()
+    assert "What is the name of the river in Cindervale?" in questions_of([SAMPLES / "valley_en"], config)
+    assert any("你知道哪条河流过炉谷镇吗？" in question for question in questions_of([SAMPLES / "valley_zh"], config))
+    for content, expected in (
+        ('"Which, of these,\nis first?",id,ego,text,question,A\nSecond?,1,2,3,4,B\n', ["Which, of these,\nis first?", "Second?"]),
+        ("\ufeffid,question,A,B,C,D\n0,谁？,甲,乙,丙,丁\n\n", ["谁？"]),
+        ("prompt,other\nOne?,x,too many\nTwo?\n", ["One?", "Two?"]),
+    ):
+        (tmp_path / "a.csv").write_text(content, encoding="utf-8")
+        assert questions_of([tmp_path / "a.csv"], config) == expected
+    (tmp_path / "a.csv").write_text("topic,body\nx,y\n")
+    with pytest.raises(ValueError, match=r"a\.csv: no row has text in one of the fields"):
+        questions_of([tmp_path / "a.csv"], config)
+    (tmp_path / "a.csv").write_text("text\n" + "x" * 200_000)
+    with pytest.raises(ValueError, match=r"a\.csv: not CSV: field larger"):
+        questions_of([tmp_path / "a.csv"], config)
