@@ -141,10 +141,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-def suspended(stack: Stack) -> str:
+def suspended(stack: Stack, seed: int = 1, gpu: str | None = None) -> str:
     """A run that waits before pretraining: its id, once its process has ended."""
-    recipe = load("tiny", ["approve_before=[pretrain]", "pretrain.steps=2", "pretrain.eval_steps=2", "pretrain.launch.ranks=1"]).model_dump(mode="json")
-    run = stack.create("full_pipeline/production", recipe=recipe, run={"store": str(stack.folder / "store")}, until="pretrain")
+    own = [f"pretrain.seed={seed}", "pretrain.steps=2", "pretrain.eval_steps=2", "pretrain.launch.ranks=1"]
+    recipe = load("tiny", ["approve_before=[pretrain]", *own]).model_dump(mode="json")
+    run = stack.create("full_pipeline/production", recipe=recipe, run={"store": str(stack.folder / "store"), "gpu": gpu}, until="pretrain")
     until(lambda: stack.engines("cpu-worker", run), "no worker took the run", 300)
     stack.reaches(run, "PAUSED")
     until(lambda: not stack.engines("cpu-worker", run), "the suspended run's process lives on", 60)
@@ -176,3 +177,13 @@ def test_a_refusal_ends_the_run_with_the_note(served: Stack) -> None:
     served.answer(run, approve=False, note="too few documents")
     state = served.reaches(run, "CANCELLED")
     assert (state["name"], state["message"]) == ("Refused", "pretrain was refused: too few documents")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_what_a_person_has_allowed_is_trained_in_another_pool(served: Stack) -> None:
+    """The process that goes on looks into the store for what the first one did not find there."""
+    served.worker("gpu")
+    run = suspended(served, seed=2, gpu="gpu")
+    served.answer(run, approve=True, note="go on")
+    assert served.reaches(run, "COMPLETED")
