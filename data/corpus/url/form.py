@@ -89,5 +89,5 @@ def _escapes(text: str) -> str:
 def _query(query: str) -> str:
     if not query:
         return ""
-    parts = [part for part in query.split("&") if part and not _TRACKING.match(part.split("=", 1)[0]) and not _SESSION.match(part)]
-    return _escapes("&".join(sorted(parts)))
+    parts = _escapes(query).split("&")  # before they are sorted: crawls write the same letter in two ways
+    return "&".join(sorted(part for part in parts if part and not _TRACKING.match(part.split("=", 1)[0]) and not _SESSION.match(part)))

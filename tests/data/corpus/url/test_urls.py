@@ -27,6 +27,7 @@ from data.shards import read_shard, write_shard
         ("http://example.com/?utm_source=x&b=2&fbclid=1&a=1", "http://example.com/?a=1&b=2"),
         ("http://example.com/%7Euser/%e4%bd%a0", "http://example.com/~user/%E4%BD%A0"),
         ("http://example.com/你 好", "http://example.com/%E4%BD%A0%20%E5%A5%BD"),
+        ("http://example.com/?z=1&页=2&utm%5Fid=3", "http://example.com/?%E9%A1%B5=2&z=1"), ("http://a.example/?0&\x7f", "http://a.example/?%7F&0"),
         ("http://bücher.example/", "http://xn--bcher-kva.example/"),
         ("http://example.com/a;jsessionid=12?x", "http://example.com/a?x"),
         ("http://example.com/topic?t=1&sid=0123456789abcdef0123456789ABCDEF", "http://example.com/topic?t=1"),
