@@ -247,12 +247,13 @@ def without_dropout(model: Any) -> None:
 
 def add_rows(model: Any, chat: Chat, source: str) -> None:
     """Embeddings for tokens that the model's own tokenizer lacks: each the mean of the pieces in which that one writes
-    it. `model.first_new_row` says where they begin. BadInput where the tokens that both have are not numbered alike."""
+    it. `model.first_new_row` says where they begin. BadInput where a number is one token here and another there."""
     from transformers import AutoTokenizer
 
-    old, vocabulary = AutoTokenizer.from_pretrained(source), chat.tokenizer.get_vocab()
-    if any(vocabulary.get(token) != number for token, number in old.get_vocab().items()):
-        raise BadInput(f"{source}: its tokenizer has other tokens than {chat.source}, or numbers them otherwise: they do not belong together")
+    old = AutoTokenizer.from_pretrained(source)
+    known = {number: token for token, number in old.get_vocab().items()}
+    if any(known.get(number, token) != token for token, number in chat.tokenizer.get_vocab().items()):
+        raise BadInput(f"{source}: its tokenizer numbers tokens otherwise than that of {chat.source}: they do not belong together")
     first, rows = len(old), model.get_input_embeddings().num_embeddings
     if chat.vocab_size <= first:
         return

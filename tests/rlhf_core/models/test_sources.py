@@ -76,5 +76,5 @@ def test_a_value_model_of_another_vocabulary_is_named(chain: Chain, tmp_path: Pa
     words = content["model"]["vocab"]
     words["a"], words["b"] = words["b"], words["a"]
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(BadInput, match=r"other: its tokenizer has other tokens than .*, or numbers them otherwise"):
+    with pytest.raises(BadInput, match="other: its tokenizer numbers tokens otherwise than that of"):
         chain.run("other_value", "ppo", {"value_init": str(folder)}, steps=1, value_init="other")
