@@ -31,6 +31,7 @@ _LONGER = 0x110000  # an entry of Forms.table from here on: the place in Forms.l
 _CONTEXT = 0xFFFFFFFF  # an entry of a character whose form depends on its neighbours
 _JAMO = (0x1100, 0x11FF)  # become syllables beside each other
 _VARIATION_SELECTORS = range(0xFE00, 0xFE10)  # the only marks that stay what they are beside anything
+_SPACES = [code for code in range(0x3001) if chr(code).isspace()]  # all of them
 _SIGMA = 0x03A3  # its small letter has two shapes, one for the ends of words
 
 
@@ -67,6 +68,15 @@ class Forms(NamedTuple):
 def normal_forms() -> Forms:
     """NFKC and lower case."""
     return forms_of({})
+
+
+@cache
+def spaced_forms() -> Forms:
+    """The same, and a blank for all white space."""
+    forms = normal_forms()
+    table = forms.table.copy()
+    table[_SPACES] = ord(" ")
+    return Forms(table, forms.longer)
 
 
 def forms_of(changes: Mapping[int, str]) -> Forms:

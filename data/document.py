@@ -56,6 +56,12 @@ def views(table: pa.Table, name: str) -> list[memoryview | None]:
     return found
 
 
+def text_array(texts: Sequence[memoryview]) -> pa.Array:
+    """A column of texts from their UTF-8. Raises pa.ArrowInvalid where they have more than 2 GB."""
+    ends = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+    return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(ends.tobytes()), pa.py_buffer(b"".join(texts))).cast(pa.string())
+
+
 def id_bytes(table: pa.Table, name: str = "id") -> NDArray[np.bytes_]:
     """A column of ids as 32 bytes each, to be sorted and joined by."""
     return np.array(values(table, name), dtype="S32")

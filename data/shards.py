@@ -40,14 +40,14 @@ def write_note(path: Path, text: str) -> None:
 def read_shard(path: Path, columns: list[str] | None = None) -> pa.Table:
     """All of a shard or the named columns in their order. Raises KeyError for a column that it does not have."""
     with pq.ParquetFile(path) as file:  # read_table makes a data set of the file first, which costs more than a column
-        table = file.read(columns=columns)
+        table = file.read(columns=columns, use_threads=False)  # there is a process for each core already
     return table if columns is None else table.select(columns)
 
 
 def read_known_columns(path: Path, wanted: Collection[str]) -> pa.Table:
     """Those of the `wanted` columns that a shard has, in its order."""
     with pq.ParquetFile(path) as file:
-        return file.read(columns=[name for name in file.schema_arrow.names if name in wanted])
+        return file.read(columns=[name for name in file.schema_arrow.names if name in wanted], use_threads=False)
 
 
 def decoded_bytes(path: Path) -> int:

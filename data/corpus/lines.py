@@ -10,6 +10,7 @@ import re
 from enum import IntFlag
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import repeat
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from data import kernels
 from data.corpus.host_lines import line_key, read_host_lines, site_of, stands_in
 from data.corpus.line_patterns import LinePatterns
-from data.document import Decided, Verdict, decide, label_schema, values, views
+from data.document import Decided, Verdict, decide, label_schema, text_array, values, views
 from data.settings import LineSettings
 
 _SHORT_CHARACTERS = 200  # longer lines are prose, and not matched; data/kernels/lines.c has it too
@@ -82,15 +83,16 @@ def filter_lines(documents: pa.Table, settings: LineSettings, *, host_lines: Pat
     counts: list[int] = []
     shares: list[float] = []
     verdicts: list[Verdict | None] = []
-    for text, url in zip(views(documents, "text"), values(documents, "url"), strict=True):
-        kept, removed, share = clean_lines(text or memoryview(b""), site_of(url) if len(repeated) else "", repeated)
+    sites = map(site_of, values(documents, "url")) if len(repeated) else repeat("")
+    for text, site in zip(views(documents, "text"), sites, strict=False):
+        kept, removed, share = clean_lines(text or memoryview(b""), site, repeated)
         texts.append(kept)
         counts.append(removed)
         shares.append(share)
         over = share > settings.max_removed_share or not kept
         verdicts.append(("mostly_boilerplate", f"{share:.3f}") if over else None)
     at = documents.schema.get_field_index("text")
-    decided = decide(documents.set_column(at, documents.schema.field(at), pa.array(texts, pa.string())), verdicts)
+    decided = decide(documents.set_column(at, documents.schema.field(at), text_array(texts)), verdicts)
     stay = [verdict is None for verdict in verdicts]
     labels = pa.table([documents["id"], counts, pa.array(shares, pa.float32())], schema=LINE_LABELS)
     return Decided(decided.kept, decided.dropped, labels.filter(pa.array(stay, pa.bool_())))

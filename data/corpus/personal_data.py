@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import string
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterator
 from datetime import date
 from typing import NamedTuple
@@ -126,29 +126,32 @@ def find_personal_data(given: Text) -> list[Found]:
     if wide:
         text = text.translate(_HALF_WIDTH)
         _, signs, dots, colons, runs = kernels.number_places(text)
-    found: list[Found] = []  # in order, none within another
+    found = [Found(start, end, "emails") for start, end in _emails(text)] if signs else []
 
     def take(kind: str, spans: Iterator[tuple[int, int]]) -> None:
         for start, end in spans:
-            at = bisect_left(found, (end,))  # the first that begins behind it
-            if not at or found[at - 1].end <= start:
-                found.insert(at, Found(start, end, kind))
+            if _is_free(found, start, end):
+                insort(found, Found(start, end, kind))
 
-    if signs:
-        take("emails", _emails(text))
     if dots:
         take("ip_addresses", _matches(_IPV4, text, is_public_ip, 0, len(text)))
     if colons:
         take("ip_addresses", _matches(_IPV6, text, is_public_ip, 0, len(text)))
     addresses = list(found)
     for start, end in _numbers(text, runs):
-        if addresses and any(other.start < end and start < other.end for other in addresses):
+        if not _is_free(addresses, start, end):
             continue
         first, last = max(0, start - 1), min(len(text), end + 1)  # one character more on the right, so that what must not follow is seen
         if _ANY_NUMBER.search(text, first, last):
             for kind, pattern, check in _NUMBERS:
                 take(kind, _matches(pattern, text, check, first, last))
     return found
+
+
+def _is_free(taken: list[Found], start: int, end: int) -> bool:
+    """Whether none of `taken`, which are in order and none within another, has a character in common with this span."""
+    at = bisect_left(taken, (end,))  # the first that begins behind it
+    return not at or taken[at - 1].end <= start
 
 
 def _emails(text: str) -> Iterator[tuple[int, int]]:

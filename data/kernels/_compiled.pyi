@@ -51,7 +51,7 @@ def longest_texts(html: Array, scanned: int, more: int, wanted: int, piece: int,
     """
 
 def symbols(text: Text, forms: Forms, unspaced: bool, /) -> bytes:
-    """data.corpus.learned.char_model.characters, uint64."""
+    """data.corpus.learned.char_model.characters, uint64; by data.character_tables.spaced_forms."""
 
 def char_model_bits(
     text: Text, most: int, forms: Forms, unspaced: bool, unseen: float, tables: Sequence[NDArray[np.void]], /

@@ -37,24 +37,6 @@ static int is_sign(const Py_UCS4 *codes, Py_ssize_t at, Py_ssize_t end)
            (end - at >= 4 && here[0] == 'w' && here[1] == 'w' && here[2] == 'w' && here[3] == '.');
 }
 
-/* White space as single blanks between the rest, in place; the new length. */
-static Py_ssize_t with_single_spaces(Py_UCS4 *codes, Py_ssize_t length)
-{
-    Py_ssize_t written = 0;
-    int pending = 0;
-    for (Py_ssize_t at = 0; at < length; at++) {
-        if (is_space(codes[at])) {
-            pending = written > 0;
-            continue;
-        }
-        if (pending)
-            codes[written++] = ' ';
-        pending = 0;
-        codes[written++] = codes[at];
-    }
-    return written;
-}
-
 /* An "@" for each address, in place; the new length. An address: a run of its characters with a sign in it, or an @ behind it and
    the run that follows. */
 static Py_ssize_t with_folded_addresses(Py_UCS4 *codes, Py_ssize_t length)
@@ -85,6 +67,9 @@ static Py_ssize_t with_folded_addresses(Py_UCS4 *codes, Py_ssize_t length)
 /* A hash of each character that the model reads, `folded` as above; their number. A number is one, a foreign word in unspaced text too. */
 static Py_ssize_t hash_characters(const Py_UCS4 *codes, Py_ssize_t length, int unspaced, uint64_t *symbols)
 {
+    uint64_t hashes[128];
+    for (uint64_t code = 0; code < 128; code++)
+        hashes[code] = mix(code + 1);
     Py_ssize_t count = 0;
     int number = 0, word = 0;
     for (Py_ssize_t at = 0; at < length; at++) {
@@ -102,7 +87,7 @@ static Py_ssize_t hash_characters(const Py_UCS4 *codes, Py_ssize_t length, int u
             if (word)
                 code = 'a';
         }
-        symbols[count++] = mix((uint64_t)code + 1);
+        symbols[count++] = code < 128 ? hashes[code] : mix((uint64_t)code + 1);
     }
     return count;
 }
@@ -111,12 +96,11 @@ static Py_ssize_t hash_characters(const Py_UCS4 *codes, Py_ssize_t length, int u
 static uint64_t *read_symbols(PyObject *text, Py_ssize_t most, const Forms *forms, int unspaced, Py_ssize_t *count)
 {
     Py_ssize_t length;
-    Py_UCS4 *codes = take_normal(text, most, forms, &length);
+    Py_UCS4 *codes = take_normal(text, most, forms, 1, &length);
     if (!codes)
         return NULL;
     uint64_t *symbols = PyMem_Malloc(((size_t)length + 1) * sizeof *symbols);
     if (symbols) {
-        length = with_single_spaces(codes, length);
         length = with_folded_addresses(codes, length);
         *count = hash_characters(codes, length, unspaced, symbols);
     } else {

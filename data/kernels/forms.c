@@ -171,13 +171,37 @@ static Py_UCS4 *normal_by_unicodedata(PyObject *object, Py_ssize_t most, Py_ssiz
     return found;
 }
 
-Py_UCS4 *take_normal(PyObject *text, Py_ssize_t most, const Forms *forms, Py_ssize_t *length)
+/* White space as single blanks between the rest, in place; the new length. */
+static Py_ssize_t with_single_spaces(Py_UCS4 *codes, Py_ssize_t length)
+{
+    Py_ssize_t written = 0;
+    int pending = 0;
+    for (Py_ssize_t at = 0; at < length; at++) {
+        if (is_space(codes[at])) {
+            pending = written > 0;
+            continue;
+        }
+        if (pending)
+            codes[written++] = ' ';
+        pending = 0;
+        codes[written++] = codes[at];
+    }
+    return written;
+}
+
+Py_UCS4 *take_normal(PyObject *text, Py_ssize_t most, const Forms *forms, int single_spaces, Py_ssize_t *length)
 {
     Output output = {0};
-    if (!take_forms_of(text, most, forms, 0, &output))
-        return normal_by_unicodedata(text, most, length);
-    *length = output.length;
-    return output.codes;
+    if (take_forms_of(text, most, forms, single_spaces, &output)) {
+        *length = output.length;
+        return output.codes;
+    }
+    Py_UCS4 *codes = normal_by_unicodedata(text, most, length);
+    if (codes && single_spaces) {
+        *length = with_single_spaces(codes, *length);
+        memset(codes + *length, 0, BLOCK * sizeof *codes);
+    }
+    return codes;
 }
 
 PyObject *fold(PyObject *module, PyObject *arguments)
@@ -209,7 +233,7 @@ PyObject *normalise(PyObject *module, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "O(OO)", &text, &tables[0], &tables[1]))
         return NULL;
     if (!take_forms(&forms, tables[0], tables[1])) {
-        Py_UCS4 *codes = take_normal(text, PY_SSIZE_T_MAX, &forms, &length);
+        Py_UCS4 *codes = take_normal(text, PY_SSIZE_T_MAX, &forms, 0, &length);
         found = codes ? PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, codes, length) : NULL;
         PyMem_Free(codes);
     }

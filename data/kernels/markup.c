@@ -3,8 +3,6 @@
 
 #define LEAST 24 /* bytes; shorter ones are names of menus; free_from has it too */
 
-static const uint8_t of_scripts[256] = {['{'] = 1, ['}'] = 1, ['='] = 1, [';'] = 1, ['\\'] = 1};
-
 typedef struct {
     Py_ssize_t start, end;
 } Run;
@@ -58,6 +56,8 @@ static inline uint64_t free_from(uint64_t bits)
 typedef struct {
     Py_ssize_t at, start;
 } Scan;
+
+static const uint8_t of_scripts[256] = {['{'] = 1, ['}'] = 1, ['='] = 1, [';'] = 1, ['\\'] = 1};
 
 /* What stands between two tags, unless a script or a style does. */
 static int add_between(Runs *found, const uint8_t *html, Py_ssize_t start, Py_ssize_t end)

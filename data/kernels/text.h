@@ -220,8 +220,9 @@ typedef struct {
 int take_forms(Forms *forms, PyObject *table, PyObject *longer);
 void give_back_forms(Forms *forms);
 
-/* As take_codes: NFKC and lower case, by the forms and, where characters change beside each other, by unicodedata. */
-Py_UCS4 *take_normal(PyObject *text, Py_ssize_t most, const Forms *forms, Py_ssize_t *length);
+/* As take_codes: NFKC and lower case, by the forms and, where characters change beside each other, by unicodedata. `single_spaces`: white
+   space, which is blanks by the forms, folded. */
+Py_UCS4 *take_normal(PyObject *text, Py_ssize_t most, const Forms *forms, int single_spaces, Py_ssize_t *length);
 
 /* As take_codes: every character in its form, of blanks beside each other one, none at the ends; NULL without an exception where some form
    depends on its neighbours. */

@@ -218,7 +218,7 @@ PyObject *shingles(PyObject *module, PyObject *arguments)
     Classes classes;
     Py_UCS4 *codes = NULL;
     if (take_forms(&forms, tables[0], tables[1]) || take_classes(&table, &classes, classes_object) ||
-        !(codes = take_normal(text, PY_SSIZE_T_MAX, &forms, &length)) || !(found = new_bytes(length + 1, 8)))
+        !(codes = take_normal(text, PY_SSIZE_T_MAX, &forms, 0, &length)) || !(found = new_bytes(length + 1, 8)))
         goto end;
     Words words = {.hashes = (uint64_t *)PyBytes_AS_STRING(found)};
     Pieces pieces = {0, 1};

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, PAGE_SCHEMA, Counts, content_id, decide, views
+from data.document import (
+    DOCUMENT_SCHEMA,
+    DROPPED_SCHEMA,
+    PAGE_SCHEMA,
+    Counts,
+    content_id,
+    decide,
+    text_array,
+    views,
+)
 
 
 def _table(rows: int) -> pa.Table:
@@ -59,3 +68,11 @@ def test_pages_are_split_without_copying_them() -> None:
         assert decided.kept.schema == PAGE_SCHEMA and decided.dropped.schema == DROPPED_SCHEMA
         assert [None if view is None else bytes(view) for view in views(decided.kept, "html")] == decided.kept["html"].to_pylist()
     assert views(pages.slice(0, 0), "html") == [] == views(PAGE_SCHEMA.empty_table(), "html")
+
+
+def test_texts_are_a_column_again() -> None:
+    texts = ["naïve", "", "天气", "😀" * 3]
+    table = pa.table({"text": pa.chunked_array([["before", *texts[:2]], [], texts[2:]], pa.string())}).slice(1)
+    column = text_array([view for view in views(table, "text") if view is not None])
+    column.validate(full=True)
+    assert column.type == pa.string() and column.to_pylist() == texts and text_array([]).to_pylist() == []

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.shards import list_shards, read_shard, shard_name, write_shard
+from data.shards import list_shards, read_known_columns, read_shard, shard_name, write_shard
 
 
 def test_written_whole_and_listed_in_order(tmp_path: Path) -> None:
@@ -50,3 +50,8 @@ def test_shards_beyond_five_digits_stay_in_order(tmp_path: Path) -> None:
     for number in (100_000, 2, 99_999, 10_000):
         (tmp_path / shard_name(number)).touch()
     assert list_shards(tmp_path) == [tmp_path / shard_name(number) for number in (2, 10_000, 99_999, 100_000)]
+
+
+def test_known_columns_in_the_order_of_the_shard(tmp_path: Path) -> None:
+    write_shard(tmp_path / "part-00000.parquet", pa.table({"id": ["a"], "words": [3], "lang": ["en"]}))
+    assert read_known_columns(tmp_path / "part-00000.parquet", {"lang", "id", "topic"}).to_pydict() == {"id": ["a"], "lang": ["en"]}

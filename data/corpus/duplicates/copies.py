@@ -64,16 +64,21 @@ class Copies:
             return
         if self._prefer and self._prefer not in names:
             raise ValueError(f"selection.prefer: no stage measures the label {self._prefer!r}")
-        rows = np.zeros(measured.num_rows, _ROW)
-        rows["row"] = np.arange(first, self._rows)
+        here = np.arange(measured.num_rows)
+        if _SIZE in names:  # who is alone is no copy
+            copied = numbers(measured, _SIZE) > 1
+            if _EARLIER in names:
+                copied |= np.array(list(map(bool, values(measured, _EARLIER))), dtype=np.bool_)
+            here = np.flatnonzero(copied)
+            measured = measured.take(here)
+        rows = np.zeros(len(here), _ROW)
+        rows["row"] = first + here
         rows["disliked"] = -np.nan_to_num(numbers(measured, self._prefer)) if self._prefer else 0
         rows["priority"] = [self._priority(source) for source in values(measured, "source")]
         for name in ("id", *_CLUSTERS):
             rows[name] = values(measured, name)
         if _EARLIER in names:
             rows[_EARLIER] = [found or "" for found in values(measured, _EARLIER)]
-        if _SIZE in names:  # who is alone is no copy
-            rows = rows[(numbers(measured, _SIZE) > 1) | (rows[_EARLIER] != b"")]
         place = id_keys(np.ascontiguousarray(rows["duplicate_cluster"]), 0) % np.uint64(len(self._partitions))
         for number in np.unique(place).tolist():
             with self._partitions[number].open("ab") as file:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import kernels
-from data.character_tables import normal_forms
+from data.character_tables import spaced_forms
 from data.text import Hashes, Text, ngram_hashes, unspaced_share
 
 VERSION = 1
@@ -34,7 +34,7 @@ def characters(text: str, unspaced: bool) -> Hashes:
     """`text` as the model reads it, one hash per character: NFKC, lower case, white space folded; a number is one
     character, an address (web, e-mail) is one, and in unspaced scripts so is a foreign word.
     """
-    return np.frombuffer(kernels.symbols(text, normal_forms(), unspaced), np.uint64)
+    return np.frombuffer(kernels.symbols(text, spaced_forms(), unspaced), np.uint64)
 
 
 def _build(keys: Hashes, probability: NDArray[np.float32], weight: NDArray[np.float32]) -> _Table:
@@ -110,7 +110,7 @@ class CharModel:
 
     def bits(self, text: Text, most: int = sys.maxsize) -> float:
         """Mean bits per character of the first `most` of `text`: -log2 of their probability over their number; 0.0 for an empty text."""
-        total, count = kernels.char_model_bits(text, most, normal_forms(), self._unspaced, self._unseen / CHARACTERS, self._tables)
+        total, count = kernels.char_model_bits(text, most, spaced_forms(), self._unspaced, self._unseen / CHARACTERS, self._tables)
         return total / count if count else 0.0
 
     def save(self, path: Path) -> None:
