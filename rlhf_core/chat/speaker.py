@@ -10,7 +10,7 @@ from rlhf_core.dataset.batches import pad_left
 from rlhf_core.dataset.records import Record, Turn
 from rlhf_core.evaluation.candidate import Candidate
 from rlhf_core.generation.decoding import make_decoder
-from rlhf_core.generation.rollout import draw, stop_tokens
+from rlhf_core.generation.rollout import draw, probabilities, stop_tokens
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # a character whose last bytes are in tokens yet to come
 
@@ -113,7 +113,7 @@ class Speaker:
                 token = int(logits[0].argmax())
             else:
                 uniform = torch.rand(1, generator=self.generator, dtype=torch.float64).to(logits.device)
-                token = int(draw(torch.log_softmax(logits.float() / self.temperature, dim=-1), uniform))
+                token = int(draw(probabilities(logits, self.temperature), uniform))
             if stops[token]:
                 self.finished = token == chat.end_id
                 return

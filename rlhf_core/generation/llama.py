@@ -2,7 +2,7 @@
 
 At width 128 the matrix products take half of the time that transformers' forward and its backward take; the rest goes
 into some sixty small operations a block, each of which reads and writes all activations. Here a block has two of its
-own, each with its backward written out: the attention and the gated layer, both with the norm before them. Nothing is
+own, each with its backward written out: the attention (`attention.py`) and the gated layer, both with the norm before them. Nothing is
 learned here and nothing is kept: the weights are the model's. The tests hold both to the same outputs and gradients.
 
 Gradients of weights that are wider than their input are formed as its transpose: MKL multiplies (H, N) by (N, wide) a
@@ -12,35 +12,17 @@ third to three quarters faster than the other way round.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlhf_core.generation.packing import Packing, pack
-
-SMALL = 50_000_000  # parameters; above, the products dwarf everything else
-SHORT = 256  # tokens; above, torch's fused attention, which keeps no square of them, is faster
-
-
-def serves(model: Any, input_ids: Tensor) -> bool:
-    """Whether `hidden_states` computes this Hugging Face model (with or without a head) for this batch."""
-    base = model.base_model
-    return (
-        type(base).__name__ == "LlamaModel"
-        and input_ids.shape[1] <= SHORT
-        and input_ids.device.type == "cpu"
-        and base.config._attn_implementation == "sdpa"
-        and not getattr(base.layers[0], "gradient_checkpointing", False)
-        and is_plain(base)
-    )
+from rlhf_core.generation.attention import Shape, attend, attend_backward, reading
 
 
 def is_plain(base: Any) -> bool:
-    """A small, whole LlamaModel in float32 without what this file leaves out: biases, scaled or partial rotation, other
-    activations, adapters."""
+    """A LlamaModel in float32 without what this file leaves out: biases, scaled or partial rotation, other activations."""
     config = base.config
     rope = getattr(config, "rope_parameters", None) or {}
     return (
@@ -48,15 +30,12 @@ def is_plain(base: Any) -> bool:
         and rope.get("rope_type", "default") == "default"
         and config.hidden_act == "silu"
         and config.head_dim * config.num_attention_heads == base.layers[0].self_attn.q_proj.weight.shape[0]
-        and all(type(m) is nn.Linear for layer in base.layers for m in linears(layer))
-        and is_small(base)
-        and all(p.dtype == torch.float32 and not hasattr(p, "ds_id") for p in base.parameters())
+        and all(p.dtype == torch.float32 for p in base.parameters())
     )
 
 
-def is_small(model: Any) -> bool:
-    """Whether what surrounds the products is worth saving."""
-    return bool(sum(p.numel() for p in model.parameters()) <= SMALL)
+def layers(base: Any) -> Any:
+    return base.layers
 
 
 def linears(layer: Any) -> list[nn.Linear]:
@@ -68,33 +47,6 @@ def linears(layer: Any) -> list[nn.Linear]:
     ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What an attention must know of its batch and model.
-
-    rotation  (length, size / 2) complex64, e^(i position frequency)
-    later     (groups length, length), -inf where a query must not look. The queries of a group stand in for longer
-              sequences: they attend to the same keys.
-    """
-
-    rows: int
-    length: int
-    heads: int
-    kv_heads: int
-    size: int
-    eps: float
-    rotation: Tensor
-    later: Tensor
-
-
-def shape_of(base: Any, rows: int, length: int) -> Shape:
-    config = base.config
-    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-    later = torch.full((length, length), float("-inf")).triu(1).repeat(heads // kv_heads, 1)
-    rotation = rotations(base.rotary_emb, length)
-    return Shape(rows, length, heads, kv_heads, config.head_dim, config.rms_norm_eps, rotation, later)
-
-
 def hidden_states(
     model: Any, input_ids: Tensor, select: Tensor, cache: list[tuple[Tensor, Tensor]] | None = None
 ) -> Tensor:
@@ -103,27 +55,26 @@ def hidden_states(
 
     A `cache` is given every block's keys (rotated, interleaved) and values, (B kv heads, L, D) each, without gradients.
     """
-    base = model.base_model
-    shape = shape_of(base, *input_ids.shape)
-    packing = pack(input_ids, select)
-    tokens, places = input_ids.reshape(-1), select.reshape(-1).nonzero().squeeze(1)
-    if packing:
-        tokens, places = tokens[packing.fresh], packing.found[places]
-    hidden = F.embedding(tokens, base.embed_tokens.weight)
-    for number, layer in enumerate(base.layers):
+    base, config = model.base_model, model.config
+    eps, heads = config.rms_norm_eps, (config.num_attention_heads, config.num_key_value_heads, config.head_dim)
+    read = reading(input_ids, select, heads, torch.float32, rotations(base.rotary_emb, input_ids.shape[1]))
+    hidden = base.embed_tokens(read.tokens)
+    for layer in base.layers:
+        last = layer is base.layers[-1]
         query, key, value, out, gate, up, down = (linear.weight for linear in linears(layer))
-        into = (interleaved(query, shape.size), interleaved(key, shape.size), value)
-        norm = layer.input_layernorm.weight
+        into = (interleaved(query, config.head_dim), interleaved(key, config.head_dim), value)
+        norm, shape = layer.input_layernorm.weight, read.last if last else read.inner
         if cache is None:
-            mixed = _attended(hidden, norm, *into, shape, packing)
+            mixed = _attended(hidden, norm, *into, shape, eps)
         else:
-            mixed, (*_, keys, values, _) = _attend(hidden, norm, torch.cat(into), shape, packing)
+            *_, states = _states(hidden, norm, torch.cat(into), eps)
+            mixed, (_, keys, values, _) = attend(states, shape)
             cache.append((keys, values))
-        if number + 1 == len(base.layers):
-            hidden, mixed = hidden.index_select(0, places), mixed.index_select(0, places)
+        if last:
+            hidden = hidden.index_select(0, read.places)
         hidden = torch.addmm(hidden, mixed, out.t())
-        hidden = _gated(hidden, layer.post_attention_layernorm.weight, gate, up, down, shape.eps)
-    return _normed(hidden, base.norm.weight, shape.eps)
+        hidden = _gated(hidden, layer.post_attention_layernorm.weight, gate, up, down, eps)
+    return _normed(hidden, base.norm.weight, eps)
 
 
 def rotations(rotary: Any, length: int) -> Tensor:
@@ -198,101 +149,37 @@ class _Gated(torch.autograd.Function):
         return torch.addcmul(grad, inner, scale), d_norm, d_gate, d_up, d_down, None
 
 
-def _attend(
-    x: Tensor, norm: Tensor, into: Tensor, shape: Shape, packing: Packing | None
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """(mixed (N, heads D), (scale, normed, q, k, v, weights)): x (N, H); into ((heads + 2 kv heads) D, H), query, key and
-    value, the first two interleaved; packing, without which N is B L."""
-    rows, length, heads, kv_heads, size = shape.rows, shape.length, shape.heads, shape.kv_heads, shape.size
-    scale = _scale(x, shape.eps)
+def _states(x: Tensor, norm: Tensor, into: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(scale (N, 1), normed (N, H), states (N, ...)) of x (N, H): into ((heads + 2 kv heads) D, H), query, key and value, the
+    first two interleaved."""
+    scale = _scale(x, eps)
     normed = torch.mul(x, scale).mul_(norm)
-    states = F.linear(normed, into)
-    if packing:
-        states = packing.spread(states)
-    query, key, value = _apart(states, shape)
-    stacked = (rows * kv_heads, -1, size)
-    q = _turned(query, shape.rotation * size**-0.5).view(stacked)
-    k = _turned(key, shape.rotation).view(stacked)
-    v = value.transpose(1, 2).contiguous().view(stacked)
-    weights = torch.baddbmm(shape.later, q, k.transpose(1, 2)).softmax(dim=-1)
-    mixed = _by_token(torch.bmm(weights, v), (rows, heads, length, size))
-    return packing.gather(mixed) if packing else mixed, (scale, normed, q, k, v, weights)
+    return scale, normed, F.linear(normed, into)
 
 
 class _Attention(torch.autograd.Function):
-    """`_attend` with query, key and value apart: (heads D, H), (kv heads D, H) twice."""
+    """`attend` to the norm of x (N, H) -> (M, heads D); query (heads D, H), key and value (kv heads D, H)."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        norm: Tensor,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        shape: Shape,
-        packing: Packing | None,
+        ctx: Any, x: Tensor, norm: Tensor, query: Tensor, key: Tensor, value: Tensor, shape: Shape, eps: float
     ) -> Tensor:
         into = torch.cat([query, key, value])
-        mixed, kept = _attend(x, norm, into, shape, packing)
-        ctx.save_for_backward(x, norm, into, *kept)
-        ctx.shape, ctx.packing = shape, packing
+        scale, normed, states = _states(x, norm, into, eps)
+        mixed, kept = attend(states, shape)
+        ctx.save_for_backward(x, norm, into, scale, normed, *kept)
+        ctx.shape = shape
         return mixed
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, norm, into, scale, normed, q, k, v, weights = ctx.saved_tensors
+        x, norm, into, scale, normed, *kept = ctx.saved_tensors
         shape: Shape = ctx.shape
-        packing: Packing | None = ctx.packing
-        rows, length, heads, kv_heads, size = shape.rows, shape.length, shape.heads, shape.kv_heads, shape.size
-        if packing:
-            grad = grad.new_zeros(rows * length, grad.shape[1]).index_copy_(0, packing.fresh, grad)
-        out = grad.view(rows, length, heads, size).transpose(1, 2).contiguous().view(q.shape)
-        d_weights = torch.bmm(out, v.transpose(1, 2))
-        d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
-        back = shape.rotation.conj().resolve_conj()
-        states = torch.empty(rows * length, len(into), dtype=x.dtype, device=x.device)
-        d_query, d_key, d_value = _apart(states, shape)
-        _turn_back(torch.bmm(d_scores, k), back * size**-0.5, d_query)
-        _turn_back(torch.bmm(d_scores.transpose(1, 2), q), back, d_key)
-        d_value.copy_(torch.bmm(weights.transpose(1, 2), out).view(rows, kv_heads, length, size).transpose(1, 2))
-        if packing:
-            states = packing.gather_sum(states)  # queries that were not computed were not listened to: their part is 0
+        states = attend_backward(grad, tuple(kept), shape)
         d_into = torch.mm(normed.t(), states).t()
         inner, d_norm = _norm_backward(torch.mm(states, into), x, norm, scale)
-        parts = torch.split_with_sizes(d_into, [heads * size, kv_heads * size, kv_heads * size])
-        return inner.mul_(scale), d_norm, *parts, None, None
-
-
-def _apart(states: Tensor, shape: Shape) -> tuple[Tensor, ...]:
-    """(B L, (heads + 2 kv heads) D) -> views (B, L, heads, D) of queries, keys and values."""
-    whole = states.view(shape.rows, shape.length, -1, shape.size)
-    return torch.split_with_sizes(whole, [shape.heads, shape.kv_heads, shape.kv_heads], dim=2)
-
-
-def _turned(x: Tensor, rotation: Tensor) -> Tensor:
-    """(B, L, heads, D) -> (B, heads, L, D / 2, 2), rotated on the way."""
-    pairs = _pairs(x).transpose(1, 2)
-    turned = torch.empty(pairs.shape, dtype=pairs.dtype, device=x.device)
-    torch.mul(pairs, rotation, out=turned)
-    return torch.view_as_real(turned)
-
-
-def _turn_back(x: Tensor, rotation: Tensor, into: Tensor) -> None:
-    """The way back: (B heads, L, D) by heads is written to (B, L, heads, D), rotated."""
-    rows, length, heads, size = into.shape
-    by_head = _pairs(x.view(rows, heads, length, size))
-    torch.mul(by_head.transpose(1, 2), rotation.unsqueeze(1), out=_pairs(into))
-
-
-def _pairs(x: Tensor) -> Tensor:
-    """(..., D) -> (..., D / 2) complex."""
-    return torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
-
-
-def _by_token(x: Tensor, sizes: tuple[int, int, int, int]) -> Tensor:
-    rows, heads, length, size = sizes
-    return x.view(rows, heads, length, size).transpose(1, 2).reshape(rows * length, heads * size)
+        widths = [heads * shape.size for heads in (shape.heads, shape.kv_heads, shape.kv_heads)]
+        return inner.mul_(scale), d_norm, *torch.split_with_sizes(d_into, widths), None, None
 
 
 _normed: Callable[[Tensor, Tensor, float], Tensor] = _Norm.apply

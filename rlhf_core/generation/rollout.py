@@ -91,8 +91,7 @@ def generate(
     batch = pad_left(prompts, chat.pad_id)
     count = len(prompts)
     ids = torch.full((count, max_new_tokens), chat.pad_id, dtype=torch.int64, device=device)
-    mask = torch.zeros((count, max_new_tokens), dtype=torch.bool, device=device)
-    logprobs = torch.zeros((count, max_new_tokens), dtype=torch.float32, device=device)
+    chances = torch.ones((count, max_new_tokens), dtype=torch.float32, device=device)  # of the drawn tokens
     if uniforms is not None:
         uniforms = uniforms.to(device)
     decoder = make_decoder(model, max_new_tokens, batch.input_ids.shape[1])
@@ -101,12 +100,11 @@ def generate(
     logits = decoder.prefill(batch.to(device))
     stops = stop_tokens(chat, device)
     for t in range(max_new_tokens):
-        scaled = torch.log_softmax(logits.float() / temperature, dim=-1)
-        tokens = scaled[:, : len(stops)]
+        p = probabilities(logits, temperature)
+        tokens = p[:, : len(stops)]
         drawn = tokens.argmax(dim=-1) if uniforms is None else draw(tokens, uniforms[rows, t])
         ids[rows, t] = drawn
-        mask[rows, t] = True
-        logprobs[rows, t] = scaled.gather(1, drawn.unsqueeze(1)).squeeze(1)
+        chances[rows, t] = p.gather(1, drawn.unsqueeze(1)).squeeze(1)
         if t + 1 == max_new_tokens:
             break
         going = going & ~stops[drawn]
@@ -117,16 +115,14 @@ def generate(
         if left <= len(rows) * 7 // 8 or left < len(rows) <= 8:
             chosen = torch.nonzero(going).squeeze(1)
             decoder.keep(chosen)
-            rows, drawn = rows[chosen], drawn[chosen]
-            going = going[chosen]
+            rows, drawn, going = rows[chosen], drawn[chosen], going[chosen]
         logits = decoder.advance(drawn)
-    stopped = stops[ids] & mask
+    stopped = stops[ids]  # behind an ended row's last token there may stand anything
     first = torch.where(stopped.any(1), stopped.int().argmax(1), max_new_tokens - 1)
-    inside = torch.arange(max_new_tokens, device=device).unsqueeze(0) <= first.unsqueeze(1)
-    mask &= inside
+    mask = torch.arange(max_new_tokens, device=device).unsqueeze(0) <= first.unsqueeze(1)
     finished = ((ids == chat.end_id) & mask).any(1)
     ids = torch.where(mask, ids, chat.pad_id)
-    logprobs = torch.where(mask, logprobs, 0.0)
+    logprobs = torch.where(mask, chances.log(), 0.0)
     return Rollout(prompts, ids, mask, logprobs, finished)
 
 
@@ -186,32 +182,32 @@ def _first_mark(chat: Chat, ids: list[int], marks: list[str]) -> bool:
     return any(mark in text for mark in marks)
 
 
-def draw(logprobs: Tensor, uniforms: Tensor) -> Tensor:
-    """One token a row by inverse cumulated probability: (B, V), (B,) in [0, 1) -> (B,) int64.
+def probabilities(logits: Tensor, temperature: float) -> Tensor:
+    """softmax(logits / temperature): (B, V) -> (B, V) float32."""
+    wide = logits.float()
+    return torch.softmax(wide if temperature == 1.0 else wide / temperature, dim=-1)
 
-    The block of tokens first, then the token in it: of a vocabulary only one block is cumulated in float64.
+
+def draw(p: Tensor, uniforms: Tensor) -> Tensor:
+    """One token a row by inverse cumulated probability: p (B, V), which need not add up to 1, uniforms (B,) in [0, 1) -> (B,) int64.
+
+    The block of tokens first, then the token in it: of a vocabulary only one block is cumulated in float64. A row of NaN gives
+    any token: the loss, which is NaN as well, is what stops the training.
     """
-    rows, words = logprobs.shape
-    p = logprobs.exp()
+    rows, words = p.shape
     if words % _BLOCK:
         p = F.pad(p, (0, -words % _BLOCK))
     blocks = p.view(rows, -1, _BLOCK)
     ends = blocks.sum(-1).cumsum(-1, dtype=torch.float64)
-    threshold = (uniforms * ends[:, -1]).unsqueeze(1)
-    block = _first_beyond(ends, threshold)
+    last = ends[:, -1:]
+    # A product with what is below 1 may round up to the sum itself, behind the last token of any probability.
+    threshold = torch.minimum(uniforms.unsqueeze(1) * last, last * _BELOW)
+    block = torch.searchsorted(ends, threshold, right=True).clamp(max=ends.shape[1] - 1)
     inside = blocks[torch.arange(rows, device=p.device), block.squeeze(1)].cumsum(-1, dtype=torch.float64)
-    token = block * _BLOCK + _first_beyond(inside, threshold - F.pad(ends, (1, 0)).gather(1, block))
+    rest = torch.minimum(threshold - F.pad(ends, (1, 0)).gather(1, block), inside[:, -1:] * _BELOW)
+    token = block * _BLOCK + torch.searchsorted(inside, rest, right=True)
     return token.squeeze(1).clamp(max=words - 1)
 
 
-def _first_beyond(cumulated: Tensor, threshold: Tensor) -> Tensor:
-    """Where rows of sums (B, N) pass a threshold (B, 1); where rounding leaves it at the end, the last that added any: (B, 1).
-
-    A row of NaN gives its end: the loss, which is NaN as well, is what stops the training.
-    """
-    found = torch.searchsorted(cumulated, threshold, right=True)
-    last = torch.searchsorted(cumulated, cumulated[:, -1:].contiguous())
-    return torch.minimum(found, last).clamp(max=cumulated.shape[1] - 1)
-
-
 _BLOCK = 64
+_BELOW = 1 - 2**-53

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rlhf_core.dataset.chat_template import Chat
 from rlhf_core.engine import whole
-from rlhf_core.generation import llama
+from rlhf_core.generation import small
 from rlhf_core.job.errors import BadInput
 from rlhf_core.losses import logprobs_and_entropy
 from rlhf_core.models import head
@@ -90,8 +90,9 @@ def hidden_at(model: Any, input_ids: Tensor, select: Tensor, past: Any = None) -
         asked = torch.nonzero(select.any(0))
         width = int(asked[-1]) + 1 if len(asked) else 1
         input_ids, select = input_ids[:, :width], select[:, :width]  # nothing looks at what stands behind
-    if past is None and llama.serves(model, input_ids):
-        return llama.hidden_states(model, input_ids, select)
+        own = small.hidden_states(model, input_ids, select)
+        if own is not None:
+            return own
     read = {"input_ids": input_ids, "use_cache": past is not None, "past_key_values": past}
     hidden: Tensor = model.base_model(**read)[0]
     return hidden[select]

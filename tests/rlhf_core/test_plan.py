@@ -163,11 +163,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from torch.profiler import ProfilerActivity, profile
 from rlhf_core import engine, loop
-from rlhf_core.generation import llama
+from rlhf_core.generation import small
 from rlhf_core.job.inputs import Inputs
 from rlhf_core.settings import Job
 from rlhf_core.train import build
-llama.SHORT = 0  # transformers' forward, as on GPUs; on CPUs a small Llama's own keeps less
+small.SHORT = 0  # transformers' forward, as on GPUs; on CPUs a small Llama's own keeps less
 job = Job.model_validate_json(open(sys.argv[1]).read())
 ranks = engine.start(job.stage.launch)
 tensors = sys.argv[2] == "tensors"  # the profiler's own notes would count in the process

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from rlhf_core.generation import llama
+from rlhf_core.generation import llama, small
 from rlhf_core.models.lora import add_lora
 from rlhf_core.models.networks import hidden_at
 from rlhf_core.settings import Lora
@@ -50,9 +50,10 @@ def siblings() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("kv_heads", [6, 2, 1])
 @pytest.mark.parametrize("head_dim", [None, 8])
 def test_outputs_and_gradients_are_those_of_transformers(kv_heads: int, head_dim: int | None, rows: Any) -> None:
-    model = make(num_key_value_heads=kv_heads, head_dim=head_dim, tie_word_embeddings=True)
     input_ids, select = rows()
-    assert llama.serves(model, input_ids)
+    pad_id = int(input_ids[0, 0])  # whose embedding does not learn
+    model = make(num_key_value_heads=kv_heads, head_dim=head_dim, tie_word_embeddings=True, pad_token_id=pad_id)
+    assert small.family(model, input_ids.shape[1]) is llama
     found = []
     for read in (
         lambda: llama.hidden_states(model, input_ids, select),
@@ -80,22 +81,30 @@ def test_nothing_selected_gives_nothing_and_gradients_of_zero() -> None:
     assert all(not p.grad.any() for p in model.model.parameters())
 
 
+def served(model: Any, input_ids: Tensor) -> bool:
+    return small.hidden_states(model, input_ids, torch.ones_like(input_ids, dtype=torch.bool)) is not None
+
+
 def test_it_steps_aside_for_what_it_does_not_compute() -> None:
     input_ids, _ = batch()
-    assert not llama.serves(make(attention_bias=True), input_ids)
-    assert not llama.serves(make(hidden_act="gelu"), input_ids)
-    assert not llama.serves(
+    assert served(make(), input_ids)
+    assert served(make(attn_implementation="eager"), input_ids)
+    assert not served(make(attention_bias=True), input_ids)
+    assert not served(make(hidden_act="gelu"), input_ids)
+    assert not served(
         make(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}), input_ids
     )
-    assert not llama.serves(make().to(torch.bfloat16), input_ids)
-    assert not llama.serves(make(attn_implementation="eager"), input_ids)
-    assert not llama.serves(make(), torch.zeros(1, llama.SHORT + 1, dtype=torch.int64))
+    assert not served(make().to(torch.bfloat16), input_ids)
+    assert not served(make(), torch.zeros(1, small.SHORT + 1, dtype=torch.int64))
+    flash = make()
+    flash.config._attn_implementation = "flash_attention_2"
+    assert not served(flash, input_ids)
     checkpointing = make()
     checkpointing.gradient_checkpointing_enable({"use_reentrant": False})
-    assert not llama.serves(checkpointing, input_ids)
+    assert not served(checkpointing, input_ids)
     adapted = make()
     add_lora(adapted, Lora(rank=2))
-    assert not llama.serves(adapted, input_ids)
+    assert not served(adapted, input_ids)
 
 
 def test_adapters_are_not_forgotten_where_it_steps_aside() -> None:

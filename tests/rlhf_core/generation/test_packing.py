@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlhf_core.generation.packing import Packing, pack
+from rlhf_core.generation.packing import Packing, pack, steady
 
 A, B, C, PAD = 1, 2, 3, 0
 
@@ -71,3 +71,11 @@ def test_every_place_before_the_last_asked_for_finds_its_own_beginning(seed: int
     needed[places] = torch.rand(len(places), 3, generator=generator, dtype=torch.float64)
     # gather_sum is the adjoint of spread: <spread(x), y> = <x, gather_sum(y)>
     assert float((found.spread(values) * needed).sum()) == pytest.approx(float((values * found.gather_sum(needed)).sum()))
+
+
+def test_few_lengths_occur_of_what_is_made_steady() -> None:
+    assert len(steady(torch.arange(0))) == 0
+    lengths = [len(steady(torch.arange(count))) for count in range(1, 5000)]
+    assert all(count <= length < count + max(64, count / 8) for count, length in enumerate(lengths, 1))
+    assert len(set(lengths)) < 50
+    assert steady(torch.tensor([3, 8])).tolist() == [3, *[8] * 63]

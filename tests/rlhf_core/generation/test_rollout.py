@@ -9,7 +9,7 @@ import torch
 
 from rlhf_core.dataset.batches import PromptBatch
 from rlhf_core.dataset.chat_template import Chat, load_chat
-from rlhf_core.generation import llama
+from rlhf_core.generation import small
 from rlhf_core.generation.decoding import CacheDecoder, LlamaDecoder, OptDecoder, make_decoder
 from rlhf_core.generation.rollout import cut_at_marks, draw, generate, noise, without_marks
 from rlhf_core.models.networks import PolicyModel, fresh_policy, selected_labels
@@ -59,7 +59,7 @@ def by_hand(policy: PolicyModel, prompt: list[int], uniforms: Any, temperature: 
     for t in range(uniforms.shape[0] if uniforms is not None else 10):
         logits = policy.model(torch.tensor([ids])).logits[0, -1] / temperature
         logprobs = torch.log_softmax(logits, -1)
-        token = int(logprobs.argmax()) if uniforms is None else int(draw(logprobs[None], uniforms[t : t + 1]))
+        token = int(logprobs.argmax()) if uniforms is None else int(draw(logprobs[None].exp(), uniforms[t : t + 1]))
         ids.append(token)
         if token == end:
             break
@@ -103,7 +103,7 @@ def test_left_padding_the_cache_and_ended_rows_change_nothing(
 
 def test_a_small_llama_is_given_its_own_decoder(policy: PolicyModel) -> None:
     assert type(make_decoder(policy.model, 4, 8)) is LlamaDecoder
-    assert type(make_decoder(policy.model, 4, llama.SHORT + 1)) is CacheDecoder  # it would keep the square of the prompt
+    assert type(make_decoder(policy.model, 4, small.SHORT + 1)) is CacheDecoder  # it would keep the square of the prompt
 
 
 def test_a_small_opt_is_given_its_own_decoder(opt: PolicyModel) -> None:
@@ -219,18 +219,18 @@ def test_the_mask_holds_the_end_token_and_nothing_after_it(policy: PolicyModel, 
 
 
 def test_draw_follows_the_probabilities() -> None:
-    logprobs = torch.tensor([[0.1, 0.6, 0.3]]).log()
+    p = torch.tensor([[0.1, 0.6, 0.3]])
     drawn = [
-        int(draw(logprobs, torch.tensor([u], dtype=torch.float64)))
+        int(draw(p, torch.tensor([u], dtype=torch.float64)))
         for u in (0.0, 0.09, 0.11, 0.69, 0.71, 0.999)
     ]
     assert drawn == [0, 0, 1, 1, 2, 2]
-    counts = torch.bincount(draw(logprobs.expand(20000, 3), noise(1, 1, 20000, 1)[:, 0]), minlength=3) / 20000
+    counts = torch.bincount(draw(p.expand(20000, 3), noise(1, 1, 20000, 1)[:, 0]), minlength=3) / 20000
     assert torch.allclose(counts, torch.tensor([0.1, 0.6, 0.3]), atol=0.02)
 
 
 def test_draw_from_what_is_no_number_is_a_token() -> None:
-    drawn = draw(torch.tensor([[float("nan")] * 70, [0.0] + [float("-inf")] * 69]), torch.tensor([0.5, 0.5]))
+    drawn = draw(torch.tensor([[float("nan")] * 70, [1.0] + [0.0] * 69]), torch.tensor([0.5, 0.5]))
     assert 0 <= int(drawn[0]) < 70
     assert int(drawn[1]) == 0
 
@@ -244,7 +244,7 @@ def test_draw_across_blocks_of_the_vocabulary_is_the_plain_search() -> None:
     logprobs = logits.log_softmax(-1)
     uniforms = torch.rand(500, generator=generator, dtype=torch.float64)
     uniforms[:9], uniforms[9:20] = 0.0, 1 - 2**-53
-    drawn = draw(logprobs, uniforms)
+    drawn = draw(logprobs.exp(), uniforms)
     cumulated = logprobs.double().exp().cumsum(-1)
     plain = torch.searchsorted(cumulated, (uniforms * cumulated[:, -1]).unsqueeze(1), right=True).squeeze(1)
     assert drawn[:9].tolist() == plain[:9].tolist()

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from rlhf_core.dataset.chat_template import load_chat
 from rlhf_core.engine import parameter_groups
-from rlhf_core.generation import llama
+from rlhf_core.generation import small
 from rlhf_core.job.errors import BadInput
 from rlhf_core.models.lora import adapters_off, add_lora, lora_layers, merged
 from rlhf_core.models.networks import load_policy, load_scalar
@@ -35,7 +35,7 @@ def moved(model: Any) -> None:
 @torch.no_grad()
 def test_merged_equals_adapter_and_off_equals_before(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     # One way of computing for all, so that "the same" is to the last bit.
-    monkeypatch.setattr(llama, "SHORT", 0)
+    monkeypatch.setattr(small, "SHORT", 0)
     adapted, plain = policy(chain), policy(chain)
     before = adapted(IDS, ALL)
     add_lora(adapted.model, Lora(rank=4))
