@@ -256,7 +256,7 @@ class Rule(Settings):
 class DecontaminationSettings(Settings):
     """What the evaluation will ask must not stand in the corpus; without anything to ask there is no such stage."""
 
-    use_questions: bool = Field(True, description="Hold the recipe's own questions against the corpus.")
+    use_questions: bool = Field(True, description="Hold what the recipe's own evaluation asks, its questions and knowledge sets, against the corpus.")
     files: list[str] = Field(default_factory=list, description="More evaluation sets: .txt, .jsonl, .csv (C-Eval, MMLU) or .parquet, or folders of these.", json_schema_extra=FILE)
     fields: list[str] = Field(
         ["prompt", "question", "instruction", "input", "query", "text", "turns", "messages", "conversations"], min_length=1,

@@ -41,7 +41,7 @@ def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None 
 
 def steps(recipe: Recipe, run: Run) -> Steps:
     """All stages; those that the recipe gives nothing to do are left out: no classifier, nothing to decontaminate from."""
-    questions = recipe.questions if recipe.decontamination.use_questions else None
+    asked = _asked(recipe) if recipe.decontamination.use_questions else {}
     every: dict[str, Step] = {
         "ingest": lambda made: ingest(run, recipe.corpus, recipe.ingest),
         "urls": lambda made: task.filter_urls(run, made["ingest"], recipe.urls),
@@ -57,7 +57,7 @@ def steps(recipe: Recipe, run: Run) -> Steps:
         "perplexity": lambda made: task.label_perplexity(run, made["lines"], made["language"], made.get("scoring"), recipe.perplexity),
         "buckets": lambda made: task.label_buckets(run, made["perplexity"], recipe.buckets),
         "sensitive": lambda made: task.label_sensitive(run, made["lines"], recipe.sensitive),
-        "decontamination": lambda made: task.label_contamination(run, made["lines"], questions, recipe.decontamination),
+        "decontamination": lambda made: task.label_contamination(run, made["lines"], asked, recipe.decontamination),
         "corpus": lambda made: task.select(
             run,
             made["lines"],
@@ -75,6 +75,12 @@ def steps(recipe: Recipe, run: Run) -> Steps:
         left_out.add("classifiers")
     if not recipe.scoring.model:
         left_out.add("scoring")
-    if not questions and not recipe.decontamination.files:
+    if not asked and not recipe.decontamination.files:
         left_out.add("decontamination")
     return {name: step for name, step in every.items() if name not in left_out}
+
+
+def _asked(recipe: Recipe) -> dict[str, str]:
+    """Role -> file or folder of all that the recipe's evaluation asks."""
+    questions = {"questions": recipe.questions} if recipe.questions else {}
+    return questions | {f"knowledge/{one.name}": one.folder for one in recipe.evaluation.knowledge}

@@ -171,15 +171,16 @@ def classify(run: Run, documents: Made, settings: ClassifierSettings) -> State[M
 
 
 @task(task_run_name=over_shards("decontamination"), cache_policy=NO_CACHE)
-def label_contamination(run: Run, documents: Made, questions: str | None, settings: DecontaminationSettings) -> State[Made]:
-    """Count the n-grams that each document shares with the recipe's questions and the other evaluation sets."""
-    sets = [Path(path) for path in [*([questions] if questions else []), *settings.files]]
+def label_contamination(run: Run, documents: Made, asked: Mapping[str, str], settings: DecontaminationSettings) -> State[Made]:
+    """Count the n-grams that each document shares with what the recipe's evaluation asks (`asked`: role -> path) and the other
+    evaluation sets."""
+    sets = [Path(path) for path in [*asked.values(), *settings.files]]
 
     def prepare(shards: list[Path], work: Path) -> dict[str, Path]:
         decontamination.write_index(decontamination.questions_of(sets, settings), work / "index.npz", settings)
         return {"index": work / "index.npz"}
 
-    files = {"questions": Files.of(questions)} if questions else {}
+    files = {role: Files.of(path) for role, path in asked.items()}
     return mapped(
         run, "decontamination", VERSIONS["decontamination"], documents, run_label, decontamination.contamination_labels, settings,
         prepare=prepare, files=files,

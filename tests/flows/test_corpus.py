@@ -18,6 +18,7 @@ ALWAYS = ["ingest", "urls", "rough_language", "extraction", "quality", "lines", 
 def test_stages_without_work_are_left_out(tmp_path: Path) -> None:
     assert set(steps(load("tiny"), RUN)) == {*ALWAYS, "decontamination"}
     assert list(steps(load("tiny", ["decontamination.use_questions=false"]), RUN)) == ALWAYS
+    assert "decontamination" in steps(load("tiny", ["questions=null"]), RUN), "knowledge sets are held against it as well"
     assert list(steps(load("tiny", paths={"corpus": [str(tmp_path)]}), RUN)) == ALWAYS  # another crawl, no questions
     (tmp_path / "model.npz").write_text("")
     given = [f"classifiers.quality_model={tmp_path / 'model.npz'}", f"scoring.model={tmp_path}", f"decontamination.files=[{tmp_path}]"]
