@@ -1,7 +1,8 @@
 """The inner loops of the corpus half, compiled: one pass over a text's characters where numpy would need dozens.
 
-They measure and decide nothing; what a number means is said where it is asked for. Texts come as str and are read in place,
-tables (data/character_tables.py) and arrays come as buffers, arrays go back as bytes. _compiled.pyi says what there is.
+They measure and decide nothing; what a number means is said where it is asked for. Texts come as str, or as the UTF-8 that Arrow
+has in memory (data.document.views), and are read in blocks, of whose characters one bit each says what they are. Tables
+(data/character_tables.py) and arrays come as buffers, arrays go back as bytes. _compiled.pyi says what there is.
 """
 
 try:

@@ -108,7 +108,7 @@ static int take_stop_words(Counter *counter, const Array *hashes, const Array *n
 {
     const uint64_t *hash = hashes->items;
     const uint8_t *number = numbers->items;
-    if (counter_reset(counter, SPARSE / 2 * (size_t)hashes->count))
+    if (counter_reset(counter, SPARSE / 2 * (size_t)hashes->count)) /* it has two for each of the keys asked for */
         return -1;
     for (Py_ssize_t i = 0; i < hashes->count; i++) {
         Slot *slot = counter_find(counter, hash[i]);
@@ -133,7 +133,8 @@ PyObject *quality_counts(PyObject *module, PyObject *arguments)
         goto end;
     }
     if (take_array(&arrays[0], objects[0], 2, TRAITS) || take_array(&arrays[1], objects[1], 8, 0) ||
-        take_array(&arrays[2], objects[2], 1, arrays[1].count) || take_stop_words(&tables.stop_words, &arrays[1], &arrays[2]) || !(texts = PySequence_Fast(given, "texts are a sequence")))
+        take_array(&arrays[2], objects[2], 1, arrays[1].count) || take_stop_words(&tables.stop_words, &arrays[1], &arrays[2]) ||
+        !(texts = PySequence_Fast(given, "texts are a sequence")))
         goto end;
     tables.traits = arrays[0].items;
     Py_ssize_t count = PySequence_Fast_GET_SIZE(texts);

@@ -32,16 +32,17 @@ static inline int lowest(uint64_t bits)
     return __builtin_ctzll(bits);
 }
 
+static inline int highest(uint64_t bits)
+{
+    return 63 - __builtin_clzll(bits);
+}
+
+/* How many bits are set; older processors have no instruction for it, so the compiler's own would be a function. */
 static inline int count_bits(uint64_t bits)
 {
     bits -= bits >> 1 & UINT64_C(0x5555555555555555);
     bits = (bits & UINT64_C(0x3333333333333333)) + (bits >> 2 & UINT64_C(0x3333333333333333));
     return (int)(((bits + (bits >> 4)) & UINT64_C(0x0F0F0F0F0F0F0F0F)) * UINT64_C(0x0101010101010101) >> 56);
-}
-
-static inline int highest(uint64_t bits)
-{
-    return 63 - __builtin_clzll(bits);
 }
 
 #define BLOCK 64 /* characters or bytes that are looked at together */
