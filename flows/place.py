@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound, TerminationSignal
+from prefect.exceptions import MissingResult, ObjectNotFound, TerminationSignal
 from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelling
 
@@ -44,7 +45,7 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
     """
     name = part.__name__.rsplit(".", 1)[-1]
     if run.gpu is None or name not in needing_gpu(recipe):
-        return _outcome(part.pipeline(recipe, run, dict(made), until, return_state=True))
+        return _walked_here(part, recipe, run, made, until)
     present = run.model_copy(update={"reuse_only": True})
     there, whole = reuse(part.steps(recipe, present), made, until)
     if whole:
@@ -77,6 +78,16 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
         with get_client(sync_client=True) as client:
             lost_tasks.end(client, child.id)
     raise PartFailed(f"{name} ({deployment}, flow run {child.name}): {_reason(child.state)}")
+
+
+def _walked_here(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made], until: str | None) -> dict[str, Made]:
+    """In a run that goes on after a suspension, Prefect may take the part's first flow run for this one, of which it has kept no
+    result: then the part is walked again, past what it left in the store."""
+    walk = partial(part.pipeline, recipe, run, dict(made), until, return_state=True)
+    try:
+        return _outcome(walk())
+    except MissingResult:
+        return _outcome(walk())
 
 
 def needing_gpu(recipe: Recipe) -> set[str]:
