@@ -110,7 +110,7 @@ def test_a_median_needs_three_curves_at_its_step() -> None:
 
 def test_a_part_whose_result_prefect_did_not_keep_is_walked_again(tmp_path: Path) -> None:
     """As a run that goes on after a suspension may find it: the state of the part's first flow run, completed, without data."""
-    states = [Completed(), Completed(data={"corpus": "made"})]
+    states: list[Any] = [Completed(), Completed(data={"corpus": "made"})]
     part = SimpleNamespace(__name__="flows.corpus", pipeline=lambda *given, **more: states.pop(0))
     found: Any = place.run_part(cast(Any, part), load("tiny"), Run(store=str(tmp_path)), {}, None)
     assert found == {"corpus": "made"}
