@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
             with self.server.lock:
                 self.server.in_flight += 1
         elif act == "slow":
-            time.sleep(1.5)
+            time.sleep(4)
         elif act == "drip":
             self.send(200, "", length=1000)
             for _ in range(100):

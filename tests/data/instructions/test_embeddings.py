@@ -20,7 +20,7 @@ TEXTS = [f"{word} number {number}" for number in range(40) for word in ("train",
 
 
 def settings(server: Server, **more: Any) -> TopicSettings:
-    return TopicSettings(embedder_url=server.url, embedder_model="e", teacher_retries=1, teacher_concurrency=2, teacher_timeout_seconds=1, **more)
+    return TopicSettings(embedder_url=server.url, embedder_model="e", teacher_retries=1, teacher_concurrency=2, teacher_timeout_seconds=30, **more)
 
 
 def vectors(texts: list[str]) -> str:
