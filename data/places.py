@@ -36,7 +36,11 @@ def link_file(source: str | Path, target: str | Path) -> None:
 
 
 def remove_at_once(folder: Path) -> None:
-    """Remove a folder that tells what is done by what lies in it: after a kill in the middle nothing of it is left under its name."""
+    """Remove a folder that tells what is done by what lies in it: after a kill in the middle nothing of it is left under its name.
+    Nothing happens where another has removed it."""
     gone = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    os.rename(folder, gone)
+    try:
+        os.rename(folder, gone)
+    except FileNotFoundError:
+        return
     shutil.rmtree(gone, ignore_errors=True)

@@ -84,8 +84,7 @@ def _statuses(folder: Path) -> Iterator[os.stat_result]:
 
 def clear(leftovers: Iterable[Leftover]) -> None:
     for one in leftovers:
-        with contextlib.suppress(FileNotFoundError):  # its run has come to its end meanwhile
-            remove_at_once(one.folder)
+        remove_at_once(one.folder)
 
 
 def prune(store: Store, plan: Plan) -> None:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
-from data.places import file_system
+from data.places import file_system, remove_at_once
 
 
 def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,3 +21,8 @@ def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         file_system("gs://bucket/crawl")
     with pytest.raises(ValueError, match="Protocol not known: nothing"):
         file_system("nothing://x")
+
+
+def test_a_folder_that_another_has_removed_is_no_error(tmp_path: Path) -> None:
+    remove_at_once(tmp_path / "gone")
+    assert not list(tmp_path.iterdir())
