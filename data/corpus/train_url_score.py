@@ -5,7 +5,7 @@ python -m data.corpus.train_url_score good.txt bad.txt --out urls.npz          #
 python -m data.corpus.train_url_score --good artifacts/corpus/F/documents --bad artifacts/corpus/F/dropped --out urls.npz
 python -m flows.full_pipeline --set urls.score_model=urls.npz --set urls.min_score=0.2
 
-Files: .txt (a URL, or `label<TAB>URL`, a line), .jsonl, .csv or .parquet (fields `url` and `label`), plain or compressed, or folders of these.
+Files: .txt or .tsv (a URL, or `label<TAB>URL`, a line), .jsonl, .csv or .parquet (fields `url` and `label`), plain or compressed, or folders of these.
 Labels: good, keep, kept or 1; bad, drop, dropped or 0; those given by --good and --bad need none, and rows without a URL are left
 out of them. A tenth of the URLs is held out: its figures are printed and stored. What an earlier run kept and dropped serves well.
 """

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from data.corpus.reading.charset import text_of
 from data.corpus.reading.streams import COMPRESSION_ENDINGS, BrokenStream, ByteReader, is_damage, open_chunks
 
-_ENDINGS = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+_ENDINGS = {".txt": "text", ".tsv": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 _ANSWERING = ("assistant", "gpt", "bot", "model")  # who answers, as the usual formats name it
 _MOST_BYTES = 64 << 20  # of a line, where what is beyond is passed over, and of a CSV file
 _MMLU = ["question", "A", "B", "C", "D", "answer"]  # columns of MMLU's files, which have no header
@@ -24,7 +24,7 @@ _MMLU = ["question", "A", "B", "C", "D", "answer"]  # columns of MMLU's files, w
 def read_examples(path: str | Path) -> Iterator[dict[str, Any]]:
     """Rows of a file, or of all files of a folder in the order of their names.
 
-    A line of a .txt file is the row {"text": line}; JSON lines must be objects; of CSV (C-Eval's files, or without a header MMLU's) and
+    A line of a .txt or .tsv file is the row {"text": line}; JSON lines must be objects; of CSV (C-Eval's files, or without a header MMLU's) and
     Parquet every column is read. Each row has the file's name without its endings as `file`. Raises FileNotFoundError and ValueError,
     which name the file and line.
     """

@@ -180,8 +180,8 @@ def _labelled(count: int) -> list[tuple[str, str]]:
 def test_a_url_score_is_learned_by_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from data.corpus.train_url_score import main as train_url_score
 
-    (tmp_path / "urls.txt").write_text("".join(f"{label}\t{url}\n" for label, url in _labelled(150)))
-    assert train_url_score([str(tmp_path / "urls.txt"), "--out", str(tmp_path / "urls.npz")]) == 0
+    (tmp_path / "urls.tsv").write_text("".join(f"{label}\t{url}\n" for label, url in _labelled(150)))
+    assert train_url_score([str(tmp_path / "urls.tsv"), "--out", str(tmp_path / "urls.npz")]) == 0
     assert '"auc": 1.0' in capsys.readouterr().out
     settings = UrlSettings(score_model=str(tmp_path / "urls.npz"), use_bundled_list=False)
     table = _pages(
