@@ -54,7 +54,7 @@ def steps(recipe: Recipe, run: Run) -> Steps:
         "signatures": lambda made: task.sign(run, made["lines"], recipe.duplicates.signatures),
         "duplicates": lambda made: task.label_duplicates(run, made["lines"], made["signatures"], recipe.duplicates),
         "scoring": lambda made: score_documents(run, made["lines"], recipe.scoring),
-        "perplexity": lambda made: task.label_perplexity(run, made["lines"], made["language"], made.get("scoring"), recipe.perplexity),
+        "perplexity": lambda made: task.label_perplexity(run, made["lines"], made["language"], made.get("scoring"), recipe.perplexity, recipe.language.languages),
         "buckets": lambda made: task.label_buckets(run, made["perplexity"], recipe.buckets),
         "sensitive": lambda made: task.label_sensitive(run, made["lines"], recipe.sensitive),
         "decontamination": lambda made: task.label_contamination(run, made["lines"], asked, recipe.decontamination),

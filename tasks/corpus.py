@@ -137,14 +137,21 @@ def label_duplicates(run: Run, documents: Made, signatures: Made, settings: Dedu
 
 
 @task(task_run_name=over_shards("perplexity"), cache_policy=NO_CACHE)
-def label_perplexity(run: Run, documents: Made, languages: Made, scores: Made | None, settings: PerplexitySettings) -> State[Made]:
-    """Measure every document by its language's model (finished, trained on the trusted texts, or a causal one's `scores`)."""
+def label_perplexity(
+    run: Run, documents: Made, languages: Made, scores: Made | None, settings: PerplexitySettings, wanted: Sequence[str] = ("en", "zh")
+) -> State[Made]:
+    """Measure every document by its language's model (finished, trained on the trusted texts, or a causal one's `scores`).
+
+    Raises ValueError where a person's models are of none of the languages `wanted`.
+    """
 
     def prepare(shards: list[Path], work: Path) -> dict[str, Path]:
         if settings.models:
-            perplexity.check_models(Path(settings.models))
+            perplexity.check_languages(perplexity.find_models(Path(settings.models)), wanted, f"perplexity.models: {settings.models}")
             return {"models": Path(settings.models)}
-        perplexity.train_models(work / "models", settings)
+        trained = perplexity.train_models(work / "models", settings)
+        if settings.trusted:
+            perplexity.check_languages(trained, wanted, f"perplexity.trusted: {settings.trusted}")
         return {"models": work / "models"}
 
     beside = {"labels": languages} | ({"scores": scores} if scores else {})

@@ -8,6 +8,7 @@ and all of a crawl is: the selection's bounds are therefore relative to the craw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -51,10 +52,18 @@ def train_models(out: Path, settings: PerplexitySettings) -> list[str]:
     return [path.stem for path in texts]
 
 
-def check_models(folder: Path) -> None:
-    """Raises FileNotFoundError where no file of `folder` can be a language's model."""
-    if not any(path.suffix == ".npz" or path.name.endswith(kenlm_model.ENDINGS) for path in folder.glob("*")):
+def find_models(folder: Path) -> list[str]:
+    """The languages of the models in `folder`, by the names of its files. Raises FileNotFoundError where there is none."""
+    names = {path.name.split(".")[0] for path in folder.glob("*") if path.name.endswith((".npz", *kenlm_model.ENDINGS))}
+    if not names:
         raise FileNotFoundError(f"{folder}: no <lang>.npz (python -m data.corpus.train_perplexity) and no KenLM file <lang>.arpa, .klm or .bin")
+    return sorted(names)
+
+
+def check_languages(languages: Sequence[str], wanted: Sequence[str], folder: str) -> None:
+    """Raises ValueError where none of the languages that are `wanted` is among those of the models: no document would be measured."""
+    if not set(languages) & set(wanted):
+        raise ValueError(f"{folder}: models of {', '.join(languages)}; needed is one of {', '.join(wanted)}, which its file's name says, as {wanted[0]}.npz or {wanted[0]}.txt")
 
 
 @kept_while_unchanged(32)

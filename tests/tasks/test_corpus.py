@@ -61,6 +61,19 @@ def test_lines_of_a_host_over_all_its_shards(tmp_path: Path, host_repeats: int, 
     assert (len(texts), sum(CHROME in text for text in texts)) == (7, with_chrome)
 
 
+def test_models_of_no_language_that_is_asked_for_are_refused(tmp_path: Path) -> None:
+    """Else nothing would be measured and the perplexity filter be off, without a word."""
+    run = Run(store=str(tmp_path / "store"))
+    documents = _documents(run, [_half_copies()[:2]])
+    languages = task.label_language.fn(run, documents, LanguageSettings()).data
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "topics.npz").write_bytes(b"")
+    (tmp_path / "english.txt").write_text("the cat sat on the mat", encoding="utf-8")
+    for given, named in (({"models": str(tmp_path / "models")}, "topics"), ({"trusted": str(tmp_path)}, "english")):
+        with pytest.raises(ValueError, match=rf"perplexity\.{next(iter(given))}: .* models of {named}; needed is one of en, zh"):
+            task.label_perplexity.fn(run, documents, languages, None, PerplexitySettings.model_validate(given))
+
+
 def _half_copies() -> list[tuple[str, str]]:
     """Sixteen texts: of each two, the second has half the sentences of the first."""
     sentences = [ARTICLE.format(f"{a} and {b}").replace("paper", f"{a} paper") for a in ("tea", "salt", "rivers", "bread") for b in range(32)]

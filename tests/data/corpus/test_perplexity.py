@@ -16,7 +16,8 @@ from data.corpus.learned.kenlm_model import KenlmModel
 from data.corpus.perplexity import (
     PERPLEXITY_LABELS,
     bundled_trusted,
-    check_models,
+    check_languages,
+    find_models,
     perplexity_labels,
     scored_labels,
     train_models,
@@ -100,9 +101,10 @@ def test_command_trains_models_that_the_label_uses(tmp_path: Path, capsys: pytes
     labels = perplexity_labels(table, PerplexitySettings(), models=tmp_path / "models", labels=tmp_path / "langs.parquet")
     bits, langs = labels["bits_per_character"].to_pylist(), labels["perplexity_lang"].to_pylist()
     assert bits[0] < bits[1] and bits[2] is None and langs == ["en", "en", None]
-    check_models(tmp_path / "models")
+    assert find_models(tmp_path / "models") == ["en"]
+    check_languages(["en"], ["zh", "en"], "models")
     with pytest.raises(FileNotFoundError, match=r"no <lang>\.npz"):
-        check_models(tmp_path)
+        find_models(tmp_path)
 
 
 def test_head_middle_tail_of_each_language(tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ def test_kenlm_by_hand(tmp_path: Path) -> None:
     model = KenlmModel(tmp_path / "en.arpa")
     assert model.bits("Cat  sat\n") == pytest.approx(1.1 / math.log10(2) / 7, rel=1e-5)
     assert model.bits("") == 0.0
-    check_models(tmp_path)
+    assert find_models(tmp_path) == ["en"]
 
 
 def test_kenlm_over_pieces_where_they_lie_beside_it(tmp_path: Path) -> None:
