@@ -43,6 +43,7 @@ _TRAITS = {
     1024: "。！？；",  # before anything
     2048: "\"'”’)]",  # may stand between
     4096: "”’」』）",
+    32768: "，。；！？…",  # end a clause of unspaced text
 }
 _DISTINCT_WORDS = 1000  # of so many first words; quality.c has it too
 # N-grams after huggingface/datatrove, gopher_repetition_filter.py, with two differences: a top n-gram counts from its second

@@ -20,6 +20,7 @@ enum {
     UNSPACED_CLOSER = 4096,
     TOKEN = 8192,     /* neither white space nor a table's bar */
     LETTERED = 16384, /* a letter, and no digit */
+    CLAUSE_END = 32768, /* of unspaced text */
 };
 #define TRAITS 0x20001 /* entries of the table, of which the last is that of all characters beyond */
 

@@ -1,6 +1,8 @@
 /* What is counted of a text line by line. */
 #include "quality.h"
 
+#define SHORTEST_CLAUSE 5 /* characters, its mark among them: four are a line of the oldest verse */
+
 /* Counts a stretch among those seen before; 1 where it is a later copy. */
 static int stood_before(Counter *counter, uint64_t hash)
 {
@@ -11,7 +13,14 @@ static int stood_before(Counter *counter, uint64_t hash)
     return before;
 }
 
-static void count_line(const Text *text, Py_ssize_t start, Py_ssize_t end, Py_ssize_t shortest, Counts *counts)
+/* FineWeb's 30 characters, of which Chinese needs about half; a line of it that ends a clause is verse or talk, and no entry of a list. */
+static int is_short(const Text *text, Py_ssize_t start, Py_ssize_t end, int unspaced)
+{
+    Py_ssize_t length = end - start;
+    return unspaced ? length <= 15 && (length < SHORTEST_CLAUSE || !(text->traits[end - 1] & CLAUSE_END)) : length <= 30;
+}
+
+static void count_line(const Text *text, Py_ssize_t start, Py_ssize_t end, int unspaced, Counts *counts)
 {
     Py_UCS4 first = text->codes[start], last = text->codes[end - 1];
     int dots = (last == '.' || last == 0x3002) && end - start >= 3 && text->codes[end - 2] == last && text->codes[end - 3] == last;
@@ -23,7 +32,7 @@ static void count_line(const Text *text, Py_ssize_t start, Py_ssize_t end, Py_ss
     if (first != '|') { /* a table's rows end in no full stop */
         counts->prose_lines++;
         counts->punctuated_lines += (text->traits[end - 1] & TERMINAL) != 0;
-        counts->short_lines += end - start <= shortest;
+        counts->short_lines += is_short(text, start, end, unspaced);
     }
 }
 
@@ -49,8 +58,6 @@ static void count_paragraph(const Text *text, const Paragraph *paragraph, Counte
 
 int count_lines(const Text *text, int unspaced, Counter *lines, Counter *paragraphs, Counts *counts)
 {
-    /* FineWeb's 30 characters, of which Chinese needs about half */
-    Py_ssize_t shortest = unspaced ? 15 : 30;
     Paragraph paragraph = {0};
     size_t most = (size_t)counts->newlines + 1;
     if (counter_reset(lines, most) || counter_reset(paragraphs, most))
@@ -69,7 +76,7 @@ int count_lines(const Text *text, int unspaced, Counter *lines, Counter *paragra
             continue;
         }
         uint64_t hash = hash_codes(text->codes + start, end - start);
-        count_line(text, start, end, shortest, counts);
+        count_line(text, start, end, unspaced, counts);
         if (stood_before(lines, hash)) {
             counts->repeated_lines++;
             counts->repeated_line_characters += end - start;

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.corpus.quality import QUALITY_LABELS, measure, measures, quality_labels
-from data.settings import QualitySettings
+from data.settings import QualitySettings, SelectionSettings
 from data.text import count_sentences, sentences, words
 from tests.data.corpus.helpers import documents
 
@@ -145,6 +145,23 @@ def test_what_datatrove_drops_breaks_the_same_bound() -> None:
     assert measure("Lorem Ipsum dolor {x}")["lorem_ipsums"] == measure("Lorem Ipsum dolor {x}")["curly_brackets"] == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "静夜思\n床前明月光，疑是地上霜。\n举头望明月，低头思故乡。\n登鹳雀楼\n白日依山尽，黄河入海流。\n欲穷千里目，更上一层楼。\n春晓\n"
+        "春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。\n竹里馆\n独坐幽篁里，弹琴复长啸。\n深林人不知，明月来相照。",
+        "初步核算，全年国内生产总值1349084亿元，按不变价格计算，比上年增长5.0%。分产业看，第一产业增加值91414亿元，比上年增长3.5%；第二产业增加值"
+        "492087亿元，增长5.3%；第三产业增加值765583亿元，增长5.0%。这是今天公布的数字。",
+    ],
+)
+def test_chinese_verse_and_figures_are_kept(text: str) -> None:
+    """By every rule over these measures; thirty characters of English are six words, five of Chinese with their marks a verse."""
+    found = measure(text)
+    for rule in SelectionSettings().rules:
+        if rule.label in found and (rule.languages is None or "zh" in rule.languages) and not rule.is_robust:
+            assert (rule.min is None or found[rule.label] >= rule.min) and (rule.max is None or found[rule.label] <= rule.max), rule.reason
+
+
 def test_no_english_rule_reaches_chinese() -> None:
     """Characters stand for words, Chinese marks end sentences and lines, Chinese function words count."""
     found = measure("我们在公园里散步。\n他们也来了！\n天气很好")
@@ -152,6 +169,7 @@ def test_no_english_rule_reaches_chinese() -> None:
     assert found["word_characters_mean"] == 1
     assert found["sentences"] == 3
     assert found["punctuated_lines_share"] == pytest.approx(2 / 3)
-    assert found["short_lines_share"] == 1  # 15 characters, where English has 30
+    assert found["short_lines_share"] == pytest.approx(1 / 3)  # 15 characters, where English has 30; what ends a clause is verse or talk
+    assert measure("首页\n新闻中心\n关于我们。")["short_lines_share"] == pytest.approx(2 / 3)
     # 2-grams are of four characters: 天气很好 twice is all of the text
     assert measure("天气很好天气很好")["top_2gram_characters_share"] == 1

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 
 from data import kernels
 from data.character_tables import LETTER, OTHER, SPACE, UNSPACED
@@ -71,7 +71,7 @@ def counts_of(text: str, distinct_words: int = 1000) -> dict[str, int]:
         "bullet_lines": sum(line[0] in _BULLETS for line in lines),
         "ellipsis_lines": sum(line.endswith(("...", "。。。", "…")) for line in lines),
         "punctuated_lines": sum(line[-1] in _TERMINAL for line in prose),
-        "short_lines": sum(len(line) <= (15 if unspaced else 30) for line in prose),
+        "short_lines": sum(len(line) <= (15 if unspaced else 30) and not (unspaced and len(line) > 4 and line[-1] in "，。；！？…") for line in prose),
         "sentences": len(lines) + len(_INNER_END.findall(text)),
     }
     for name, parts in (("line", lines), ("paragraph", paragraphs)):
@@ -122,6 +122,7 @@ def _counted(given: list[str], most: int = 1 << 20) -> list[dict[str, int]]:
     return [dict(zip(kernels.QUALITY_COUNTS, row, strict=True)) for row in rows]
 
 
+@example("天气很好。\n天气很。\n很好的天，\n天气很好的：\n天气")
 @given(texts)
 def test_counts(text: str) -> None:
     (found,) = _counted([text])
