@@ -58,7 +58,7 @@ from tasks.store.artifacts import Draft, Files, Result
 
 # Raised by hand when a stage gives another result for the same settings and inputs.
 VERSIONS = {
-    "urls": 3, "rough_language": 3, "extraction": 2, "language": 3, "quality": 2, "lines": 1,
+    "urls": 3, "rough_language": 3, "extraction": 2, "language": 3, "quality": 2, "lines": 2,
     "signatures": 1, "duplicates": 6, "perplexity": 3, "buckets": 1, "classifiers": 1, "sensitive": 3, "decontamination": 2,
     "corpus": 5, "card": 2,
 }  # fmt: skip

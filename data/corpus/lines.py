@@ -1,7 +1,7 @@
 """The sentence filter: lines that are chrome or filler are cut out; a document that is mostly such lines is dropped.
 
 Line corrections after RefinedWeb (Penedo et al. 2023, G.2: counters, numbers, capitals, calls to act) and C4 (javascript
-and policy notices), with a list of patterns in English and Chinese, lists/boilerplate_lines.txt.
+and policy notices), with a list of patterns in English and Chinese, lists/boilerplate_lines.txt, where simplified characters stand for both scripts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,15 @@ LINE_LABELS = label_schema({"removed_lines": pa.int64(), "removed_characters_sha
 @cache
 def _patterns() -> LinePatterns:
     text = (resources.files("data.corpus") / "lists" / "boilerplate_lines.txt").read_text(encoding="utf-8")
-    return LinePatterns(line for line in text.splitlines() if line and not line.startswith("#"))
+    return LinePatterns(_in_every_script([line for line in text.splitlines() if line and not line.startswith("#")]))
+
+
+def _in_every_script(patterns: list[str]) -> list[str]:
+    """The patterns, and those with simplified characters once more in traditional ones and once in the words of Taiwan (OpenCC)."""
+    from opencc import OpenCC
+
+    forms = [patterns, *(OpenCC(name).convert("\n".join(patterns)).split("\n") for name in ("s2t", "s2twp"))]
+    return list(dict.fromkeys(pattern for form in forms for pattern in form))
 
 
 class Mark(IntFlag):

@@ -24,6 +24,7 @@ from tests.data.corpus.helpers import documents
         "Posted in News by admin", "Privacy Policy | Terms of Use", "BREAKING NEWS ABOUT THE WORLD TODAY", "3 items in cart",
         "首页 > 新闻 > 国内", "上一篇：春天来了", "版权所有 2024 某某公司", "责任编辑：小王", "点击查看更多", "京ICP备12345678号", "分享到：微信 微博",
         "未经授权，禁止转载", "登录后发表评论", "相关阅读", "本网站使用Cookie来改善您的浏览体验", "阅读 1234", "扫描二维码关注我们", "返回顶部",
+        "閱讀全文", "回覆", "登入 註冊", "版權所有 不得轉載", "點擊查看更多", "點選檢視全文", "您的位置：首頁 > 新聞", "上一篇：春天來了", "責任編輯：小王",
     ],
 )  # fmt: skip
 def test_chrome(line: str) -> None:
@@ -40,6 +41,7 @@ def test_chrome(line: str) -> None:
         "The Previous Owner", "Search and rescue teams found them at dawn.", "IBM", "Tags are sewn into the collar.",
         "他在首页上看到了这条新闻。", "作者在书中写道，山谷里的人起得很早。", "他们分享了自己的故事。", "这家公司的版权问题一直没有解决。", "评论家认为这是一部好电影。",
         "请看下一章的内容，我们会继续讨论这个问题。", "来源可靠的消息说，路就要修了。", "春天",
+        "版權法保護作者的權益。", "分享是一種美德。", "搜索队天一亮就出发了。", "搜索隊天一亮就出發了。", "Share the bread among the children.",
     ],
 )  # fmt: skip
 def test_content(line: str) -> None:
