@@ -26,6 +26,7 @@ Measures = dict[str, NDArray[Any]]  # by name, shape (texts,) each
 _ENGLISH_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Gopher
 # The commonest function words of Chinese (Da 2004, modern texts): real prose cannot do without them.
 _CHINESE_STOP_WORDS = "的了在是和有不我也这他就人都说到你要而与为以其中"
+_TRADITIONAL = {"这": "這", "说": "說", "与": "與", "为": "為"}  # those of them that are written otherwise
 _BULLETS = "•‣▶◀◦■□▪▫●○-–*·"
 _TERMINAL = ".!?。！？…\"'”’」』）)：:;；～~"
 _PUNCTUATION = ".,;:!?'\"()-–—’‘“”…。，、；：！？（）《》「」『』·％%$€£¥&/"
@@ -146,7 +147,8 @@ def _traits() -> NDArray[np.uint16]:
 
 @cache
 def _stop_words() -> tuple[Hashes, NDArray[np.uint8]]:
-    """Hashes of Gopher's stop words (lower case, capitalised, capitals) and of the Chinese ones, and each one's number."""
+    """Hashes of Gopher's stop words (lower case, capitalised, capitals) and of the Chinese ones in both scripts, and each one's number."""
     forms = [(form, number) for number, word in enumerate(_ENGLISH_STOP_WORDS) for form in (word, word.capitalize(), word.upper())]
-    forms += [(word, number) for number, word in enumerate(_CHINESE_STOP_WORDS, len(_ENGLISH_STOP_WORDS))]
+    chinese = list(enumerate(_CHINESE_STOP_WORDS, len(_ENGLISH_STOP_WORDS)))
+    forms += [(word, number) for number, word in chinese] + [(_TRADITIONAL[word], number) for number, word in chinese if word in _TRADITIONAL]
     return np.concatenate([scan_words(form).hashes for form, _ in forms]), np.array([number for _, number in forms], dtype=np.uint8)

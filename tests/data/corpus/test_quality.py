@@ -162,6 +162,10 @@ def test_chinese_verse_and_figures_are_kept(text: str) -> None:
             assert (rule.min is None or found[rule.label] >= rule.min) and (rule.max is None or found[rule.label] <= rule.max), rule.reason
 
 
+def test_function_words_count_in_both_scripts() -> None:
+    assert measure("这些学生说来，无疑会为研究与发展开辟道路。")["stop_words"] == measure("這些學生說來，無疑會為研究與發展開闢道路。")["stop_words"] == 4
+
+
 def test_no_english_rule_reaches_chinese() -> None:
     """Characters stand for words, Chinese marks end sentences and lines, Chinese function words count."""
     found = measure("我们在公园里散步。\n他们也来了！\n天气很好")

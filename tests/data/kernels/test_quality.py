@@ -14,6 +14,7 @@ from data.corpus.quality import (
     _ENGLISH_STOP_WORDS,
     _PUNCTUATION,
     _TERMINAL,
+    _TRADITIONAL,
     _stop_words,
     _traits,
     measures,
@@ -39,7 +40,7 @@ def counts_of(text: str, distinct_words: int = 1000) -> dict[str, int]:
     lines, paragraphs = _lines_and_paragraphs(text)
     prose = [line for line in lines if line[0] != "|"]
     if unspaced:
-        stop_words = sum(word in words for word in _CHINESE_STOP_WORDS)
+        stop_words = sum(word in words or _TRADITIONAL.get(word) in words for word in _CHINESE_STOP_WORDS)
     else:
         stop_words = sum(any(form in words for form in (word, word.capitalize(), word.upper())) for word in _ENGLISH_STOP_WORDS)
     found = {
