@@ -18,8 +18,11 @@ from data.corpus.reading.streams import BrokenStream, ByteReader, GzipChunks, Pl
 _MAX_HEAD = 1 << 16  # bytes of a record's head
 _MIN_HEAD = 64  # fewer bytes outside any record are the tail of the one before
 _ENOUGH = 0.9  # of a cut block: what is there is still a page
+_SEEN_AHEAD = 1 << 12  # bytes behind a block
 _VERSION = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n?$")
+_NEXT_WARC = re.compile(rb"(?<=\n)WARC/\d+\.\d+[ \t]*\r?\n[A-Za-z-]+:")  # within a block that runs over its record
 _ARC_HEAD = re.compile(rb"^([a-zA-Z][a-zA-Z0-9+.-]*:.*) ([0-9a-fA-F.:]+) (\d{4,}) (\S+)(?: .*)? (\S+)\r?\n$")
+_NEXT_ARC = re.compile(rb"^[a-zA-Z][a-zA-Z0-9+.-]*://.* [0-9a-fA-F.:]+ \d{14} \S+(?: .*)? \d+\r?\n", re.MULTILINE)  # no line of an HTTP head is like that
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Records:
     def __init__(self, reader: ByteReader, kind: str, max_bytes: int, end: int | None = None) -> None:
         self._reader = reader
         self._read_head = _arc_head if kind == "arc" else _warc_head
+        self._head, self._next = (_ARC_HEAD, _NEXT_ARC) if kind == "arc" else (_VERSION, _NEXT_WARC)
         self._max_bytes = max_bytes
         self._end = end
         self.stopped_at: int | None = None
@@ -68,7 +72,11 @@ class Records:
                 if head.length is None:
                     yield _broken(head.place, "broken_record", "no length", head)
                     continue
+                since = reader.here()
                 block, passed = reader.take(head.length, self._max_bytes)
+                if self._may_run_over(head.length, passed) and (inner := self._next.search(block)) and reader.go_back(inner.start(), since, block, passed):
+                    yield _broken(head.place, "broken_record", f"its length of {head.length} bytes runs over the next record", head)
+                    continue
             except BrokenStream as error:
                 reason = "truncated_record" if "ends inside" in str(error) else "unreadable_archive"
                 yield _broken(head.place if head else reader.damage(since), reason, str(error), head)
@@ -82,6 +90,11 @@ class Records:
                 problem = ("too_large", f"{head.length} bytes")
                 block = b""
             yield ArchiveRecord(head.place, head.kind, head.url, head.date, head.content_type, block, *problem)
+
+    def _may_run_over(self, length: int, passed: int) -> bool:
+        """Whether a block may hold more than its record: it ran to the end of the file, or no head follows it."""
+        ahead = self._reader.ahead(_SEEN_AHEAD).lstrip(b"\r\n")
+        return passed < length or (b"\n" in ahead and self._head.match(ahead[: ahead.index(b"\n") + 1]) is None)
 
 
 def first_record(file: BinaryIO, name: str, kind: str, start: int, end: int | None) -> int | None:

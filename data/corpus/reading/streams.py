@@ -24,6 +24,7 @@ _MEMBER_HEAD = 10  # bytes
 _PIECE = 1 << 14  # bytes of a member fed to zlib at once; also enough of one to see how its content starts
 _XZ_MEMORY = 256 << 20  # bytes; `xz -9` needs 65 MiB to decompress
 _MAX_REREAD = 64 << 20  # bytes read twice in search of the next member, in one file: a hostile file costs no more
+_MAX_GONE_BACK = 16  # times that as much as the whole rest of one file is read twice
 _RECORD_HEAD = re.compile(rb"WARC/\d|filedesc:|[a-zA-Z][a-zA-Z0-9+.-]{1,20}://")  # WARC, or ARC's first two kinds of line
 Codec = Literal["bz2", "brotli", "gzip", "lz4", "zstd"]
 _COMPRESSIONS: dict[str, Codec | Literal["xz"]] = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": "xz"}
@@ -71,6 +72,9 @@ class Chunks(Protocol):
     def resync(self) -> bool:
         """After BrokenStream: go to the next member that starts with a record. False where there is none."""
 
+    def go_back(self, place: Place) -> bool:
+        """Go back to this place, or in a file of members to the next member that starts with a record. False where that cannot be."""
+
 
 class PlainChunks:
     """The bytes as they stand, in `file` or in what looks like one; places count them from `start`."""
@@ -95,6 +99,11 @@ class PlainChunks:
 
     def resync(self) -> bool:
         return False
+
+    def go_back(self, place: Place) -> bool:
+        self._stream.seek(place.within)
+        self._next = place.within
+        return True
 
 
 class _XzFile:
@@ -140,6 +149,9 @@ class CompressedChunks(PlainChunks):
             if not is_damage(error):
                 raise
             raise BrokenStream(str(error)) from None
+
+    def go_back(self, place: Place) -> bool:
+        return False  # it would be decompressed from its beginning on
 
 
 class GzipChunks:
@@ -208,6 +220,17 @@ class GzipChunks:
             self._may_reread -= again
             self._seek(self._member_at + 1)
         return self.find_record() is not None
+
+    def go_back(self, place: Place) -> bool:
+        assert place.member is not None
+        waiting, at, read = self._waiting, self._at, self._read
+        self._seek(place.member + 1)
+        if self.find_record() is None:
+            self._seek(read)
+            self._waiting, self._at = waiting, at
+            return False
+        self._inside, self._rest = False, b""
+        return True
 
     def find_record(self, end: int | None = None) -> int | None:
         """Go to the first member from here on that starts with a record; its offset, or None where there is none.
@@ -291,6 +314,7 @@ class ByteReader:
         self._buffer = b""
         self._at = 0
         self._marks: list[tuple[int, Place]] = [(0, chunks.place)]  # where in the buffer each chunk begins
+        self._may_reread, self._may_go_back = _MAX_REREAD, _MAX_GONE_BACK
 
     def _more(self) -> bool:
         chunk = self._chunks.next()
@@ -340,6 +364,10 @@ class ByteReader:
                 kept += len(parts[-1])
         return b"".join(parts), passed
 
+    def ahead(self, size: int) -> bytes:
+        """Up to `size` bytes that come next, of those that are read already."""
+        return self._buffer[self._at : self._at + size]
+
     def line(self, limit: int) -> bytes | None:
         """The next line with its end, cut at `limit` bytes (the rest is passed over); None at the end."""
         parts: list[bytes] = []
@@ -364,6 +392,21 @@ class ByteReader:
         """After BrokenStream: the place that names the damage. `since`: where the last record that could be read ended."""
         member = self._chunks.damage()
         return since if since.member == member.member else member
+
+    def go_back(self, to: int, since: Place, taken: bytes, passed: int) -> bool:
+        """Go back to byte `to` of the `passed` ones that came since that place, of which `taken` are the first; where they are of several
+        members, to the first record of the next member. False where that cannot be, or was done too often; nothing has moved then."""
+        place = Place(since.member, since.within + to)
+        if passed == len(taken) and (since.member is None or self._chunks.place.member == since.member):
+            self._may_reread -= passed - to
+            if self._may_reread >= 0:
+                self._buffer, self._at, self._marks = taken[to:] + self._buffer[self._at :], 0, [(0, place)]
+            return self._may_reread >= 0
+        self._may_go_back -= 1
+        if self._may_go_back < 0 or not self._chunks.go_back(place):
+            return False
+        self._buffer, self._at, self._marks = b"", 0, [(0, place)]
+        return True
 
     def resync(self) -> bool:
         """Drop what is buffered and go on after the damage, see `Chunks.resync`."""

@@ -102,6 +102,49 @@ def test_a_wrong_length_costs_itself(tmp_path: Path) -> None:
     assert counts.dropped.keys() <= {"broken_record", "empty_record"}
 
 
+@pytest.mark.parametrize("packed", ["plain", "members", "one member", "arc", "arc members"])
+def test_a_length_that_runs_to_the_end_of_the_file_costs_itself(tmp_path: Path, packed: str) -> None:
+    """The records behind it were taken for its block."""
+    if packed.startswith("arc"):
+        heads = [f"http://{name}.example/ 1.2.3.4 20240501100000 text/html {length}\n" for name, length in (("a", 38), ("b", 9038), ("c", 38), ("d", 38))]
+        records = [head.encode() + HTML + b"\n" for head in heads]
+    else:
+        records = [warc_record(http(HTML), url=f"http://{name}.example/", **lie) for name, lie in (("a", {}), ("b", {"Content_Length": "9000"}), ("c", {}), ("d", {}))]
+    path = tmp_path / f"a.{'arc' if packed.startswith('arc') else 'warc'}"
+    path.write_bytes(gz(*records) if packed.endswith("members") else gz(b"".join(records)) if packed == "one member" else b"".join(records))
+    assert ingest(path, tmp_path / "out") == Counts(4, 3, {"broken_record": 1})
+    kept = read_all(tmp_path / "out/0/documents")
+    assert [(row["url"], row["html"]) for row in kept] == [(f"http://{name}.example/", HTML) for name in "acd"]
+    sizes = [len(gz(record)) if packed.endswith("members") else len(record) for record in records]
+    starts = [f"0+{sum(sizes[:n])}" if packed == "one member" and n else str(sum(sizes[:n])) for n in (0, 2, 3)]
+    assert [row["source"] for row in kept] == [f"{path.name}#{start}" for start in starts]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_length_beyond_what_is_held_of_a_record_costs_itself(tmp_path: Path, compressed: bool) -> None:
+    records = [warc_record(http(HTML + bytes(300_000)), url=f"http://a.example/{n}", **({"Content_Length": "99000000"} if n == 1 else {})) for n in range(9)]
+    path = tmp_path / "a.warc"
+    path.write_bytes(gz(*records) if compressed else b"".join(records))
+    assert ingest(path, tmp_path / "out", max_record_megabytes=1) == Counts(9, 8, {"broken_record": 1})
+
+
+@pytest.mark.parametrize("members", [False, True])
+def test_a_length_that_runs_over_some_records_costs_itself(tmp_path: Path, members: bool) -> None:
+    records = [warc_record(http(HTML), url=f"http://a.example/{n}") for n in range(9)]
+    length = len(http(HTML)) + 2 * len(records[0]) + 50
+    records[1] = warc_record(http(HTML), url="http://a.example/1", Content_Length=str(length))
+    path = tmp_path / "a.warc"
+    path.write_bytes(gz(b"".join(records[:5]), *records[5:]) if members else b"".join(records))
+    assert ingest(path, tmp_path / "out") == Counts(9, 8, {"broken_record": 1})
+    assert all(row["html"] == HTML for row in read_all(tmp_path / "out/0/documents"))
+
+
+def test_lengths_that_all_run_to_the_end_take_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.warc"
+    path.write_bytes(warc_record(b"x", Content_Length="99999999") * 20_000)
+    assert ingest(path, tmp_path / "out").dropped.keys() == {"broken_record", "truncated_record"}
+
+
 def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     bomb = warc_record(http(gzip.compress(bytes(100 << 20)), Content_Encoding="gzip"))
     (tmp_path / "a.warc.gz").write_bytes(gz(bomb, warc_record(http(HTML))))
