@@ -208,7 +208,8 @@ def _load(factory: Any, source: str, precision: str, attention: str, **options: 
         return factory.from_pretrained(
             source,
             dtype=DTYPES[precision],
-            attn_implementation=attention,
+            # Asked for sdpa by name, transformers refuses architectures that lack it; left the choice, it takes sdpa, or else eager.
+            attn_implementation=None if attention == "sdpa" else attention,
             trust_remote_code=False,
             use_safetensors=True,
             **options,
@@ -234,7 +235,7 @@ def _ready(model: Any, chat: Chat, source: str | None = None) -> Any:
 
 def without_dropout(model: Any) -> None:
     """Dropout off, in training mode too, by whatever name: modules, numbers that modules or their configuration hand to
-    F.dropout, layers left out by chance. The saved configuration says so."""
+    F.dropout, layers left out by chance; and the noise of routers to experts. The saved configuration says so."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -242,7 +243,7 @@ def without_dropout(model: Any) -> None:
         owners += [getattr(owner, "attn_config", None) for owner in owners]
         for owner in owners:
             for name, value in vars(owner).items() if owner is not None else ():
-                if "drop" in name and isinstance(value, float):
+                if ("drop" in name or "jitter" in name) and isinstance(value, float):
                     setattr(owner, name, 0.0)
 
 
