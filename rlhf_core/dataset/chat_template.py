@@ -93,9 +93,11 @@ class Chat:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def prompt_text(self, system: str | None, turns: tuple[Turn, ...]) -> str:
-        """What the template makes of them, the special tokens in their texts cut."""
+        """What the template makes of them, the special tokens in their texts cut, answers without outer blanks as they are learned."""
         spelled = self._spelling.spelled
-        return self._render(system and spelled(system), [Turn(turn.role, spelled(turn.text)) for turn in turns], ask=True)
+        texts = [turn.text.strip() if turn.role == "assistant" else turn.text for turn in turns]
+        told = [Turn(turn.role, spelled(text)) for turn, text in zip(turns, texts, strict=True)]
+        return self._render(system and spelled(system), told, ask=True)
 
     # How it is done
 
@@ -138,9 +140,17 @@ class Chat:
         return [position <= last for position in range(len(answer))]
 
     def _render(self, system: str | None, turns: Sequence[Turn], ask: bool) -> str:
+        from jinja2 import TemplateError
+
         messages = [{"role": "system", "content": system}] if system else []
         messages += [{"role": turn.role, "content": turn.text} for turn in turns]
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
+        except TemplateError as error:  # Gemma's and Mistral's know no system prompt
+            raise BadInput(
+                f"the chat template of {self.source or 'the tokenizer'} refuses a conversation{' with a system prompt' if system else ''}: "
+                f"{error}"
+            ) from error
 
     def _answer_frame(self) -> tuple[str, str]:
         """What the template writes between its request to answer and the answer, and after the answer."""

@@ -284,6 +284,7 @@ def train_new_rows(model: Any) -> None:
         id(m.weight): m.weight for m in (model.get_input_embeddings(), output) if m is not None
     }.values():
         weight.requires_grad_(True)
+        weight.decays = False  # a head apart is a matrix like others: its old rows would fade without any gradient
         new = (torch.arange(len(weight)) >= first).unsqueeze(1)
         weight.register_hook(lambda gradient, new=new: gradient * new.to(gradient.device))
 

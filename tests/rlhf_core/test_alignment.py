@@ -322,6 +322,25 @@ def test_any_classifier_of_hugging_face_scores(chain: Chain, tmp_path: Path) -> 
     assert float(alone) == pytest.approx(float((p[1] / (1 - p[1])).log()), abs=1e-5)
 
 
+def test_a_decoder_that_classifies_without_a_pad_token_scores(chain: Chain, tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedTokenizerFast
+
+    from rlhf_core.dataset.records import Record, Turn
+    from rlhf_core.rewards.sources import TextClassifier
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(chain.world / "tokenizer" / "tokenizer.json"), model_max_length=64)
+    tokenizer.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=64, bos_token_id=None, eos_token_id=None)
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
+    prompt, answers = Record("a", None, (Turn("user", "Name the capital of Ald."),)), ["Orsk.", "Tarn is a city in Bex, and so on."]
+    found = TextClassifier(str(tmp_path), torch.device("cpu"), 1).score_texts([prompt, prompt], answers, [True, True])
+    model = GPT2ForSequenceClassification.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        logits = torch.cat([model(**tokenizer([prompt.turns[0].text], [text], return_tensors="pt")).logits for text in answers])
+    assert torch.allclose(found, logits[:, 1] - logits[:, 0], atol=1e-5)
+
+
 def test_a_classifier_without_a_limit_scores_and_one_that_is_a_pickle_is_refused(chain: Chain, tmp_path: Path) -> None:
     from transformers import BloomConfig, BloomForSequenceClassification
 

@@ -208,6 +208,8 @@ def test_prompts_longer_than_allowed_are_dropped_and_counted_and_than_the_contex
         chain.run("long_all", "rloo", splits(tmp_path / "all", [long]))
     with pytest.raises(BadInput, match="128 positions"):
         chain.run("long_context", "rloo", max_prompt_length=120, max_new_tokens=12)
+    with pytest.raises(BadInput, match="500 tokens do not fit the model's 128 positions"):
+        chain.run("long_ptx", "rloo", {"ptx": str(chain.world / "corpus")}, ptx_coef=1.0, ptx_data="corpus", max_length=500, steps=1)
     conversation = toy.record(2, [("user", "very " * 300), ("assistant", "Orsk.")])
     with pytest.raises(BadInput, match="no example is left"):
         chain.run("long_sft", "sft", splits(tmp_path / "sft", [conversation]))
