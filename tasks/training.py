@@ -22,7 +22,7 @@ from tasks.stopping import StopRule
 from tasks.store.artifacts import Draft, Files, Result
 
 TOKENIZER_VERSION = 1
-TRAINING_VERSION = 4
+TRAINING_VERSION = 5
 EVALUATION_VERSION = 6
 
 

@@ -22,6 +22,7 @@ from rlhf_core.ema import Ema
 from rlhf_core.engine import Ranks
 from rlhf_core.job.inputs import Inputs, check_length
 from rlhf_core.losses import adapted_kl_coef, kl_estimate, policy_loss
+from rlhf_core.models.networks import DTYPES
 from rlhf_core.settings import PolicyGradientStage
 from rlhf_core.stages.actors import Actor, Pass
 from rlhf_core.stages.on_policy import Answers, Likelihood, OnPolicy, spread
@@ -103,7 +104,7 @@ class PolicyGradient(OnPolicy):
         if self.ema is None:
             self.save_policy(folder)
         elif self.ranks.is_main:
-            self.policy.module.save(folder, self.chat, self.ema.state())
+            self.policy.module.save(folder, self.chat, self.ema.state(DTYPES[self.settings.precision]))
 
     @property
     def likelihood(self) -> Likelihood:

@@ -141,6 +141,9 @@ def test_the_saved_policy_is_the_moving_average(chain: Chain) -> None:
     start = weights(chain.world / "sft")
     for name, value in average.items():
         assert torch.allclose(value, (start[name] + plain[name]) / 2, atol=1e-6), name
+    coarse = weights(chain.run("ema_bf16", "rloo", **options, ema_decay=0.5, precision="bf16"))
+    assert {value.dtype for value in coarse.values()} == {torch.bfloat16}  # as a bf16 policy is saved without it
+    assert set(coarse) == set(average)
 
 
 def test_epochs_stop_when_the_policy_has_moved_enough(chain: Chain) -> None:
