@@ -173,12 +173,14 @@ def load_plain(source: str, precision: str, attention: str = "sdpa") -> Any:
 
 
 def load_scalar(source: str, chat: Chat, precision: str, seed: int, attention: str = "sdpa") -> ScalarModel:
-    """A classifier with one label, or the backbone of a language model with a new head.
+    """A classifier with one label, or the backbone of a language model with a new head; BadInput for other classifiers.
 
     The new head's weights have deviation 1/sqrt(d+1) (Huang et al. 2024, summarize_from_feedback_details).
     """
     from transformers import AutoModelForSequenceClassification
 
+    if is_classifier(source) and (labels := _config(source).num_labels) != 1:
+        raise BadInput(f"{source} is a classifier of {labels} labels: no reward or value model can begin with it (a reward may name its `label`)")
     verbosity = _quiet()
     model = _load(AutoModelForSequenceClassification, source, precision, attention, num_labels=1)
     verbosity()
@@ -194,13 +196,16 @@ def load_scalar(source: str, chat: Chat, precision: str, seed: int, attention: s
 
 def is_classifier(source: str) -> bool:
     """Whether a model folder or hub name holds a sequence classifier; BadInput where it holds no model."""
+    return any("SequenceClassification" in name for name in _config(source).architectures or [])
+
+
+def _config(source: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        architectures = AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or []
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BadInput(f"no model can be read from {source}: {error}") from error
-    return any("SequenceClassification" in name for name in architectures)
 
 
 def _load(factory: Any, source: str, precision: str, attention: str, **options: Any) -> Any:

@@ -290,6 +290,15 @@ def test_reward_model_margins_pooling_and_normalisation(chain: Chain) -> None:
     assert float(scores.std()) > 0
 
 
+def test_a_reward_model_that_begins_with_another_has_no_shift_of_it(chain: Chain) -> None:
+    def shift(name: str) -> float:
+        return float(json.loads((chain.world / name / "model" / "config.json").read_text())["score_shift"])
+
+    assert abs(shift("reward")) > 1e-3
+    chain.run("reward_again", "reward", {"init": str(chain.world / "reward" / "model")}, steps=1, normalise=False)
+    assert shift("reward_again") == 0.0
+
+
 def test_any_classifier_of_hugging_face_scores(chain: Chain, tmp_path: Path) -> None:
     """A BERT with three labels: the log-odds of the one that is asked for; without a label it is refused."""
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
