@@ -8,7 +8,8 @@ that a turn spells out is letters (`rlhf_core.dataset.spelling`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,13 +70,20 @@ class Chat:
 
     def conversations(self, records: list[Record]) -> list[Tokens]:
         """Whole conversations that end with an answer; every assistant turn and its end token count."""
-        return self._join([self._segments(record.system, record.turns) for record in records])
+        segments = []
+        for record in records:
+            with _named(record):
+                segments.append(self._segments(record.system, record.turns))
+        return self._join(segments)
 
     def prompts(self, records: list[Record]) -> list[list[int]]:
         """Up to the point where the model begins to write."""
-        segments = [[(self.prompt_text(record.system, record.turns), False)] for record in records]
-        if any(record.turns[-1].role == "assistant" for record in records):
-            raise BadInput("a prompt must end with a user turn")
+        segments = []
+        for record in records:
+            with _named(record):
+                if record.turns[-1].role == "assistant":
+                    raise BadInput("a prompt must end with a user turn")
+                segments.append([(self.prompt_text(record.system, record.turns), False)])
         return [tokens.ids for tokens in self._join(segments)]
 
     def answers(self, texts: list[str]) -> list[list[int]]:
@@ -189,6 +197,15 @@ class Chat:
             )
         self.tokenizer.chat_template = template
         self.added.append("chat template")
+
+
+@contextmanager
+def _named(record: Record) -> Iterator[None]:
+    """Whatever cannot be used inside is said of this record: it may be one of many."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"record {record.id}: {error}") from error
 
 
 def load_chat(source: str) -> Chat:

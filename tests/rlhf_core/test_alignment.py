@@ -346,7 +346,9 @@ def test_a_decoder_that_classifies_without_a_pad_token_scores(chain: Chain, tmp_
     config = GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=64, bos_token_id=None, eos_token_id=None)
     GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
     prompt, answers = Record("a", None, (Turn("user", "Name the capital of Ald."),)), ["Orsk.", "Tarn is a city in Bex, and so on."]
-    found = TextClassifier(str(tmp_path), torch.device("cpu"), 1).score_texts([prompt, prompt], answers, [True, True])
+    scorer = TextClassifier(str(tmp_path), torch.device("cpu"), 1)
+    assert scorer.fits([prompt] * 3, [*answers, "Orsk. " * 60]) == [True, True, False]  # the last was cut and scored as if whole
+    found = scorer.score_texts([prompt, prompt], answers, [True, True])
     model = GPT2ForSequenceClassification.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         logits = torch.cat([model(**tokenizer([prompt.turns[0].text], [text], return_tensors="pt")).logits for text in answers])
