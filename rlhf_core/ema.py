@@ -27,8 +27,9 @@ class Ema:
         for name, kept in self.model.named_parameters():
             kept.lerp_(current[name].to(kept), 1 - self.decay)
 
-    def state(self) -> dict[str, Tensor]:
-        return dict(self.model.state_dict())
+    def state(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """The average in the type that the model is saved in. Nothing is averaged after it; tied weights stay one tensor."""
+        return dict(self.model.to(dtype).state_dict())
 
     def save(self, folder: Path) -> None:
         from safetensors.torch import save_model

@@ -269,7 +269,7 @@ _ADAPTERS = "adapters"  # marks a checkpoint of a model that has them
 
 
 def parameter_groups(module: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
-    """Weight decay on matrices alone: not on norms, biases, embeddings and adapters. `rate` is a group's learning rate
+    """Weight decay on matrices alone: not on norms, biases, embeddings and adapters, nor where `decays` is False. `rate` is a group's learning rate
     as a multiple of the optimizer's."""
     embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
     lora_rate = settings.lora.learning_rate / settings.learning_rate if settings.lora else 1.0
@@ -277,7 +277,7 @@ def parameter_groups(module: nn.Module, settings: Optimizer) -> list[dict[str, A
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             adapter = ".lora_" in name
-            plain = len(shape_of(parameter)) < 2 or id(parameter) in embeddings or adapter
+            plain = len(shape_of(parameter)) < 2 or id(parameter) in embeddings or adapter or not getattr(parameter, "decays", True)
             key = (0.0 if plain else settings.weight_decay, lora_rate if adapter else 1.0)
             groups.setdefault(key, []).append(parameter)
     return [

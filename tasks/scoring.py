@@ -33,7 +33,7 @@ from tasks.store.artifacts import Draft, Files, Result
 
 DOCUMENTS_VERSION = 2
 SAMPLING_VERSION = 2
-ANSWERS_VERSION = 2
+ANSWERS_VERSION = 3
 
 
 @task(task_run_name=over_shards("scoring"), cache_policy=NO_CACHE)

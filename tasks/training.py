@@ -21,8 +21,8 @@ from tasks.stage_job import output_of, run_in_draft
 from tasks.stopping import StopRule
 from tasks.store.artifacts import Draft, Files, Result
 
-TOKENIZER_VERSION = 1
-TRAINING_VERSION = 4
+TOKENIZER_VERSION = 2
+TRAINING_VERSION = 5
 EVALUATION_VERSION = 6
 
 

@@ -8,7 +8,8 @@ that a turn spells out is letters (`rlhf_core.dataset.spelling`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,13 +70,20 @@ class Chat:
 
     def conversations(self, records: list[Record]) -> list[Tokens]:
         """Whole conversations that end with an answer; every assistant turn and its end token count."""
-        return self._join([self._segments(record.system, record.turns) for record in records])
+        segments = []
+        for record in records:
+            with _named(record):
+                segments.append(self._segments(record.system, record.turns))
+        return self._join(segments)
 
     def prompts(self, records: list[Record]) -> list[list[int]]:
         """Up to the point where the model begins to write."""
-        segments = [[(self.prompt_text(record.system, record.turns), False)] for record in records]
-        if any(record.turns[-1].role == "assistant" for record in records):
-            raise BadInput("a prompt must end with a user turn")
+        segments = []
+        for record in records:
+            with _named(record):
+                if record.turns[-1].role == "assistant":
+                    raise BadInput("a prompt must end with a user turn")
+                segments.append([(self.prompt_text(record.system, record.turns), False)])
         return [tokens.ids for tokens in self._join(segments)]
 
     def answers(self, texts: list[str]) -> list[list[int]]:
@@ -93,9 +101,11 @@ class Chat:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def prompt_text(self, system: str | None, turns: tuple[Turn, ...]) -> str:
-        """What the template makes of them, the special tokens in their texts cut."""
+        """What the template makes of them, the special tokens in their texts cut, answers without outer blanks as they are learned."""
         spelled = self._spelling.spelled
-        return self._render(system and spelled(system), [Turn(turn.role, spelled(turn.text)) for turn in turns], ask=True)
+        texts = [turn.text.strip() if turn.role == "assistant" else turn.text for turn in turns]
+        told = [Turn(turn.role, spelled(text)) for turn, text in zip(turns, texts, strict=True)]
+        return self._render(system and spelled(system), told, ask=True)
 
     # How it is done
 
@@ -138,9 +148,17 @@ class Chat:
         return [position <= last for position in range(len(answer))]
 
     def _render(self, system: str | None, turns: Sequence[Turn], ask: bool) -> str:
+        from jinja2 import TemplateError
+
         messages = [{"role": "system", "content": system}] if system else []
         messages += [{"role": turn.role, "content": turn.text} for turn in turns]
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
+        except TemplateError as error:  # Gemma's and Mistral's know no system prompt
+            raise BadInput(
+                f"the chat template of {self.source or 'the tokenizer'} refuses a conversation{' with a system prompt' if system else ''}: "
+                f"{error}"
+            ) from error
 
     def _answer_frame(self) -> tuple[str, str]:
         """What the template writes between its request to answer and the answer, and after the answer."""
@@ -179,6 +197,15 @@ class Chat:
             )
         self.tokenizer.chat_template = template
         self.added.append("chat template")
+
+
+@contextmanager
+def _named(record: Record) -> Iterator[None]:
+    """Whatever cannot be used inside is said of this record: it may be one of many."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"record {record.id}: {error}") from error
 
 
 def load_chat(source: str) -> Chat:

@@ -75,6 +75,8 @@ def parse_record(line: str, name: str = "") -> Record:
             raise ValueError(
                 f"turn {index + 1} is by {turn.role}; user and assistant must alternate, user first"
             )
+    if raw.get("responses") and turns[-1].role != "user":
+        raise ValueError("the last turn is the assistant's: responses answer a user's turn")
     labels = raw.get("labels") or {}
     if not isinstance(labels, dict):
         raise TypeError(f"labels are {labels!r}")

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from rlhf_core.dataset.extension import extend, words, write_extended
+from rlhf_core.dataset.extension import extend, in_pieces, words, write_extended
 from rlhf_core.job.errors import BadInput
 from rlhf_core.settings import TokenizerSettings
 
@@ -108,7 +108,7 @@ def _wordpiece(bpe: Tokenizer, texts: list[str], vocab_size: int) -> Tokenizer:
     nothing is unknown; the most frequent of the longer pieces fill the vocabulary.
     """
     counts: Counter[str] = Counter()
-    for word, count in words(bpe, texts).items():
+    for word, count in in_pieces(bpe, words(bpe, texts)).items():
         for place, piece in enumerate(word):
             counts[piece if place == 0 else _INSIDE + piece] += count
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

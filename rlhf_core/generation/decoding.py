@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from rlhf_core.generation import small
 from rlhf_core.generation.llama_decoding import LlamaDecoder
 from rlhf_core.generation.opt_decoding import OptDecoder
 from rlhf_core.generation.small_decoding import SmallDecoder
+from rlhf_core.job.errors import BadInput
 
 
 def make_decoder(model: Any, max_new_tokens: int, width: int) -> CacheDecoder | SmallDecoder:
@@ -25,11 +27,14 @@ def make_decoder(model: Any, max_new_tokens: int, width: int) -> CacheDecoder | 
 
 
 class CacheDecoder:
-    """Works with every causal language model of transformers."""
+    """Works with every causal language model of transformers that has a key-value cache; BadInput for one without (Mamba, RWKV):
+    it would pass over the cache that it is given, and every token would be written as if it were the first."""
 
     def __init__(self, model: Any, max_new_tokens: int) -> None:
         from transformers import DynamicCache
 
+        if "past_key_values" not in inspect.signature(model.forward).parameters:
+            raise BadInput(f"{type(model).__name__} keeps no keys and values: it can be trained on given texts, but not write answers here")
         self.model, self.cache = model, DynamicCache(config=model.config)
 
     def prefill(self, prompts: PromptBatch) -> Tensor:

@@ -21,7 +21,8 @@ _ADAPTER = "default"
 def add_lora(model: Any, settings: Lora) -> None:
     """Put adapters into a Hugging Face model. What else is trained: new heads, and the rest unless `settings.only`.
 
-    B is 0, so the model's function does not change; A is the same on every rank.
+    B is 0, so the model's function does not change; A is the same on every rank. BadInput where there is no such layer, or one
+    whose adapters could not be merged.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -37,7 +38,17 @@ def add_lora(model: Any, settings: Lora) -> None:
     others = {id(p) for p in model.parameters()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.rank)
-        inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+        try:
+            inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+        except ValueError as error:  # layers whose weights are read past their adapters, as in Mamba
+            raise BadInput(f"optimizer.lora.modules: {error}") from error
+    # peft takes the names of a mixture's shared expert (gate_proj, ...) for those of the experts, which are no linear layers here.
+    if any(not isinstance(layer.get_base_layer(), _matrices()) for layer in lora_layers(model)):
+        found = sorted({name.rpartition(".")[2] for name in names})
+        raise BadInput(
+            f"optimizer.lora.modules: in {type(model).__name__} peft would put adapters into the experts, which cannot be merged; name "
+            f"those of attention alone (linear layers: {', '.join(found)})"
+        )
     matrices = {id(p) for layer in lora_layers(model) for p in layer.get_base_layer().parameters()}
     head = getattr(model, "score", None)
     heads = {id(p) for p in head.parameters()} if isinstance(head, nn.Module) else set()
@@ -50,17 +61,21 @@ def add_lora(model: Any, settings: Lora) -> None:
 
 def linear_names(model: Any, wanted: list[str]) -> list[str]:
     """Full names of the linear layers inside the blocks: those with a wanted last name, or all; never a head."""
-    from transformers.pytorch_utils import Conv1D
-
     output = model.get_output_embeddings()
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D))
+        if isinstance(module, _matrices())
         and module is not output
         and name != "score"
         and (not wanted or name.rpartition(".")[2] in wanted)
     ]
+
+
+def _matrices() -> tuple[type[nn.Module], ...]:
+    from transformers.pytorch_utils import Conv1D
+
+    return nn.Linear, Conv1D
 
 
 def lora_layers(model: Any) -> list[Any]:

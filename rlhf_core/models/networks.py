@@ -173,12 +173,14 @@ def load_plain(source: str, precision: str, attention: str = "sdpa") -> Any:
 
 
 def load_scalar(source: str, chat: Chat, precision: str, seed: int, attention: str = "sdpa") -> ScalarModel:
-    """A classifier with one label, or the backbone of a language model with a new head.
+    """A classifier with one label, or the backbone of a language model with a new head; BadInput for other classifiers.
 
     The new head's weights have deviation 1/sqrt(d+1) (Huang et al. 2024, summarize_from_feedback_details).
     """
     from transformers import AutoModelForSequenceClassification
 
+    if is_classifier(source) and (labels := _config(source).num_labels) != 1:
+        raise BadInput(f"{source} is a classifier of {labels} labels: no reward or value model can begin with it (a reward may name its `label`)")
     verbosity = _quiet()
     model = _load(AutoModelForSequenceClassification, source, precision, attention, num_labels=1)
     verbosity()
@@ -194,13 +196,16 @@ def load_scalar(source: str, chat: Chat, precision: str, seed: int, attention: s
 
 def is_classifier(source: str) -> bool:
     """Whether a model folder or hub name holds a sequence classifier; BadInput where it holds no model."""
+    return any("SequenceClassification" in name for name in _config(source).architectures or [])
+
+
+def _config(source: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        architectures = AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or []
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise BadInput(f"no model can be read from {source}: {error}") from error
-    return any("SequenceClassification" in name for name in architectures)
 
 
 def _load(factory: Any, source: str, precision: str, attention: str, **options: Any) -> Any:
@@ -208,7 +213,8 @@ def _load(factory: Any, source: str, precision: str, attention: str, **options: 
         return factory.from_pretrained(
             source,
             dtype=DTYPES[precision],
-            attn_implementation=attention,
+            # Asked for sdpa by name, transformers refuses architectures that lack it; left the choice, it takes sdpa, or else eager.
+            attn_implementation=None if attention == "sdpa" else attention,
             trust_remote_code=False,
             use_safetensors=True,
             **options,
@@ -234,7 +240,7 @@ def _ready(model: Any, chat: Chat, source: str | None = None) -> Any:
 
 def without_dropout(model: Any) -> None:
     """Dropout off, in training mode too, by whatever name: modules, numbers that modules or their configuration hand to
-    F.dropout, layers left out by chance. The saved configuration says so."""
+    F.dropout, layers left out by chance; and the noise of routers to experts. The saved configuration says so."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -242,7 +248,7 @@ def without_dropout(model: Any) -> None:
         owners += [getattr(owner, "attn_config", None) for owner in owners]
         for owner in owners:
             for name, value in vars(owner).items() if owner is not None else ():
-                if "drop" in name and isinstance(value, float):
+                if ("drop" in name or "jitter" in name) and isinstance(value, float):
                     setattr(owner, name, 0.0)
 
 
@@ -283,6 +289,7 @@ def train_new_rows(model: Any) -> None:
         id(m.weight): m.weight for m in (model.get_input_embeddings(), output) if m is not None
     }.values():
         weight.requires_grad_(True)
+        weight.decays = False  # a head apart is a matrix like others: its old rows would fade without any gradient
         new = (torch.arange(len(weight)) >= first).unsqueeze(1)
         weight.register_hook(lambda gradient, new=new: gradient * new.to(gradient.device))
 

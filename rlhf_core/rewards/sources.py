@@ -143,17 +143,24 @@ class TextClassifier(Scorer):
             raise BadInput(
                 f"{source} has the labels {names}: name one in the reward's `label` (given: {label})"
             )
+        if model.config.pad_token_id is None:  # by which a decoder finds the last token
+            model.config.pad_token_id = self.tokenizer.pad_token_id
         self.model, self.label = model.to(device).eval().requires_grad_(False), label
         self.length = min(self.tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", _BOUNDLESS), _BOUNDLESS)
 
+    def fits(self, prompts: list[Record], texts: list[str]) -> list[bool]:
+        """Whether the classifier reads prompt and answer to their ends; `score_texts` cuts what is longer."""
+        rows = self.tokenizer(_asked(prompts), texts, split_special_tokens=True, verbose=False)["input_ids"]
+        return [len(ids) <= self.length for ids in rows]
+
     @torch.no_grad()
     def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
-        asked = ["\n".join(turn.text for turn in prompt.turns) for prompt in prompts]
-        found = []
-        for start in range(0, len(texts), _ROWS):
-            rows = slice(start, start + _ROWS)
+        asked = _asked(prompts)
+        found, size = [], _ROWS if self.tokenizer.pad_token else 1  # without a pad token an answer at a time
+        for start in range(0, len(texts), size):
+            rows = slice(start, start + size)
             batch = self.tokenizer(
-                asked[rows], texts[rows], padding=True, truncation=True, max_length=self.length,
+                asked[rows], texts[rows], padding=size > 1, truncation=True, max_length=self.length,
                 split_special_tokens=True, return_tensors="pt",
             ).to(self.device)  # fmt: skip
             found.append(self._scores(self.model(**batch).logits.float()))
@@ -164,6 +171,10 @@ class TextClassifier(Scorer):
             return logits[:, 0]
         others = [i for i in range(logits.shape[1]) if i != self.label]
         return logits[:, self.label] - logits[:, others].logsumexp(1)
+
+
+def _asked(prompts: list[Record]) -> list[str]:
+    return ["\n".join(turn.text for turn in prompt.turns) for prompt in prompts]
 
 
 class FunctionReward(Scorer):

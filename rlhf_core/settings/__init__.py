@@ -142,6 +142,8 @@ class PretrainStage(BlendedStage):
     def _rows_are_whole(self) -> PretrainStage:
         if self.trained == "new_rows" and (self.launch.zero_stage == 3 or self.optimizer.lora or not self.extended_vocabulary):
             raise ValueError("trained: new_rows needs extended_vocabulary, and goes neither with ZeRO 3 nor with LoRA")
+        if self.blend and self.data == "mixture":
+            raise ValueError("blend: a mixture's plan names all that is read; put the further data into `mixture`")
         if self.extended_vocabulary and not self.init:
             raise ValueError("extended_vocabulary: name the model to continue in `init`")
         return self
@@ -287,6 +289,10 @@ class DpoStage(LengthGrouping, RewardOptions, SamplingOptions, TrainingStage):
         wanted = "splits/ppo" if self.pairs_from == "samples" else "splits/reward"
         if self.data in ("splits/sft", "splits/reward", "splits/ppo", "corpus") and self.data != wanted:
             raise ValueError(f"data: with pairs_from: {self.pairs_from} the data must be {wanted}")
+        if self.label_smoothing and self.loss != "sigmoid":
+            raise ValueError(f"label_smoothing: of the sigmoid loss alone, not of {self.loss}")
+        if self.min_new_tokens:
+            raise ValueError("min_new_tokens: dpo answers each prompt once, with max_new_tokens; leave it out")
         return self
 
 

@@ -104,6 +104,12 @@ class SamplingOptions(Settings):
         "that are special tokens end an answer anyway.",
     )
 
+    @model_validator(mode="after")
+    def _limits_are_in_order(self) -> SamplingOptions:
+        if self.min_new_tokens and self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(f"min_new_tokens: {self.min_new_tokens} is above max_new_tokens ({self.max_new_tokens})")
+        return self
+
 
 class VllmServer(Settings):
     """Answers written by vLLM on GPUs instead of by the job itself. Not tried on a GPU yet; needs the extra `vllm`."""
@@ -279,6 +285,12 @@ class CriticOptions(Settings):
     whiten_advantages: bool = Field(
         True, description="Over all response tokens of all ranks (OpenRLHF, TRL)."
     )
+
+    @model_validator(mode="after")
+    def _one_backbone_has_one_start(self) -> CriticOptions:
+        if self.value_init and self.value_backbone == "shared":
+            raise ValueError("value_init: a value head on the policy starts from the policy; leave it out, or value_backbone: separate")
+        return self
 
 
 class GroupOptions(Settings):

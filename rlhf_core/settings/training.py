@@ -40,7 +40,7 @@ class Launch(Settings):
         False, description="Keep one activation a layer and compute the rest again: a third more time."
     )
     attention: Literal["sdpa", "flash_attention_2", "eager"] = Field(
-        "sdpa", description="Kernel of attention; flash_attention_2 needs its package, a GPU and bf16."
+        "sdpa", description="Kernel of attention; an architecture without sdpa takes eager. flash_attention_2 needs its package, a GPU and bf16."
     )
     threads: int | None = Field(None, ge=1, description="CPU threads a rank; null = cores / ranks.")
     launcher: Literal["auto", "deepspeed"] = Field(

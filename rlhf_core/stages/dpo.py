@@ -166,9 +166,9 @@ def remember(reference: Any, pairs: list[Pair], chat: Chat, ranks: Ranks) -> Non
 
 
 def read_pairs(path: Path, chat: Chat, settings: DpoStage) -> tuple[list[Pair], dict[str, int]]:
-    """Pairs of the rankings in a JSON-lines file; prompts that leave no room for an answer and pairs that are equal
-    after cutting or rated alike are dropped and counted."""
-    dropped = {"too_long_prompts": 0, "equal_pairs": 0}
+    """Pairs of the rankings in a JSON-lines file; prompts that leave no room for an answer or have one answer or none, and pairs
+    that are equal after cutting or rated alike, are dropped and counted."""
+    dropped = {"too_long_prompts": 0, "single_answer_prompts": 0, "equal_pairs": 0}
     pairs: list[Pair] = []
     records = read_records(path) if path.exists() else []
     whole = iter(
@@ -178,6 +178,9 @@ def read_pairs(path: Path, chat: Chat, settings: DpoStage) -> tuple[list[Pair], 
         answers = [next(whole).cut(settings.max_length) for _ in record.responses]
         if not all(any(tokens.mask) for tokens in answers):
             dropped["too_long_prompts"] += 1
+            continue
+        if len(answers) < 2:
+            dropped["single_answer_prompts"] += 1
             continue
         ratings = record.ratings
         for i, j in _chosen(len(answers), settings.pairs):
@@ -191,7 +194,7 @@ def read_pairs(path: Path, chat: Chat, settings: DpoStage) -> tuple[list[Pair], 
 def _chosen(answers: int, pairs: str) -> list[tuple[int, int]]:
     """Places of the better and the worse answers of a ranking."""
     every = list(combinations(range(answers), 2))
-    return every if pairs == "all" else [(0, answers - 1)] * bool(every)
+    return every if pairs == "all" else [(0, answers - 1)]
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from rlhf_core.dataset.batches import TokenBatch, micro_slices
 from rlhf_core.dataset.token_store import tokenized
 from rlhf_core.ema import Ema
 from rlhf_core.engine import Ranks
-from rlhf_core.job.inputs import Inputs
+from rlhf_core.job.inputs import Inputs, check_length
 from rlhf_core.losses import adapted_kl_coef, kl_estimate, policy_loss
+from rlhf_core.models.networks import DTYPES
 from rlhf_core.settings import PolicyGradientStage
 from rlhf_core.stages.actors import Actor, Pass
 from rlhf_core.stages.on_policy import Answers, Likelihood, OnPolicy, spread
@@ -68,6 +69,7 @@ class PolicyGradient(OnPolicy):
             self.ema = Ema(copy.deepcopy((self.writer or self.reference).model), settings.ema_decay, ranks)
         self.ptx = None
         if settings.ptx_data is not None:
+            check_length(settings, self.policy.module.model)
             documents = tokenized(inputs.folder("ptx"), self.chat, inputs.scratch("tokens"), ranks)
             rows, end_id = settings.batch_size, self.chat.end_id
             self.ptx = Ptx(documents, end_id, settings.max_length, rows, settings.seed, ranks.device)
@@ -102,7 +104,7 @@ class PolicyGradient(OnPolicy):
         if self.ema is None:
             self.save_policy(folder)
         elif self.ranks.is_main:
-            self.policy.module.save(folder, self.chat, self.ema.state())
+            self.policy.module.save(folder, self.chat, self.ema.state(DTYPES[self.settings.precision]))
 
     @property
     def likelihood(self) -> Likelihood:

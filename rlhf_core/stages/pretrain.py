@@ -17,6 +17,7 @@ from rlhf_core.dataset.chat_template import Chat, load_chat
 from rlhf_core.dataset.mixture import mix, read_plan
 from rlhf_core.dataset.token_store import joined, tokenized
 from rlhf_core.engine import Ranks, shape_of, split_on_loading
+from rlhf_core.job.errors import BadInput
 from rlhf_core.job.inputs import Inputs, check_length, portion
 from rlhf_core.measures.likelihood import nll, row_nats
 from rlhf_core.models.networks import PolicyModel, fresh_policy, load_policy, train_new_rows
@@ -133,6 +134,8 @@ def _model(settings: PretrainStage, inputs: Inputs) -> tuple[Chat, PolicyModel]:
 
 def _folders(settings: PretrainStage, inputs: Inputs, plan: dict[str, Any] | None) -> dict[str, Path]:
     """What is read: the sources of a mixture by name, or `data` and what is blended into it."""
+    if plan and settings.blend:
+        raise BadInput(f"stage {settings.name}: blend: the plan in {inputs.folder('data')} names all that is read; put the further data into it")
     if plan is None:
         return {role: inputs.folder(role) for role in settings.datasets()}
     roles = {name: f"source:{name}" for phase in plan["phases"] for name in phase["read"]}

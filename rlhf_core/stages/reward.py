@@ -57,6 +57,7 @@ class Reward(Supervised):
             )
         check_length(settings, module.model)
         module.model.config.score_pooling = settings.pooling
+        module.model.config.score_shift = 0.0  # of the reward model that this one may begin with
         data = inputs.folder("data")
         self.train, self.counts = read_rankings(data / "train.jsonl", chat, settings)
         self.held_out, self.eval_counts = read_rankings(data / "eval.jsonl", chat, settings)

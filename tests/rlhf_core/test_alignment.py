@@ -141,6 +141,9 @@ def test_the_saved_policy_is_the_moving_average(chain: Chain) -> None:
     start = weights(chain.world / "sft")
     for name, value in average.items():
         assert torch.allclose(value, (start[name] + plain[name]) / 2, atol=1e-6), name
+    coarse = weights(chain.run("ema_bf16", "rloo", **options, ema_decay=0.5, precision="bf16"))
+    assert {value.dtype for value in coarse.values()} == {torch.bfloat16}  # as a bf16 policy is saved without it
+    assert set(coarse) == set(average)
 
 
 def test_epochs_stop_when_the_policy_has_moved_enough(chain: Chain) -> None:
@@ -287,6 +290,15 @@ def test_reward_model_margins_pooling_and_normalisation(chain: Chain) -> None:
     assert float(scores.std()) > 0
 
 
+def test_a_reward_model_that_begins_with_another_has_no_shift_of_it(chain: Chain) -> None:
+    def shift(name: str) -> float:
+        return float(json.loads((chain.world / name / "model" / "config.json").read_text())["score_shift"])
+
+    assert abs(shift("reward")) > 1e-3
+    chain.run("reward_again", "reward", {"init": str(chain.world / "reward" / "model")}, steps=1, normalise=False)
+    assert shift("reward_again") == 0.0
+
+
 def test_any_classifier_of_hugging_face_scores(chain: Chain, tmp_path: Path) -> None:
     """A BERT with three labels: the log-odds of the one that is asked for; without a label it is refused."""
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -320,6 +332,27 @@ def test_any_classifier_of_hugging_face_scores(chain: Chain, tmp_path: Path) -> 
     with torch.no_grad():
         p = model(**tokenizer(["Name the capital of Ald."], ["Orsk."], return_tensors="pt")).logits.softmax(1)[0]
     assert float(alone) == pytest.approx(float((p[1] / (1 - p[1])).log()), abs=1e-5)
+
+
+def test_a_decoder_that_classifies_without_a_pad_token_scores(chain: Chain, tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedTokenizerFast
+
+    from rlhf_core.dataset.records import Record, Turn
+    from rlhf_core.rewards.sources import TextClassifier
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(chain.world / "tokenizer" / "tokenizer.json"), model_max_length=64)
+    tokenizer.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=64, bos_token_id=None, eos_token_id=None)
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
+    prompt, answers = Record("a", None, (Turn("user", "Name the capital of Ald."),)), ["Orsk.", "Tarn is a city in Bex, and so on."]
+    scorer = TextClassifier(str(tmp_path), torch.device("cpu"), 1)
+    assert scorer.fits([prompt] * 3, [*answers, "Orsk. " * 60]) == [True, True, False]  # the last was cut and scored as if whole
+    found = scorer.score_texts([prompt, prompt], answers, [True, True])
+    model = GPT2ForSequenceClassification.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        logits = torch.cat([model(**tokenizer([prompt.turns[0].text], [text], return_tensors="pt")).logits for text in answers])
+    assert torch.allclose(found, logits[:, 1] - logits[:, 0], atol=1e-5)
 
 
 def test_a_classifier_without_a_limit_scores_and_one_that_is_a_pickle_is_refused(chain: Chain, tmp_path: Path) -> None:

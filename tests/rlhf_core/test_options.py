@@ -328,6 +328,11 @@ def test_the_optimizer_has_the_rate_of_the_schedule(chain: Chain, schedule: str,
         (SftStage, {"optimizer": {"kind": "lamb"}, "launch": {"zero_stage": 1}}, "lamb needs"),
         (SftStage, {"optimizer": {"kind": "lamb"}, "precision": "bf16"}, "lamb needs"),
         (BestOfNStage, {"reward_model": "r", "samples": 2, "keep": 3}, r"keep: 3 .* 2 \(samples\)"),
+        (RlooStage, {"reward_model": "r", "min_new_tokens": 64, "max_new_tokens": 32}, r"min_new_tokens: 64 .* \(32\)"),
+        (DpoStage, {"pairs_from": "samples", "data": "splits/ppo", "reward_model": "r", "min_new_tokens": 2}, "min_new_tokens"),
+        (DpoStage, {"loss": "hinge", "label_smoothing": 0.1}, "label_smoothing: of the sigmoid loss"),
+        (PpoStage, {"reward_model": "r", "value_init": "v", "value_backbone": "shared"}, "value_init"),
+        (PretrainStage, {"data": "mixture", "blend": {"splits/sft": 2.0}}, "blend: a mixture's plan"),
     ],
 )
 def test_what_would_be_ignored_or_wrong_is_refused(stage: Any, settings: dict[str, Any], message: str) -> None:

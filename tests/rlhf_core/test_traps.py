@@ -53,6 +53,10 @@ DROPPING: list[Any] = [
         **SMALL, intermediate_size=64, num_key_value_heads=2, residual_dropout=0.5, embedding_dropout=0.5,
         attention_dropout=0.5, bos_token_id=1, eos_token_id=1,
     ),
+    transformers.MixtralConfig(
+        **SMALL, intermediate_size=64, num_key_value_heads=2, num_local_experts=4, router_jitter_noise=0.5, bos_token_id=1,
+        eos_token_id=1,
+    ),
 ]  # fmt: skip
 
 

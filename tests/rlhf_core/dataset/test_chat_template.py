@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,23 @@ def test_another_template_keeps_its_own_end_token_and_what_follows_it_never_coun
     assert chat.added == []
     assert chat.end_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert counted(chat, conversation("a", "b", "c", "d")) == "b<|im_end|>d<|im_end|>"
+
+
+@pytest.mark.parametrize("make", [marked_tokenizer, lambda: byte_tokenizer(eos_token="<|endoftext|>")], ids=["its own", "ours"])
+def test_blanks_around_an_earlier_answer_are_none_of_it(make: Callable[[], PreTrainedTokenizerFast]) -> None:
+    """They were an error, "the chat template rewrites earlier turns"."""
+    chat = Chat(make())
+    blank, plain = (conversation("Hello", answer, "And you?", "Well.") for answer in (" Good day. \n", "Good day."))
+    assert chat.conversations([blank]) == chat.conversations([plain])
+    asked = [Record("x", None, record.turns[:3]) for record in (blank, plain)]
+    assert chat.prompts(asked[:1]) == chat.prompts(asked[1:])
+
+
+def test_what_a_template_refuses_is_said() -> None:
+    """Gemma's raises for a system prompt: that was a traceback."""
+    tokenizer = marked_tokenizer()
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    tokenizer.chat_template = refusal + tokenizer.chat_template
+    chat = Chat(tokenizer, source="gemma")
+    with pytest.raises(BadInput, match="record x: the chat template of gemma refuses a conversation with a system prompt: System role not supported"):
+        chat.conversations([conversation("a", "b", system="Be brief.")])

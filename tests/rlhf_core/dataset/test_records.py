@@ -33,6 +33,7 @@ HALF = "\ud83d"  # of a pair: JSON can spell it alone, UTF-8 cannot
         {"id": HALF},
         {"lang": ["en"]},
         {"labels": ["good"]},
+        {"responses": ["Tarn.", "Ruk."]},
     ],
     ids=repr,
 )

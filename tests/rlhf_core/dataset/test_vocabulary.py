@@ -3,12 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rlhf_core.dataset.extension import extend
 from rlhf_core.dataset.vocabulary import SPECIAL_TOKENS, train_tokenizer
@@ -87,6 +88,46 @@ def test_an_extended_vocabulary_keeps_old_ids_and_writes_the_new_corpus_shorter(
     assert len(extended(zh)["input_ids"]) < 0.5 * len(base(zh)["input_ids"])
     assert extended.decode(extended(zh)["input_ids"]) == zh
     assert extended.chat_template == base.chat_template and extended.pad_token_id == base.pad_token_id
+
+
+def spelled(folder: Path, pre_tokenizer: Any, normalizer: Any) -> Path:
+    """A SentencePiece vocabulary as Llama 2, Mistral and Gemma have one: letters and bytes, no Chinese, blanks as a mark."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *map(chr, range(97, 123)), "th", "▁th"]
+    model = models.BPE({token: i for i, token in enumerate(tokens)}, [("t", "h"), ("▁", "th")], byte_fallback=True, unk_token="<unk>")
+    tokenizer = Tokenizer(model)
+    if pre_tokenizer:
+        tokenizer.pre_tokenizer = pre_tokenizer
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>").save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pre_tokenizer", "normalizer"),
+    [
+        (None, normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])),
+        (pre_tokenizers.Metaspace(split=False), None),
+        (pre_tokenizers.Split(" ", "merged_with_previous"), normalizers.Replace(" ", "▁")),
+    ],
+    ids=["llama2", "mistral", "gemma"],
+)
+def test_a_vocabulary_that_falls_back_to_bytes_learns_characters_and_every_text_comes_back(
+    pre_tokenizer: Any, normalizer: Any, tmp_path: Path
+) -> None:
+    """Merged bytes were read back as their names: "<0xE9><0x93>" for "银"."""
+    base = spelled(tmp_path / "base", pre_tokenizer, normalizer)
+    out = tmp_path / "out"
+    train_tokenizer([shard(tmp_path, [*TEXTS, ("en", "the other the other 稀")])], TokenizerSettings(vocab_size=360, extend=str(base)), out)
+    old, new = (AutoTokenizer.from_pretrained(folder) for folder in (base, out))
+    assert all(new.get_vocab()[token] == number for token, number in old.get_vocab().items())
+    added = sorted(set(new.get_vocab()) - set(old.get_vocab()))
+    assert "银梭河" in " ".join(added) and not [token for token in added if "<0x" in token or "▁" in token[1:]]
+    for text in (TEXTS[1][1], TEXTS[0][1].strip(), "the other 稀银😀 thing"):
+        assert new.decode(new(text, add_special_tokens=False)["input_ids"]) == text
+    assert len(new(TEXTS[1][1])["input_ids"]) < 0.2 * len(old(TEXTS[1][1])["input_ids"])
 
 
 def test_what_cannot_be_extended_is_refused(tmp_path: Path) -> None:

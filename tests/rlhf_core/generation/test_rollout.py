@@ -12,6 +12,7 @@ from rlhf_core.dataset.chat_template import Chat, load_chat
 from rlhf_core.generation import small
 from rlhf_core.generation.decoding import CacheDecoder, LlamaDecoder, OptDecoder, make_decoder
 from rlhf_core.generation.rollout import cut_at_marks, draw, generate, noise, without_marks
+from rlhf_core.job.errors import BadInput
 from rlhf_core.models.networks import PolicyModel, fresh_policy, selected_labels
 from rlhf_core.settings import FreshModel
 
@@ -108,6 +109,15 @@ def test_a_small_llama_is_given_its_own_decoder(policy: PolicyModel) -> None:
 
 def test_a_small_opt_is_given_its_own_decoder(opt: PolicyModel) -> None:
     assert type(make_decoder(opt.model, 4, 8)) is OptDecoder
+
+
+def test_a_model_without_keys_and_values_writes_no_answers(chat: Chat) -> None:
+    """Mamba ignores the cache of keys and values: it wrote every token as if it were the first."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    model = MambaForCausalLM(MambaConfig(vocab_size=chat.vocab_size, hidden_size=32, num_hidden_layers=1, state_size=4))
+    with pytest.raises(BadInput, match="MambaForCausalLM keeps no keys and values"):
+        generate(model, chat, PROMPTS, 4, 1.0, None)
 
 
 def test_an_answer_ends_at_a_role_mark_unfinished(policy: PolicyModel, chat: Chat) -> None:

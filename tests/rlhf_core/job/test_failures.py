@@ -189,9 +189,11 @@ def test_one_usable_ranking_among_unusable_ones_is_counted_and_learned(chain: Ch
     good = toy.record(0, [("user", "Say it.")], responses=["Orsk.", "Tarn."])
     alike = toy.record(1, [("user", "Say it.")], responses=["Orsk.", "Orsk."])
     long = toy.record(2, [("user", "very " * 300)], responses=["Orsk.", "Tarn."])
-    data = splits(tmp_path, [good, alike, long], [])
+    lonely = [toy.record(3, [("user", "Say it.")], responses=responses) for responses in (["Orsk."], [])]
+    data = splits(tmp_path, [good, alike, long, *lonely], [])
     figures = summary(chain.run("mixed_dpo", "dpo", data, steps=2))
     assert (figures["pairs"], figures["dropped_equal_pairs"], figures["dropped_too_long_prompts"]) == (1, 1, 1)
+    assert figures["dropped_single_answer_prompts"] == 2
     figures = summary(chain.run("mixed_reward", "reward", data, steps=2))
     assert (figures["train_pairs"], figures["dropped_equal_pairs"], figures["dropped_too_long_prompts"]) == (1, 1, 1)
 
@@ -208,6 +210,8 @@ def test_prompts_longer_than_allowed_are_dropped_and_counted_and_than_the_contex
         chain.run("long_all", "rloo", splits(tmp_path / "all", [long]))
     with pytest.raises(BadInput, match="128 positions"):
         chain.run("long_context", "rloo", max_prompt_length=120, max_new_tokens=12)
+    with pytest.raises(BadInput, match="500 tokens do not fit the model's 128 positions"):
+        chain.run("long_ptx", "rloo", {"ptx": str(chain.world / "corpus")}, ptx_coef=1.0, ptx_data="corpus", max_length=500, steps=1)
     conversation = toy.record(2, [("user", "very " * 300), ("assistant", "Orsk.")])
     with pytest.raises(BadInput, match="no example is left"):
         chain.run("long_sft", "sft", splits(tmp_path / "sft", [conversation]))

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from rlhf_core.dataset.chat_template import load_chat
 from rlhf_core.dataset.vocabulary import SPECIAL_TOKENS
 from rlhf_core.engine import parameter_groups, shape_of, split_on_loading, start, whole
-from rlhf_core.models.networks import load_policy, load_scalar
-from rlhf_core.settings import Launch, Optimizer
+from rlhf_core.models.networks import fresh_policy, load_policy, load_scalar, train_new_rows
+from rlhf_core.settings import FreshModel, Launch, Optimizer
 from tests.rlhf_core.toy import Chain
 
 ROOT = Path(__file__).parents[3]
@@ -47,6 +48,57 @@ def test_a_split_model_is_the_whole_one_in_pieces(chain: Chain, kind: str, preci
         assert all(torch.equal(a, b) for a, b in zip(split.state_dict().values(), plain.state_dict().values(), strict=True))
     # what is loaded afterwards is whole again
     assert all(p.numel() for p in loaded(kind, folder, precision).parameters())
+
+
+def test_old_rows_stay_where_new_ones_are_trained_alone_and_matrices_decay(world: Path) -> None:
+    """A head that is no embedding lost a hundredth of its old rows in ten steps at 1e-2 and 0.1."""
+    chat = load_chat(str(world / "tokenizer"))
+    model: Any = fresh_policy(FreshModel(hidden_size=32, layers=1, heads=2, tie_embeddings=False), chat, 1).model
+    model.first_new_row = chat.vocab_size - 5
+    train_new_rows(model)
+    groups = parameter_groups(model, Optimizer(weight_decay=0.1))
+    for group in groups:
+        del group["rate"]
+    optimizer = torch.optim.AdamW(groups, lr=0.1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    ids = torch.arange(chat.vocab_size - 20, chat.vocab_size)[None]
+    model(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    for name, value in model.state_dict().items():
+        rows = model.first_new_row if name in ("lm_head.weight", "model.embed_tokens.weight") else len(value)
+        assert torch.equal(value[:rows], before[name][:rows]), name
+        assert rows == len(value) or not torch.equal(value[rows:], before[name][rows:]), name
+
+
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+OTHERS: list[Any] = [
+    lambda **names: transformers.Gemma2Config(**SMALL, head_dim=8, sliding_window=6, **names),
+    lambda **names: transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, **names),
+    lambda **names: transformers.GPTNeoConfig(
+        hidden_size=32, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]], window_size=6, **names
+    ),
+]
+
+
+@pytest.mark.parametrize("config", OTHERS, ids=["gemma2", "bloom", "gpt_neo"])
+def test_an_architecture_without_sdpa_is_loaded_by_the_default_settings(config: Any, world: Path, tmp_path: Path) -> None:
+    """As policy and as reward model: padded rows say what transformers says of each row alone."""
+    chat = load_chat(str(world / "tokenizer"))
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config(vocab_size=chat.vocab_size, bos_token_id=None, eos_token_id=chat.end_id))
+    model.save_pretrained(tmp_path)
+    chat.tokenizer.save_pretrained(tmp_path)
+    policy, scalar = (loaded(kind, str(tmp_path), "fp32").eval() for kind in ("policy", "scalar"))
+    rows = [[9, 20, 31, 42, 53, 64, 75, 86, 97, 19], [30, 41, 52]]
+    ids = torch.tensor([rows[0], rows[1] + [chat.pad_id] * 7])
+    select = torch.tensor([[True] * 10, [True] * 3 + [False] * 7])
+    with torch.no_grad():
+        alone = [torch.tensor([row]) for row in rows]
+        logits = torch.cat([policy.model(input_ids=row, use_cache=False).logits[0] for row in alone])
+        assert torch.allclose(policy(ids, select), logits, atol=1e-5)
+        scores = [scalar.model(input_ids=row).logits[0, 0] for row in alone]
+        last = torch.tensor([[False] * 9 + [True], [False] * 2 + [True] + [False] * 7])
+        assert torch.allclose(scalar(ids, last), torch.stack(scores), atol=1e-5)
 
 
 def test_a_split_model_gets_rows_for_the_tokens_that_its_own_tokenizer_lacks(chain: Chain, tmp_path: Path) -> None:

@@ -65,6 +65,32 @@ def test_the_merged_weight_by_hand() -> None:
     assert merged(model.state_dict(), model)["0.weight"].tolist() == [[4.0, 6.0], [30.0, 61.0]]
 
 
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys")
+def test_experts_that_could_not_be_merged_are_refused_and_attention_is_not() -> None:
+    """A saved DeepSeek lacked its experts: peft takes a shared expert's gate_proj for theirs."""
+    import transformers
+
+    def mixture() -> Any:
+        torch.manual_seed(0)
+        return transformers.DeepseekV3ForCausalLM(
+            transformers.DeepseekV3Config(
+                vocab_size=64, hidden_size=32, intermediate_size=32, moe_intermediate_size=16, num_hidden_layers=2,
+                num_attention_heads=2, num_key_value_heads=2, n_routed_experts=4, num_experts_per_tok=2, n_group=1, topk_group=1,
+                first_k_dense_replace=1, kv_lora_rank=8, q_lora_rank=8, qk_rope_head_dim=4, qk_nope_head_dim=8, v_head_dim=8,
+            )
+        )  # fmt: skip
+
+    with pytest.raises(BadInput, match="experts, which cannot be merged; name those of attention"):
+        add_lora(mixture(), Lora(rank=4))
+    model = mixture()
+    add_lora(model, Lora(rank=4, modules=["q_a_proj", "q_b_proj", "o_proj"]))
+    moved(model)
+    plain, ids = mixture(), torch.arange(20)[None]
+    plain.load_state_dict(merged(model.state_dict(), model))
+    with torch.no_grad():
+        assert torch.allclose(plain(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-5)
+
+
 @pytest.mark.parametrize(("only", "others"), [(True, set()), (False, {"embed_tokens", "norm"})])
 def test_what_is_trained_and_how_fast(chain: Chain, only: bool, others: set[str]) -> None:
     model = policy(chain)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
 
+from rlhf_core.dataset.chat_template import load_chat
 from rlhf_core.job.errors import BadInput
 from tests.rlhf_core.toy import Chain, read_metrics
 
@@ -47,6 +49,18 @@ def test_a_language_model_is_no_reward(chain: Chain) -> None:
     """transformers would give it a head of noise, and the policy would learn to please that."""
     with pytest.raises(BadInput, match=r"sft/model is no reward model: its config\.json names no sequence classifier"):
         chain.run("no_judge", "rloo", {"reward_model": str(chain.world / "sft")})
+
+
+@pytest.mark.parametrize(("kind", "role", "more"), [("reward", "init", {}), ("ppo", "value_init", {"value_init": "x"})])
+def test_a_classifier_of_several_labels_begins_no_reward_model(chain: Chain, tmp_path: Path, kind: str, role: str, more: Any) -> None:
+    """It was a traceback about mismatched sizes."""
+    from transformers import LlamaForSequenceClassification
+
+    model: Any = LlamaForSequenceClassification
+    model.from_pretrained(chain.world / "sft" / "model", num_labels=3).save_pretrained(tmp_path)
+    load_chat(str(chain.world / "sft" / "model")).tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(BadInput, match="is a classifier of 3 labels"):
+        chain.run(f"labels_{kind}", kind, {role: str(tmp_path)}, steps=1, **more)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
