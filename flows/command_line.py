@@ -12,6 +12,7 @@ from typing import NoReturn
 from flows.recipe import Recipe
 from flows.recipe_errors import RecipeError
 from flows.recipe_file import RECIPES, load
+from flows.steps import unknown_stages
 from tasks.stage import Run
 
 HELP = """\
@@ -36,10 +37,8 @@ class Options:
 
     def checked(self, stage_names: Callable[[Recipe, Run], Sequence[str]]) -> tuple[Recipe, Run, str | None]:
         """Recipe, run and last stage; exits with status 2 where a named stage is not one of the recipe's, or the store cannot be opened."""
-        names = stage_names(self.recipe, self.run)
-        for option, stage in [("--until", self.until), *(("--force", name) for name in sorted(self.run.force))]:
-            if stage is not None and stage not in names:
-                refuse(f"{option}: no stage {stage!r} in recipe {self.recipe.name!r}; stages: {', '.join(names)}")
+        if wrong := unknown_stages(stage_names(self.recipe, self.run), self.run.force, self.until):
+            refuse(f"--{wrong[0]}")
         try:
             self.run.open_store()
         except (OSError, ValueError) as error:  # here, and not in the first stage under the lines of a traceback
