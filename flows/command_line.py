@@ -15,6 +15,8 @@ from flows.recipe_file import RECIPES, load
 from flows.steps import unknown_stages
 from tasks.stage import Run
 
+MAX_DAYS = 36_500  # a century
+
 HELP = """\
 Run the pipeline from a raw crawl to an aligned chat model. Every stage leaves an artifact in the store;
 a stage whose inputs and settings have not changed is reused.
@@ -78,6 +80,17 @@ def add_gpu_option(parser: argparse.ArgumentParser, default: str = "here") -> No
         help="who runs what needs a GPU: the deployments of this name (python -m flows.deploy makes `gpu`), or the flow's own process; "
         f"default: {default}",
     )  # fmt: skip
+
+
+def days(text: str) -> float:
+    """An argparse type: a span that the calendar knows, and that is none of the future."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"a number of days from 0 to {MAX_DAYS:,} is needed (given: {text})")
+    return value
 
 
 def options(given: argparse.Namespace) -> Options:

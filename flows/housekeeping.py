@@ -19,16 +19,17 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
 from pydantic import Field
 
-from flows import lost_tasks, waiting_runs
+from flows import command_line, local, lost_tasks, waiting_runs
 
 FINAL = [StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED]
 PAGE = 200  # the API's own limit
 
 
 @flow(name="housekeeping", flow_run_name="keep {keep_days} days")
-def housekeeping(keep_days: Annotated[int, Field(ge=0)] = 90) -> int:
+def housekeeping(keep_days: Annotated[int, Field(ge=0, le=command_line.MAX_DAYS)] = 90) -> int:
     """Delete flow runs that ended more than `keep_days` days ago, with their task runs, states and logs. Returns how many.
 
     Task runs that a lost worker left Running are Crashed, as their flow runs are; a run that waits for a person and was taken for lost is
@@ -59,8 +60,14 @@ def housekeeping(keep_days: Annotated[int, Field(ge=0)] = 90) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.housekeeping", description=housekeeping.__doc__)
-    parser.add_argument("--keep-days", type=int, default=90, help="flow runs that ended longer ago go (default: 90)")
-    housekeeping(parser.parse_args(arguments).keep_days)
+    parser.add_argument("--keep-days", type=command_line.days, default=90, help="flow runs that ended longer ago go (default: 90)")
+    given = parser.parse_args(arguments)
+    if PREFECT_API_URL.value():
+        try:
+            local.require_server()
+        except ConnectionError as error:
+            command_line.refuse(str(error))
+    housekeeping(int(given.keep_days))
     return 0
 
 
