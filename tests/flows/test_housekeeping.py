@@ -60,11 +60,11 @@ def test_what_ended_long_ago_goes() -> None:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_task_runs_of_a_crashed_run_do_not_run_for_ever() -> None:
+def test_task_runs_of_a_crashed_or_killed_run_do_not_run_for_ever() -> None:
     from prefect import flow, get_client, task
     from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterId
     from prefect.runtime import flow_run
-    from prefect.states import Crashed, Running
+    from prefect.states import Cancelled, Crashed, Running
 
     from flows import lost_tasks
 
@@ -75,15 +75,16 @@ def test_task_runs_of_a_crashed_run_do_not_run_for_ever() -> None:
     def weekly() -> str:
         return str(flow_run.get_id())
 
-    lost, living = UUID(weekly()), UUID(weekly())
+    lost, killed, living = UUID(weekly()), UUID(weekly()), UUID(weekly())
     with get_client(sync_client=True) as client:
-        tasks = [client.create_task_run(nothing, run, "key", state=Running()).id for run in (lost, living)]
+        tasks = [client.create_task_run(nothing, run, "key", state=Running()).id for run in (lost, killed, living)]
         client.set_flow_run_state(lost, Crashed(message="No sign of life"), force=True)
+        client.set_flow_run_state(killed, Cancelled(), force=True)
         assert lost_tasks.end(client, living) == 0
-        assert lost_tasks.end(client) >= 1
+        assert lost_tasks.end(client) >= 2
         assert lost_tasks.end(client, lost) == 0
         found = client.read_task_runs(task_run_filter=TaskRunFilter(id=TaskRunFilterId(any_=tasks)))
-    assert {one.id: one.state_name for one in found} == {tasks[0]: "Crashed", tasks[1]: "Running"}
+    assert {one.id: one.state_name for one in found} == {tasks[0]: "Crashed", tasks[1]: "Crashed", tasks[2]: "Running"}
 
 
 @pytest.mark.usefixtures("prefect_server")
