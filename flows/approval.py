@@ -36,13 +36,14 @@ def segments(names: Sequence[str], approve_before: Sequence[str]) -> list[tuple[
     return [(names[start] if start in cuts else None, names[end - 1]) for start, end in zip(starts, ends, strict=True)]
 
 
-def ask(stage: str, made: Mapping[str, Made], run: Run) -> None:
-    """Wait for a person's decision about `stage`; raises Refused with their note.
+def ask(stage: str, made: Mapping[str, Made], run: Run, first: str = "") -> None:
+    """Wait for a person's decision about `stage`; raises Refused with their note. They see the figures and samples of what is made, and
+    before them `first`, Markdown.
 
     In a run of a deployment the flow is suspended (its process ends; it starts again, reusing every artifact, when someone
     resumes it in the UI). On a terminal the question is asked there.
     """
-    shown = "\n\n".join(filter(None, (excerpt.figures(made), excerpt.samples(made, run))))
+    shown = "\n\n".join(filter(None, (first, excerpt.figures(made), excerpt.samples(made, run))))
     if this_run.is_deployed():
         page = f"# Approve {stage}?\n\n{shown}\n\nResume this run and say whether to go on."
         form = Decision.with_initial_data(description=page)

@@ -11,6 +11,8 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 
 SILENT_SECONDS = 70  # two heartbeats of 30 s (prefect.yaml) and some
 STARTING_SECONDS = 300  # a worker's process imports the flow in ten seconds; on a busy machine, from a network's disk, in minutes
+NO_SIGN_OF_LIFE = "No sign of life: its worker or machine was lost."
+NEVER_BEGUN = "Taken by a worker and never begun: the worker or its machine was lost."
 
 _EVENT = "prefect.flow-run."
 _TAKEN = {f"{_EVENT}{state}" for state in ("Pending", "Submitting", "InfrastructurePending")}  # by a worker; these hold a pool's slot
@@ -28,7 +30,7 @@ def wanted() -> list[AutomationCore]:
             after={f"{_EVENT}heartbeat"},
             expect={f"{_EVENT}*"},  # another, or an end
             within=SILENT_SECONDS,
-            message="No sign of life: its worker or machine was lost.",
+            message=NO_SIGN_OF_LIFE,
         ),
         _crashes(
             "crawl2chat: runs that never began",
@@ -36,7 +38,7 @@ def wanted() -> list[AutomationCore]:
             after=_TAKEN,
             expect=_STARTED,
             within=STARTING_SECONDS,
-            message="Taken by a worker and never begun: the worker or its machine was lost.",
+            message=NEVER_BEGUN,
         ),
     ]
 

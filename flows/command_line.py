@@ -12,7 +12,10 @@ from typing import NoReturn
 from flows.recipe import Recipe
 from flows.recipe_errors import RecipeError
 from flows.recipe_file import RECIPES, load
+from flows.steps import unknown_stages
 from tasks.stage import Run
+
+MAX_DAYS = 36_500  # a century
 
 HELP = """\
 Run the pipeline from a raw crawl to an aligned chat model. Every stage leaves an artifact in the store;
@@ -36,10 +39,8 @@ class Options:
 
     def checked(self, stage_names: Callable[[Recipe, Run], Sequence[str]]) -> tuple[Recipe, Run, str | None]:
         """Recipe, run and last stage; exits with status 2 where a named stage is not one of the recipe's, or the store cannot be opened."""
-        names = stage_names(self.recipe, self.run)
-        for option, stage in [("--until", self.until), *(("--force", name) for name in sorted(self.run.force))]:
-            if stage is not None and stage not in names:
-                refuse(f"{option}: no stage {stage!r} in recipe {self.recipe.name!r}; stages: {', '.join(names)}")
+        if wrong := unknown_stages(stage_names(self.recipe, self.run), self.run.force, self.until):
+            refuse(f"--{wrong[0]}")
         try:
             self.run.open_store()
         except (OSError, ValueError) as error:  # here, and not in the first stage under the lines of a traceback
@@ -79,6 +80,17 @@ def add_gpu_option(parser: argparse.ArgumentParser, default: str = "here") -> No
         help="who runs what needs a GPU: the deployments of this name (python -m flows.deploy makes `gpu`), or the flow's own process; "
         f"default: {default}",
     )  # fmt: skip
+
+
+def days(text: str) -> float:
+    """An argparse type: a span that the calendar knows, and that is none of the future."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"a number of days from 0 to {MAX_DAYS:,} is needed (given: {text})")
+    return value
 
 
 def options(given: argparse.Namespace) -> Options:

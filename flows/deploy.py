@@ -22,7 +22,7 @@ from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, Wor
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
 
-from flows import automations, command_line, local
+from flows import automations, command_line, form, local
 from flows.recipe import Recipe
 from tasks.stage import Run
 
@@ -75,6 +75,7 @@ def _fill(client: SyncPrefectClient, recipe: Recipe, run: Run, secrets: Mapping[
         deployment = client.read_deployment_by_name(name)
         variables = dict(deployment.job_variables or {})
         update = DeploymentUpdate(job_variables=variables | {"env": {**variables.get("env", {}), **named}})
+        update.parameter_openapi_schema = form.naming_fields(dict(deployment.parameter_openapi_schema or {}))
         if flow != "housekeeping":
             own: dict[str, Any] = {"gpu": None} if flow in PARTS else {}  # a part runs whole where it is deployed
             parameters = {"recipe": recipe.model_dump(mode="json"), "run": run.model_copy(update=own).model_dump(mode="json")}

@@ -20,6 +20,7 @@ from prefect.states import Cancelled
 from flows import approval, command_line, corpus, evaluation, instructions, local, place, publish, training
 from flows.definition import flow
 from flows.recipe import Recipe, differences
+from flows.steps import unknown_stages
 from tasks.jobs import JobFailed
 from tasks.reporting.excerpt import show_samples
 from tasks.reporting.page import closing_table, report_paths, show_stages, write_run_report
@@ -45,7 +46,12 @@ def full_pipeline(recipe: Recipe, run: Run, until: str | None = None) -> dict[st
 
 
 def crawl_to_model(recipe: Recipe, run: Run, until: str | None) -> dict[str, Made]:
-    """The parts in order, then what a finished run leaves beside its artifacts: report, model card, the model in service."""
+    """The parts in order, then what a finished run leaves beside its artifacts: report, model card, the model in service.
+
+    Raises ValueError where `until` or `run.force` names no stage of the recipe: from a form nobody else has looked.
+    """
+    if wrong := unknown_stages(stage_names(recipe, run), run.force, until):
+        raise ValueError("; ".join(wrong))
     made = _walk_parts(recipe, run, until)
     show_stages(made)
     show_samples(made, run)

@@ -11,6 +11,7 @@ import argparse
 import sys
 from datetime import timedelta
 
+from flows import command_line
 from tasks.store import pruning
 from tasks.store.artifacts import Store
 
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         "has used for so long. Without --yes it only says what would go.",
     )
     parser.add_argument("--store", default="artifacts", metavar="URL", help="the artifact store (default: artifacts)")
-    parser.add_argument("--older-than", type=float, required=True, metavar="DAYS", help="artifacts made longer ago than this")
+    parser.add_argument("--older-than", type=command_line.days, required=True, metavar="DAYS", help="artifacts made longer ago than this")
     parser.add_argument("--keep", action="append", default=[], metavar="STAGE/FINGERPRINT", help="and what it descends from; repeatable")
     parser.add_argument("--here", action="store_true", help="leave the store as it is: only this machine's drafts and copies")
     parser.add_argument("--yes", action="store_true", help="remove them")

@@ -28,7 +28,8 @@ def publish(recipe: Recipe, run: Run, made: Mapping[str, Made]) -> publishing.En
     if settings is None:
         return None
     if approval.PUBLISH in recipe.approve_before:
-        approval.ask(approval.PUBLISH, made, run)
+        _, foreseen = publishing.gate(run.open_store(), settings, made["report"].artifact)
+        approval.ask(approval.PUBLISH, made, run, "\n".join(f"- {verdict}" for verdict in foreseen))
     model = made[published_stage(recipe)].artifact
     entry, verdicts = publishing.publish(run.open_store(), settings, recipe.name, model, made["report"].artifact)
     if entry:

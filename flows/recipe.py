@@ -88,7 +88,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=NAME_PATTERN, description="What runs, reports and notes call it; a file's own name where it says none.")
-    seed: int = Field(1, ge=0, description="The seed of every stage that does not name its own.")
+    seed: int = Field(1, ge=0, description="The seed of every stage that does not name its own. In a deployment's form all name theirs: change those, or deploy with --set seed=N.")
     runner: Runner = Runner()
 
     corpus: list[str] = Field(

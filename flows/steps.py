@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from prefect.runtime import flow_run
@@ -33,12 +33,21 @@ def reuse(steps: Steps, made: Mapping[str, Made], until: str | None) -> tuple[di
     return made, True
 
 
+def unknown_stages(names: Collection[str], force: Iterable[str], until: str | None) -> list[str]:
+    """What is wrong with the names of stages that a run is given: one message each."""
+    given = [("until", until)] if until is not None else []
+    return [f"{key}: no stage {stage!r}; stages: {', '.join(names)}" for key, stage in [*given, *(("force", one) for one in sorted(force))] if stage not in names]
+
+
 def walk(run: Run, steps: Steps, made: Mapping[str, Made], until: str | None) -> dict[str, Made]:
     """Run the steps that are not made yet, in order, each with what was made before it; stop after the one called `until`.
 
+    Raises ValueError where no step is called so: the run would go to its end.
     A failed step raises with the step's own reason, and nothing after it runs. In a run of a deployment, what was made is
     also left in the store for the run that waits for this one.
     """
+    if wrong := unknown_stages(steps, (), until):
+        raise ValueError(wrong[0])
     made = dict(made)
     for name, step in steps.items():
         if name not in made:

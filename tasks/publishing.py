@@ -131,6 +131,17 @@ def services(store: Store) -> list[str]:
     return store.notes("published")
 
 
+def gate(store: Store, settings: PublishSettings, report: Artifact) -> tuple[dict[str, float], list[Verdict]]:
+    """The gate's figures of a report, and what it says of them against the model that is in service now.
+
+    Raises ValueError where the report has no such figure.
+    """
+    reported, current = figures_of(store, report), in_service(store, settings.name)
+    figures = {measure.figure: figure(reported, measure.figure) for measure in settings.measures}
+    before = _items(store, current.report, current.figures) if current else None
+    return figures, judge(_items(store, report, figures), before, settings.measures)
+
+
 def publish(
     store: Store, settings: PublishSettings, recipe: str, model: Artifact, report: Artifact
 ) -> tuple[Entry | None, list[Verdict]]:
@@ -138,13 +149,11 @@ def publish(
 
     The model that is in service already stays there, whatever the gate says: it is no change.
     """
-    reported = figures_of(store, report)
-    figures = {measure.figure: figure(reported, measure.figure) for measure in settings.measures}
     with store.lock(f"published-{settings.name}"):
         current = in_service(store, settings.name)
+        figures, verdicts = gate(store, settings, report)
         if current and current.model == model:
             return current, []
-        verdicts = judge(_items(store, report, figures), _items(store, current.report, current.figures) if current else None, settings.measures)
         if not all(verdict.passed for verdict in verdicts):
             return None, verdicts
         entry = Entry(model=model, report=report, recipe=recipe, figures=figures, published=datetime.now(UTC))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.instructions.asking import answers
 from data.instructions.http_client import HttpClient, Retry
 from data.instructions.lines import excerpt
 from data.instructions.settings import TopicSettings
@@ -41,8 +41,7 @@ class HttpEmbedder(HttpClient):
             ValueError: the server's vectors are not all of one length.
         """
         batches = [list(texts[start : start + _TEXTS]) for start in range(0, len(texts), _TEXTS)]
-        with ThreadPoolExecutor(self._concurrency) as pool:
-            parts = list(pool.map(self._embed, batches))
+        parts = list(answers(self._embed, batches, self._concurrency))
         if len({part.shape[1] for part in parts}) > 1:
             raise ValueError(f"{self!r} answers with vectors of different lengths")
         vectors = np.concatenate(parts)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from data.instructions.asking import answers
 from data.instructions.lines import dump
 from data.instructions.settings import TeacherSettings
 
@@ -154,18 +154,12 @@ class JournaledTeacher:
         asked = prompts[len(done) :]
         if not asked:
             return done
-        with ThreadPoolExecutor(min(self._concurrency, len(asked))) as pool:
-            futures = [pool.submit(self._teacher.complete, prompt) for prompt in asked]
-            try:
-                for prompt, future in zip(asked, futures, strict=True):
-                    completion = future.result()
-                    self._append(prompt.key(), completion)
-                    done.append(completion)
-            except Exhausted:
-                pass
-            finally:
-                for future in futures:
-                    future.cancel()
+        try:
+            for prompt, completion in zip(asked, answers(self._teacher.complete, asked, self._concurrency), strict=True):
+                self._append(prompt.key(), completion)
+                done.append(completion)
+        except Exhausted:
+            pass
         return done
 
     def _load(self) -> None:

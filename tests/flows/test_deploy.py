@@ -17,8 +17,10 @@ import pytest
 import yaml
 from prefect import get_client
 from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import ValidationError, validate
 
-from flows import automations, deploy
+from flows import automations, deploy, form
+from flows.full_pipeline import full_pipeline
 from flows.place import needing_gpu
 from flows.recipe import Recipe
 from flows.recipe_file import load
@@ -157,6 +159,7 @@ def test_deploying_twice_leaves_one_of_everything_with_the_recipes_values(prefec
                 variables = (deployment.job_variables or {})["env"]
                 assert variables == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "PREFECT_CLIENT_MAX_RETRIES": "8", "STORE_KEY": "{{ prefect.blocks.secret.store-key }}"}
                 if name != "housekeeping/daily":
+                    assert "anyOf" in deployment.parameter_openapi_schema["definitions"]["Recipe"]["properties"]["training"]["then"]["items"]  # type: ignore[index]
                     recipe, run = Recipe.model_validate(deployment.parameters["recipe"]), Run.model_validate(deployment.parameters["run"])
                     assert recipe.training[-1].kl_coef == 0.07 and run.store == str(tmp_path)  # type: ignore[union-attr]
                     assert run.gpu == (None if name.split("/")[0] in deploy.PARTS else "gpu")
@@ -176,6 +179,27 @@ def test_a_secret_is_named_and_not_told(capsys: pytest.CaptureFixture[str]) -> N
 
 
 # ---- the form in the UI ----
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("kl_coef", "much", "'recipe.training[3].kl_coef'. Failure reason: 'much' is not of type 'number'"),
+        ("batch_size", -3, "'recipe.training[3].batch_size'. Failure reason: -3 is less than the minimum of 1"),
+        ("optimizer", {"kind": "adamw", "learning_rate": "fast"}, "'recipe.training[3].optimizer.learning_rate'. Failure reason: 'fast'"),
+        ("kl_coeff", 0.1, "'recipe.training[3]'. Failure reason: Additional properties are not allowed ('kl_coeff' was unexpected)"),
+        ("kind", "pppo", "'recipe.training[3].kind'. Failure reason: 'pppo' is not one of ['best_of_n', 'dpo'"),
+    ],
+)
+def test_a_wrong_value_of_a_training_stage_is_refused_by_its_name(key: str, value: Any, said: str) -> None:
+    """As the server checks what a form sends. The stage is one of nine kinds, and the server knows not which was meant."""
+    schema = form.naming_fields(parameter_schema(full_pipeline).model_dump())
+    given = {"recipe": load("tiny").model_dump(mode="json"), "run": {"store": "artifacts"}}
+    validate(given, schema, raise_on_error=True)
+    given["recipe"]["training"][3][key] = value
+    with pytest.raises(ValidationError) as refusal:
+        validate(given, schema, raise_on_error=True)
+    assert said in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", ["full_pipeline", "corpus", "instructions", "training", "evaluation", "retrain", "sweep", "housekeeping"])

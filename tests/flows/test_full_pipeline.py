@@ -12,12 +12,14 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
 
 from data.shards import list_shards
-from flows.full_pipeline import full_pipeline, main
+from flows import steps
+from flows.full_pipeline import crawl_to_model, full_pipeline, main
 from flows.place import PartFailed
 from flows.recipe_file import load
 from flows.retrain import NOTHING_NEW, retrain
@@ -172,6 +174,15 @@ def _bytes(corpus: Path) -> list[bytes]:
     return [shard.read_bytes() for shard in list_shards(corpus / "documents")]
 
 
+def test_a_stage_that_is_none_is_refused_by_the_flow_itself(tmp_path: Path) -> None:
+    """A deployment's form reads no command line: with an `until` that is never reached the run went to its end, and published."""
+    asked = Run(store=str(tmp_path), force=frozenset({"everything"}))
+    with pytest.raises(ValueError, match=r"until: no stage 'pretraining'; stages: ingest, .*; force: no stage 'everything'"):
+        crawl_to_model(load("tiny"), asked, "pretraining")
+    with pytest.raises(ValueError, match="until: no stage 'pretraining'; stages: ingest, urls"):
+        steps.walk(asked, {"ingest": Mock(), "urls": Mock()}, {}, "pretraining")  # a part that is deployed alone
+
+
 def _until_step(store: Path, step: int) -> None:
     def reached() -> bool:
         for metrics in store.glob(".work/pretrain-*/work/output/metrics.jsonl"):
@@ -196,7 +207,7 @@ def _until(condition: Any, complaint: str, seconds: float = 240) -> None:
         (["--set", "ppo.kl_koef=1"], "ppo.kl_koef: unknown key (did you mean 'kl_coef'?)"),
         (["--set", "splits.eval_share=2"], "splits.eval_share"),
         (["--corpus", "/nowhere/*.warc.gz"], "corpus: no such file, folder or glob: /nowhere/*.warc.gz"),
-        (["--until", "pretraining"], "--until: no stage 'pretraining' in recipe 'tiny'; stages: ingest, urls"),
+        (["--until", "pretraining"], "--until: no stage 'pretraining'; stages: ingest, urls"),
         (["--force", "everything"], "--force: no stage 'everything'"),
     ],
 )

@@ -60,11 +60,11 @@ def test_what_ended_long_ago_goes() -> None:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_task_runs_of_a_crashed_run_do_not_run_for_ever() -> None:
+def test_task_runs_of_a_crashed_or_killed_run_do_not_run_for_ever() -> None:
     from prefect import flow, get_client, task
     from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterId
     from prefect.runtime import flow_run
-    from prefect.states import Crashed, Running
+    from prefect.states import Cancelled, Crashed, Running
 
     from flows import lost_tasks
 
@@ -75,15 +75,59 @@ def test_task_runs_of_a_crashed_run_do_not_run_for_ever() -> None:
     def weekly() -> str:
         return str(flow_run.get_id())
 
-    lost, living = UUID(weekly()), UUID(weekly())
+    lost, killed, living = UUID(weekly()), UUID(weekly()), UUID(weekly())
     with get_client(sync_client=True) as client:
-        tasks = [client.create_task_run(nothing, run, "key", state=Running()).id for run in (lost, living)]
+        tasks = [client.create_task_run(nothing, run, "key", state=Running()).id for run in (lost, killed, living)]
         client.set_flow_run_state(lost, Crashed(message="No sign of life"), force=True)
+        client.set_flow_run_state(killed, Cancelled(), force=True)
         assert lost_tasks.end(client, living) == 0
-        assert lost_tasks.end(client) >= 1
+        assert lost_tasks.end(client) >= 2
         assert lost_tasks.end(client, lost) == 0
         found = client.read_task_runs(task_run_filter=TaskRunFilter(id=TaskRunFilterId(any_=tasks)))
-    assert {one.id: one.state_name for one in found} == {tasks[0]: "Crashed", tasks[1]: "Running"}
+    assert {one.id: one.state_name for one in found} == {tasks[0]: "Crashed", tasks[1]: "Crashed", tasks[2]: "Running"}
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_that_waits_for_a_person_and_was_taken_for_lost_waits_again() -> None:
+    """The server misses the event of its suspension, hears no more heartbeats, and marks it Crashed."""
+    from prefect import flow, get_client
+    from prefect.client.schemas.objects import State
+    from prefect.states import Crashed, Running, Suspended
+
+    from flows import waiting_runs
+    from flows.automations import NEVER_BEGUN, NO_SIGN_OF_LIFE
+
+    @flow
+    def weekly() -> None: ...
+
+    def run(*states: State) -> UUID:
+        made = client.create_flow_run(weekly)
+        for state in states:
+            client.set_flow_run_state(made.id, state, force=True)
+        return made.id
+
+    def waiting() -> State:
+        return Suspended(timeout_seconds=3600, pause_key="approve-ppo")
+
+    with get_client(sync_client=True) as client:
+        mistaken = [run(Running(), waiting(), Crashed(message=said)) for said in (NO_SIGN_OF_LIFE, NEVER_BEGUN)]
+        others = [run(Running(), Crashed(message=NO_SIGN_OF_LIFE)), run(Running(), waiting(), Crashed(message="by itself")), run(Crashed(message=NEVER_BEGUN))]
+        assert waiting_runs.suspend_again(client) == 2
+        found = {one: client.read_flow_run(one).state for one in mistaken + others}
+        assert waiting_runs.suspend_again(client) == 0
+    assert [(state.name, state.state_details.pause_key) for one in mistaken if (state := found[one])] == [("Suspended", "approve-ppo")] * 2
+    assert [state.name for one in others if (state := found[one])] == ["Crashed"] * 3
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("days", ["-1", "soon"])
+def test_a_wrong_number_of_days_is_refused(days: str) -> None:
+    from prefect.exceptions import ParameterTypeError
+
+    from flows.housekeeping import housekeeping
+
+    with pytest.raises(ParameterTypeError, match="keep_days"):
+        housekeeping(keep_days=days)
 
 
 # ---- on a server of its own ----

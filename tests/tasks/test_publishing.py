@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,9 @@ from pydantic import BaseModel
 
 from flows import prune as prune_command
 from flows import publish as publish_command
-from tasks import publishing
+from flows.approval import Refused
+from flows.recipe_file import load
+from tasks import publishing, stage
 from tasks.publishing import Measure, PublishSettings, figure, judge
 from tasks.reporting.measured import Measured
 from tasks.store import pruning
@@ -142,3 +145,22 @@ def test_pruning_keeps_what_a_published_model_descends_from(store: Store, capsys
     assert {one.stage for one in store.artifacts()} == {"ppo", "corpus", "report"}
     assert prune_command.main(["--store", store.url, "--older-than", "0", "--keep", "ppo/none"]) == 2
     assert "no artifact 'ppo/none'" in capsys.readouterr().err
+
+
+def test_a_person_who_is_asked_to_publish_sees_what_the_gate_would_say(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stages' own figures have no win rate: it is a judgement's of each model."""
+    recipe = load("tiny", ["approve_before=[publish]", "publish={measures: [{figure: ppo.win_rate, margin: 0.1}]}"])
+    assert recipe.publish
+    publishing.publish(store, recipe.publish, "tiny", model(store, 1), report(store, win_rate=0.5))
+    made = {
+        name: stage.Made(artifact=artifact, reused=False, seconds=0, counts={}, metrics={})
+        for name, artifact in {"ppo": model(store, 2), "report": report(store, win_rate=0.55)}.items()
+    }
+    terminal = io.StringIO("n\n")
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", terminal)
+    said: list[str] = []
+    monkeypatch.setattr("builtins.print", said.append)
+    with pytest.raises(Refused, match="publish was refused"):
+        publish_command.publish(recipe, stage.Run(store=store.url), made)
+    assert "- ppo.win_rate: 0.55 against 0.5 in service: not enough" in said[0]
