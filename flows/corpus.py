@@ -40,8 +40,7 @@ def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None 
 
 
 def steps(recipe: Recipe, run: Run) -> Steps:
-    """All stages; those that the recipe gives nothing to do are left out: no classifier, nothing to decontaminate from."""
-    asked = _asked(recipe) if recipe.decontamination.use_questions else {}
+    """All stages but those that the recipe gives nothing to do."""
     every: dict[str, Step] = {
         "ingest": lambda made: ingest(run, recipe.corpus, recipe.ingest),
         "urls": lambda made: task.filter_urls(run, made["ingest"], recipe.urls),
@@ -57,7 +56,7 @@ def steps(recipe: Recipe, run: Run) -> Steps:
         "perplexity": lambda made: task.label_perplexity(run, made["lines"], made["language"], made.get("scoring"), recipe.perplexity, recipe.language.languages),
         "buckets": lambda made: task.label_buckets(run, made["perplexity"], recipe.buckets),
         "sensitive": lambda made: task.label_sensitive(run, made["lines"], recipe.sensitive),
-        "decontamination": lambda made: task.label_contamination(run, made["lines"], asked, recipe.decontamination),
+        "decontamination": lambda made: task.label_contamination(run, made["lines"], recipe.asked, recipe.decontamination),
         "corpus": lambda made: task.select(
             run,
             made["lines"],
@@ -70,17 +69,4 @@ def steps(recipe: Recipe, run: Run) -> Steps:
         ),
         "card": lambda made: task.describe(run, made["corpus"], {name: made[name] for name in GATES}, measured(made), recipe.card),
     }
-    left_out = set()
-    if not recipe.classifiers.has_model:
-        left_out.add("classifiers")
-    if not recipe.scoring.model:
-        left_out.add("scoring")
-    if not asked and not recipe.decontamination.files:
-        left_out.add("decontamination")
-    return {name: step for name, step in every.items() if name not in left_out}
-
-
-def _asked(recipe: Recipe) -> dict[str, str]:
-    """Role -> file or folder of all that the recipe's evaluation asks."""
-    questions = {"questions": recipe.questions} if recipe.questions else {}
-    return questions | {f"knowledge/{one.name}": one.folder for one in recipe.evaluation.knowledge}
+    return {name: step for name, step in every.items() if name not in recipe.corpus_left_out}

@@ -34,6 +34,7 @@ from data.settings import (
     SensitiveSettings,
     UrlSettings,
 )
+from flows.recipe_labels import check_labels
 from rlhf_core.settings import (
     AnswerSamplingSettings,
     AnswerScoringSettings,
@@ -159,6 +160,25 @@ class Recipe(BaseModel):
                 "(answer_scoring.model)"
             )
         return self
+
+    @model_validator(mode="after")
+    def _labels_are_measured(self) -> Recipe:
+        check_labels(self)
+        return self
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """Role -> file or folder of all that the recipe's evaluation asks, where it is held against the corpus."""
+        if not self.decontamination.use_questions:
+            return {}
+        questions = {"questions": self.questions} if self.questions else {}
+        return questions | {f"knowledge/{one.name}": one.folder for one in self.evaluation.knowledge}
+
+    @property
+    def corpus_left_out(self) -> set[str]:
+        """Stages of the corpus that this recipe gives nothing to do: no classifier, nothing to decontaminate from."""
+        busy = {"classifiers": self.classifiers.has_model, "scoring": self.scoring.model, "decontamination": self.asked or self.decontamination.files}
+        return {name for name, work in busy.items() if not work}
 
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Recipe:

@@ -16,6 +16,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from data.corpus.learned.classifiers import check_models
 from flows.recipe import NAME_PATTERN, ORIGINS, PATH_KEYS, Recipe
 from flows.recipe_errors import RecipeError, explain, near
 
@@ -227,6 +228,10 @@ def _check_paths(recipe: Recipe) -> None:
         for path in value if isinstance(value, list) else [value]:
             if path and "://" not in path and not _exists(path):
                 raise RecipeError(f"{section}.{key}: no such file or folder: {path}")
+    try:
+        check_models(recipe.classifiers)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
     for one in recipe.evaluation.knowledge:
         if not Path(one.folder).is_dir():
             raise RecipeError(f"evaluation.knowledge.{one.name}.folder: no such folder: {one.folder}")

@@ -23,6 +23,7 @@ from data.corpus.canonical import part_borders, sample_step, write_sorted
 from data.corpus.duplicates.copies import Copies, Found
 from data.corpus.duplicates.index import CHANGED, COMPARISON
 from data.corpus.labels import in_order, read_labels
+from data.corpus.measured import OF_DOCUMENTS
 from data.corpus.personal_data import MARKS, redact
 from data.corpus.rules import Broken, RuleBook, numbers
 from data.corpus.sampling import Sampled, Samplings
@@ -31,8 +32,6 @@ from data.document import DOCUMENT_SCHEMA, DROPPED_SCHEMA, Counts, Verdict, deci
 from data.settings import PersonalDataAction, Rule, SelectionSettings
 from data.shards import decoded_bytes, read_known_columns, read_shard
 from data.text import cut_at_sentence
-
-_OF_DOCUMENTS = {"source": "source", "host": "url", "date": "date", "year": "date"}  # labels that no stage measures
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,8 @@ class _Verdicts:
 
 def _measured(shard: Path, label_shards: Sequence[Path], wanted: set[str]) -> pa.Table:
     """The ids of a shard's documents and their labels, of which only the wanted ones are read."""
-    derived = [name for name in _OF_DOCUMENTS if name in wanted]
-    own = read_shard(shard, ["id", *dict.fromkeys(_OF_DOCUMENTS[name] for name in derived)])
+    derived = [name for name in OF_DOCUMENTS if name in wanted]
+    own = read_shard(shard, ["id", *dict.fromkeys(OF_DOCUMENTS[name] for name in derived)])
     table = own.select(["id"])
     for path in label_shards:
         found = read_known_columns(path, {"id", *wanted})
@@ -131,7 +130,7 @@ def _measured(shard: Path, label_shards: Sequence[Path], wanted: set[str]) -> pa
             table = table.append_column(name, found[name])
     for name in derived:
         if name not in table.schema.names:
-            table = table.append_column(name, _of_documents(name, values(own, _OF_DOCUMENTS[name])))
+            table = table.append_column(name, _of_documents(name, values(own, OF_DOCUMENTS[name])))
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -45,9 +45,7 @@ def parse_terms(text: str) -> list[Term]:
     """
     terms = []
     for line in read_list(text):
-        before, tab, after = line.partition("\t")
-        topic, term = (before, after.strip()) if tab else (DEFAULT_TOPIC, before)
-        topic = "_".join(re.findall(r"\w+", topic.lower())) or DEFAULT_TOPIC
+        topic, term = _parts(line)
         if len(term) > 2 and term[0] == term[-1] == "/":
             try:
                 empty = re.compile(term[1:-1], re.IGNORECASE).search("")
@@ -59,6 +57,13 @@ def parse_terms(text: str) -> list[Term]:
         elif folded := fold(term):
             terms.append(Term(topic, folded))
     return terms
+
+
+def _parts(line: str) -> tuple[str, str]:
+    """Topic, as its label is called, and term of a line of a list."""
+    before, tab, after = line.partition("\t")
+    topic, term = (before, after.strip()) if tab else (DEFAULT_TOPIC, before)
+    return "_".join(re.findall(r"\w+", topic.lower())) or DEFAULT_TOPIC, term
 
 
 def fold(text: Text) -> str:
@@ -121,10 +126,20 @@ class Terms:
 
 @kept_while_unchanged(4)
 def _terms(file: str | None, bundled: bool) -> Terms:
-    terms = parse_terms(read_words(Path(file))) if file else []
+    return Terms(term for text in _lists(file, bundled) for term in parse_terms(text))
+
+
+def _lists(file: str | None, bundled: bool) -> Iterator[str]:
+    if file:
+        yield read_words(Path(file))
     if bundled:
-        terms += parse_terms((resources.files("data.corpus") / "lists" / "sensitive_terms.txt").read_text(encoding="utf-8"))
-    return Terms(terms)
+        yield (resources.files("data.corpus") / "lists" / "sensitive_terms.txt").read_text(encoding="utf-8")
+
+
+def topics_of(settings: SensitiveSettings) -> list[str]:
+    """The topics of the lists' lines, without compiling their terms. Raises OSError, ValueError where the file cannot be read."""
+    lists = _lists(settings.terms_file, settings.use_bundled_terms)
+    return sorted({_parts(line)[0] for text in lists for line in read_list(text)})
 
 
 def sensitive_labels(documents: pa.Table, settings: SensitiveSettings) -> pa.Table:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from data.corpus.learned.classifiers import train_classifier
 from flows.corpus import steps
 from flows.recipe_errors import RecipeError
 from flows.recipe_file import load
@@ -20,7 +21,7 @@ def test_stages_without_work_are_left_out(tmp_path: Path) -> None:
     assert list(steps(load("tiny", ["decontamination.use_questions=false"]), RUN)) == ALWAYS
     assert "decontamination" in steps(load("tiny", ["questions=null"]), RUN), "knowledge sets are held against it as well"
     assert list(steps(load("tiny", paths={"corpus": [str(tmp_path)]}), RUN)) == ALWAYS  # another crawl, no questions
-    (tmp_path / "model.npz").write_text("")
+    train_classifier("quality", {"raw": ["goal"], "trusted": ["bread"]}, 10, 1, bits=8).save(tmp_path / "model.npz")
     given = [f"classifiers.quality_model={tmp_path / 'model.npz'}", f"scoring.model={tmp_path}", f"decontamination.files=[{tmp_path}]"]
     assert {"classifiers", "scoring", "decontamination"} <= set(steps(load("tiny", [*given, "decontamination.use_questions=false"]), RUN))
 

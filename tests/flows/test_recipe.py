@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data.corpus.learned.classifiers import train_classifier
 from flows.full_pipeline import stage_names
 from flows.recipe import TAKEN_NAMES, Recipe
 from flows.recipe_errors import RecipeError
@@ -126,12 +127,60 @@ def test_a_stage_has_no_name_of_another_part(tmp_path: Path, name: str) -> None:
         load(str(renamed(tmp_path, name)))
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("card.labels=[words, nosuch]", r"card\.labels\.1: 'nosuch': no stage measures this label; labels: adult_terms, .*, words"),
+        ("selection.prefer=word", r"selection\.prefer: 'word': no stage measures this label \(did you mean 'words'\?\)"),
+        ("selection.balance=[{label: topic, max_documents: 3}]", r"selection\.balance\.0\.label: 'topic': the stage that measures it has nothing to do"),
+        ("selection.rules=[{reason: short, label: words, min: 5}, {reason: bad, label: wrds, min: 5}]", r"selection\.rules\.1\.label: 'wrds': .*'words'"),
+        ("selection.rules=[{reason: bad, label: rude_terms, max: 0}]", r"selection\.rules\.0\.label: 'rude_terms': no stage measures"),
+        ("mixture={tokens: 10, sources: {web: {origin: corpus, sample: {label: year}}}}", r"mixture\.sources\.web\.sample\.label: 'year'"),
+    ],
+)
+def test_a_label_that_no_stage_measures_is_refused(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load("tiny", [override])
+    with pytest.raises(RecipeError, match=message):
+        changed(load("tiny"), [override])
+
+
+def test_labels_of_any_run_and_of_lists_of_terms_may_be_named(tmp_path: Path) -> None:
+    terms = tmp_path / "terms.txt"
+    terms.write_text("rude\tblockhead\n")
+    rude = "selection.rules=[{reason: rude, label: rude_terms, max: 0}, {reason: old, label: year, min: 2000}]"
+    load("tiny", [f"sensitive.terms_file={terms}", rude])
+    recipe = load("tiny", ["card.labels=[topic, earlier_duplicate]", "selection.rules=[{reason: any, label: nosuch, max: 0, if_measured: true}]"])
+    elsewhere = recipe.model_dump(mode="json")
+    elsewhere["sensitive"]["terms_file"] = "s3://bucket/terms.txt"
+    elsewhere["selection"]["prefer"] = "rude_terms"
+    assert Recipe.model_validate(elsewhere).selection.prefer == "rude_terms"
+
+
+def test_classifiers_of_another_kind_or_class_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    for kind, classes in (("quality", ("raw", "good")), ("topic", ("sport", "food"))):
+        train_classifier(kind, {name: [f"{name} text"] for name in classes}, 10, 1, bits=8).save(tmp_path / f"{kind}.npz")
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "topic.npz").read_bytes()[:200])
+    (tmp_path / "none.bin").write_bytes(b"none")
+    for key, name, message in [
+        ("quality_model", "topic.npz", r"classifiers\.quality_model: .*topic\.npz: a topic model of version 1; needed: quality"),
+        ("quality_model", "quality.npz", r"classifiers\.trusted_class: .*quality\.npz has no class 'trusted'; its classes: good, raw"),
+        ("topic_model", "torn.npz", r"classifiers\.topic_model: .*torn\.npz: not a model of this project"),
+        ("topic_model", "none.bin", r"classifiers\.topic_model: .*none\.bin: not a fastText model"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            load("tiny", [f"classifiers.{key}={tmp_path / name}"])
+    good = [f"classifiers.quality_model={tmp_path / 'quality.npz'}", "classifiers.trusted_class=good", f"classifiers.topic_model={tmp_path / 'topic.npz'}"]
+    assert load("tiny", [*good, "selection.prefer=quality_score"]).classifiers.has_model
+
+
 def test_what_a_run_leaves_under_a_name_of_its_own_is_taken(tmp_path: Path) -> None:
     """Every stage beside the training stages, and what report.json calls its parts."""
     said = "data/samples/completions.jsonl"
+    train_classifier("topic", {"sport": ["goal"], "food": ["bread"]}, 10, 1, bits=8).save(tmp_path / "topic.npz")
     recipe = load("tiny", [
         "domain_questions=data/samples/questions.jsonl", f"domain.completions={said}", "judged_prompts=data/samples/questions.jsonl",
-        "answer_sampling.model=data/samples", "answer_scoring.model=data/samples", "classifiers.topic_model=data/samples/questions.jsonl",
+        "answer_sampling.model=data/samples", "answer_scoring.model=data/samples", f"classifiers.topic_model={tmp_path / 'topic.npz'}",
         "scoring.model=data/samples", "mixture={tokens: 10, sources: {web: {origin: corpus}}}",
     ])  # fmt: skip
     stages = set(stage_names(recipe, Run(store="nowhere"))) - {stage.name for stage in recipe.training}

@@ -20,10 +20,10 @@ from data.settings import SelectionSettings
 
 _CLUSTERS = ("exact_cluster", "duplicate_cluster")
 _SIZE = "duplicate_size"
-_EARLIER = "earlier_duplicate"  # id of the copy in an earlier corpus; only where the run knows one
+EARLIER = "earlier_duplicate"  # id of the copy in an earlier corpus; only where the run knows one
 _REASONS = ("earlier_duplicate", "exact_duplicate", "near_duplicate")
 _PARTITION_ROWS = 1_000_000  # 150 bytes each
-_ROW = np.dtype([("row", "i8"), ("priority", "i4"), ("disliked", "f8"), *((name, "S32") for name in ("id", *_CLUSTERS, _EARLIER))])
+_ROW = np.dtype([("row", "i8"), ("priority", "i4"), ("disliked", "f8"), *((name, "S32") for name in ("id", *_CLUSTERS, EARLIER))])
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Copies:
         self._patterns = settings.source_priority
         self._partitions = [work / f"copies-{number}" for number in range(max(1, -(-documents // partition_rows)))]
         self._rows = 0
-        self.columns = {*_CLUSTERS, _SIZE, _EARLIER, "source", *([self._prefer] if self._prefer else [])}  # the labels read
+        self.columns = {*_CLUSTERS, _SIZE, EARLIER, "source", *([self._prefer] if self._prefer else [])}  # the labels read
 
     def add(self, measured: pa.Table) -> None:
         first, self._rows = self._rows, self._rows + measured.num_rows
@@ -67,8 +67,8 @@ class Copies:
         here = np.arange(measured.num_rows)
         if _SIZE in names:  # who is alone is no copy
             copied = numbers(measured, _SIZE) > 1
-            if _EARLIER in names:
-                copied |= np.array(list(map(bool, values(measured, _EARLIER))), dtype=np.bool_)
+            if EARLIER in names:
+                copied |= np.array(list(map(bool, values(measured, EARLIER))), dtype=np.bool_)
             here = np.flatnonzero(copied)
             measured = measured.take(here)
         rows = np.zeros(len(here), _ROW)
@@ -77,8 +77,8 @@ class Copies:
         rows["priority"] = [self._priority(source) for source in values(measured, "source")]
         for name in ("id", *_CLUSTERS):
             rows[name] = values(measured, name)
-        if _EARLIER in names:
-            rows[_EARLIER] = [found or "" for found in values(measured, _EARLIER)]
+        if EARLIER in names:
+            rows[EARLIER] = [found or "" for found in values(measured, EARLIER)]
         place = id_keys(np.ascontiguousarray(rows["duplicate_cluster"]), 0) % np.uint64(len(self._partitions))
         for number in np.unique(place).tolist():
             with self._partitions[number].open("ab") as file:
@@ -99,8 +99,8 @@ class Copies:
 
 def _find(partition: NDArray[np.void], survives: NDArray[np.bool_]) -> Found:
     partition = partition[survives[partition["row"]]]
-    known = partition[partition[_EARLIER] != b""]
-    rows = partition[partition[_EARLIER] == b""]
+    known = partition[partition[EARLIER] != b""]
+    rows = partition[partition[EARLIER] == b""]
     rows = rows[np.lexsort([rows[name] for name in ("row", "id", "disliked", "priority", "duplicate_cluster")])]
     first = np.ones(len(rows), dtype=np.bool_)
     first[1:] = rows["duplicate_cluster"][1:] != rows["duplicate_cluster"][:-1]
@@ -109,5 +109,5 @@ def _find(partition: NDArray[np.void], survives: NDArray[np.bool_]) -> Found:
     return Found(
         np.concatenate([known["row"], rows["row"][~first]]),
         np.concatenate([np.zeros(len(known), np.int8), np.where(exact, 1, 2).astype(np.int8)]),
-        np.concatenate([known[_EARLIER], keeper["id"][~first]]),
+        np.concatenate([known[EARLIER], keeper["id"][~first]]),
     )

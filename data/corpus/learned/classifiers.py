@@ -76,6 +76,26 @@ def load_classifier(path: str, kind: str) -> Classifier:
     return _FastText(Path(path)) if path.endswith(_FASTTEXT) else _Linear(Path(path), kind)
 
 
+def check_models(settings: ClassifierSettings) -> None:
+    """Raises ValueError, which begins with the setting's name, for a model file of this machine that is none, one for another purpose, or
+    one without `trusted_class`."""
+    for name, path, kind in (("quality_model", settings.quality_model, "quality"), ("topic_model", settings.topic_model, "topic")):
+        if path and Path(path).is_file():
+            try:
+                classes = load_fasttext(path).labels if path.endswith(_FASTTEXT) else LinearModel.classes_in(Path(path), kind)
+            except ValueError as error:
+                raise ValueError(f"classifiers.{name}: {error}") from None
+            if kind == "quality":
+                _check_class(settings, [label.removeprefix("__label__") for label in classes])
+
+
+def _check_class(settings: ClassifierSettings, classes: Sequence[str]) -> None:
+    if settings.trusted_class not in classes:
+        raise ValueError(
+            f"classifiers.trusted_class: {settings.quality_model} has no class {settings.trusted_class!r}; its classes: {', '.join(sorted(classes)[:20])}"
+        )
+
+
 def classifier_schema(settings: ClassifierSettings) -> pa.Schema:
     columns: dict[str, pa.DataType] = {}
     if settings.quality_model:
@@ -92,10 +112,7 @@ def classifier_labels(documents: pa.Table, settings: ClassifierSettings) -> pa.T
     columns: list[Any] = [documents["id"].combine_chunks()]
     if settings.quality_model:
         model = load_classifier(settings.quality_model, "quality")
-        if settings.trusted_class not in model.classes:
-            raise ValueError(
-                f"{settings.quality_model}: no class {settings.trusted_class!r}; set classifiers.trusted_class to one of {', '.join(model.classes[:20])}"
-            )
+        _check_class(settings, model.classes)
         columns.append(pa.array(model(texts)[:, model.classes.index(settings.trusted_class)], pa.float32(), mask=empty))
     if settings.topic_model:
         model = load_classifier(settings.topic_model, "topic")

@@ -57,20 +57,32 @@ class LinearModel:
     @staticmethod
     def load(path: Path, kind: str) -> LinearModel:
         """Raises ValueError where `path` is no such model or one of another kind."""
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                about = json.loads(arrays["about"].tobytes())
-                weights, bias = arrays["weights"], arrays["bias"]
-            version, of_kind = about["version"], about["kind"]
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # a damaged file breaks zip, zlib, numpy's and JSON's readers, each in its own way
-            raise ValueError(f"{path}: not a model of this project: {error}") from None
-        if version != VERSION or of_kind != kind:
-            raise ValueError(f"{path}: a {of_kind} model of version {version}; needed: {kind}, version {VERSION}. Train it again")
+        about, weights, bias = _read(path, kind, ("weights", "bias"))
         if weights.shape != (1 << (len(weights).bit_length() - 1), len(bias)) or len(bias) != len(about["classes"]):
             raise ValueError(f"{path}: weights of shape {weights.shape} for {len(about['classes'])} classes")
         return LinearModel(kind, tuple(about["classes"]), weights, bias, about["facts"])
+
+
+    @staticmethod
+    def classes_in(path: Path, kind: str) -> tuple[str, ...]:
+        """The classes alone, without the weights. Raises ValueError as `load` does."""
+        return tuple(_read(path, kind)[0]["classes"])
+
+
+def _read(path: Path, kind: str, names: Sequence[str] = ()) -> list[Any]:
+    """What the model says about itself, and these arrays."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            about = json.loads(arrays["about"].tobytes())
+            found = [arrays[name] for name in names]
+        version, of_kind = about["version"], about["kind"]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file breaks zip, zlib, numpy's and JSON's readers, each in its own way
+        raise ValueError(f"{path}: not a model of this project: {error}") from None
+    if version != VERSION or of_kind != kind:
+        raise ValueError(f"{path}: a {of_kind} model of version {version}; needed: {kind}, version {VERSION}. Train it again")
+    return [about, *found]
 
 
 def hashed(hashes: Iterable[Hashes], bits: int) -> Features:

@@ -114,7 +114,7 @@ def test_commands_train_what_the_labels_use(tmp_path: Path, capsys: pytest.Captu
     rows = classifier_labels(documents("the mill on the river", "cheap pills click now", " "), config).to_pylist()
     assert rows[0]["quality_score"] > 0.5 > rows[1]["quality_score"] and rows[2]["quality_score"] is None
     assert rows[0]["topic"] == "河流" and rows[0]["topic_score"] > 0.5 and rows[2]["topic"] is None
-    with pytest.raises(ValueError, match=r"set classifiers\.trusted_class to one of raw, trusted"):
+    with pytest.raises(ValueError, match=r"classifiers\.trusted_class: .* has no class 'hq'; its classes: raw, trusted"):
         classifier_labels(documents("x"), config.model_copy(update={"trusted_class": "hq"}))
     assert classifier_schema(ClassifierSettings()).names == ["id"]
 
