@@ -90,7 +90,7 @@ def _steps_of(op: Any, of: Any) -> tuple[list[Step], bool]:
         return [(frozenset(outline(chr(of))), ())], False
     if op is ops.IN:
         return [(_characters(of), ())], False
-    if op is ops.AT:  # a border, which may be there
+    if op in (ops.AT, ops.ASSERT, ops.ASSERT_NOT):  # a border, or what must or must not stand around it: without a character of its own
         return [], True
     if op is ops.BRANCH:
         branches = [_steps(branch) for branch in of[1]]

@@ -27,6 +27,7 @@ from data.settings import LineSettings
 _SHORT_CHARACTERS = 200  # longer lines are prose, and not matched; data/kernels/lines.c has it too
 _CODE_OR_TABLE = re.compile(r"[\s(){}\[\];,]*|\|.*\w.*\|")  # closing brackets; a row of figures
 _SEPARATED = re.compile(r"\s*[|»›·•／丨]\s*|\s+[>/–—-]\s+")
+_CODE = re.compile(r"[=;{}$]|:$|\w\(|\s--?\w|^(?:cat|curl|echo|find|git|grep|ls|ps|sudo) ")  # of which menus have nothing
 _NO_KEYS: NDArray[np.int64] = np.zeros(0, np.int64)
 _Text = TypeVar("_Text", str, memoryview)  # of UTF-8
 LINE_LABELS = label_schema({"removed_lines": pa.int64(), "removed_characters_share": pa.float32()})
@@ -76,7 +77,9 @@ def _is_known(line: str) -> bool:
 
 
 def _is_menu(line: str) -> bool:
-    """Four or more short pieces between separators: "Home | News | Weather | Contact"."""
+    """Four or more short pieces between separators: "Home | News | Weather | Contact". Alternatives and pipes of code are none."""
+    if _CODE.search(line):
+        return False
     pieces = [piece for piece in _SEPARATED.split(line) if piece]
     return len(pieces) >= 4 and max(map(len, pieces)) <= 25
 
