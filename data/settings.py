@@ -49,7 +49,7 @@ class IngestSettings(Settings):
     text_field: str = Field("text", description="Field of JSON and Parquet rows that holds the text; a path where it lies deeper, as doc.text.")
     html_field: str = Field("html", description="Field that holds a page's HTML; read where there is no text.")
     url_field: str = Field("url", description="Field that holds the URL.")
-    date_field: str = Field("date", description="Field that holds the date: ISO 8601, or seconds or milliseconds since 1970.")
+    date_field: str = Field("date", description="Field that holds the date: ISO 8601, RFC 822, or seconds or milliseconds since 1970.")
 
 
 class UrlSettings(Settings):

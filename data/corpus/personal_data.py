@@ -32,7 +32,8 @@ _PHONES = [
     ),
     # fixed lines, with an extension or without, and service numbers, mainland China
     re.compile(
-        r"(?<![\d.\-])(?:86[\- ])?(?:\(0\d{2,3}\)[\- ]?|0\d{2,3}[\- ])[2-8]\d{2,3}[\- ]?\d{4}(?:-\d{1,5})?(?![\d\-])"
+        r"(?<![\d.\-])(?:86[\- ])?(?:\(0\d{2,3}\)[\- ]?|0\d{2,3}[\- ])[2-8]\d{2,3}[\- ]?\d{4}(?:-\d{1,5})?(?:/[2-8]\d{6,7})*(?![\d\-])"
+        r"|(?<![\d.\-])86[\- ](?:10|2\d|[3-9]\d{2})[\- ][2-8]\d{2,3}[\- ]?\d{4}(?![\d\-])"
         r"|(?<![\d.\-])[48]00[\- ]\d{3}[\- ]?\d{4}(?![\d\-])"
     ),
     # with a leading zero: Taiwan, Japan, Korea (nine digits and more, which no date has), Britain
@@ -51,6 +52,11 @@ _HALF_WIDTH = {0xFEE0 + code: code for code in map(ord, string.digits + string.a
 _NUMBER_SIGNS = [("（", "("), ("）", ")"), ("－", "-"), ("–", "-"), ("—", "-"), ("＋", "+")]
 # What stands before four numbers with dots that are no address.
 _NOT_AN_ADDRESS = re.compile(r"(?:\b(?:version|ver\.?|v\.|release|build|firmware|section|chapter)|版本号?|固件)[ :：]*$", re.IGNORECASE)
+# What stands before a sum of money or pages of a book.
+_OTHER_NUMBER = re.compile(r"(?:[￥¥$€£]|\b(?:pages?|pp\.?)|页码?)[ :：]?$", re.IGNORECASE)
+# No domain ends so, but files do (image@2x.png); and git@HOST:PATH is where code lies, the same for all who fetch it.
+_FILE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".bmp", ".avif", ".ico", ".css", ".js")
+_SHARED_NAMES = ("git",)
 _MAX_WORD = 16  # characters of it
 _ASSIGNED_IPV6 = ipaddress.ip_network("2000::/3")  # of which addresses are given to anybody (RFC 4291, 2.4)
 # Lengths of card numbers by their first digits (ISO/IEC 7812-1 and the networks' own rules): a product's bar code has thirteen digits.
@@ -163,7 +169,7 @@ def find_personal_data(given: Text) -> list[Found]:
         if not _is_free(addresses, start, end):
             continue
         first, last = max(0, start - 1), min(len(text), end + 1)  # one character more on the right, so that what must not follow is seen
-        if _ANY_NUMBER.search(text, first, last):
+        if _ANY_NUMBER.search(text, first, last) and not _OTHER_NUMBER.search(text, max(0, start - _MAX_WORD), start):
             for kind, pattern, check in _NUMBERS:
                 take(kind, _matches(pattern, text, check, first, last))
     return found
@@ -182,8 +188,9 @@ def _emails(text: str) -> Iterator[tuple[int, int]]:
         before = text[max(free, at - _MAX_NAME) : at]
         name = before[len(before.rstrip(_NAME_CHARACTERS)) :].lstrip(_NAME_SIGNS)
         if name and (match := _EMAIL.match(text, at - len(name))):
-            yield match.span()
             free = match.end()
+            if name.lower() not in _SHARED_NAMES and not match.group().lower().endswith(_FILE_ENDINGS):
+                yield match.span()
         at = text.find("@", max(at + 1, free))
 
 
