@@ -167,8 +167,8 @@ def remember(reference: Any, pairs: list[Pair], chat: Chat, ranks: Ranks) -> Non
 
 def read_pairs(path: Path, chat: Chat, settings: DpoStage) -> tuple[list[Pair], dict[str, int]]:
     """Pairs of the rankings in a JSON-lines file; prompts that leave no room for an answer or have one answer or none, and pairs
-    that are equal after cutting or rated alike, are dropped and counted."""
-    dropped = {"too_long_prompts": 0, "single_answer_prompts": 0, "equal_pairs": 0}
+    that are equal after cutting, rated alike or rated against their order, are dropped and counted."""
+    dropped = {"too_long_prompts": 0, "single_answer_prompts": 0, "equal_pairs": 0, "contradicted_pairs": 0}
     pairs: list[Pair] = []
     records = read_records(path) if path.exists() else []
     whole = iter(
@@ -184,7 +184,9 @@ def read_pairs(path: Path, chat: Chat, settings: DpoStage) -> tuple[list[Pair], 
             continue
         ratings = record.ratings
         for i, j in _chosen(len(answers), settings.pairs):
-            if ratings[i] <= ratings[j] or answers[i].ids == answers[j].ids:
+            if ratings[i] < ratings[j]:
+                dropped["contradicted_pairs"] += 1
+            elif ratings[i] == ratings[j] or answers[i].ids == answers[j].ids:
                 dropped["equal_pairs"] += 1
             else:
                 pairs.append(Pair(answers[i], answers[j]))
