@@ -22,7 +22,7 @@ from tasks.stopping import StopRule
 from tasks.store.artifacts import Draft, Files, Result
 
 TOKENIZER_VERSION = 2
-TRAINING_VERSION = 5
+TRAINING_VERSION = 6
 EVALUATION_VERSION = 6
 
 

@@ -20,6 +20,8 @@ from rlhf_core.job.errors import BadInput
 
 _PROBE = "Zq7"
 
+Segments = list[tuple[str, bool]]  # texts that are tokenized apart, and whether each is an answer
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -69,12 +71,17 @@ class Chat:
     # Encoding
 
     def conversations(self, records: list[Record]) -> list[Tokens]:
-        """Whole conversations that end with an answer; every assistant turn and its end token count."""
-        segments = []
-        for record in records:
-            with _named(record):
-                segments.append(self._segments(record.system, record.turns))
-        return self._join(segments)
+        """Whole conversations that end with an answer; every assistant turn and its end token count, or, where the template rewrites
+        earlier turns (see `rows`), those of the last alone."""
+        return self._join([segments[-1] for segments in self._told(records)])
+
+    def rows(self, records: list[Record]) -> list[list[Tokens]]:
+        """What is learned of each conversation: one row, as `conversations` has it. Where the template writes earlier turns otherwise
+        than the last (Qwen3 keeps <think> in the last alone), a row for every assistant turn, as the template shows it when that turn
+        is the last, which is how the model is asked; its last answer alone counts."""
+        told = self._told(records)
+        joined = iter(self._join([segments for own in told for segments in own]))
+        return [[next(joined) for _ in own] for own in told]
 
     def prompts(self, records: list[Record]) -> list[list[int]]:
         """Up to the point where the model begins to write."""
@@ -109,28 +116,35 @@ class Chat:
 
     # How it is done
 
-    def _segments(self, system: str | None, turns: tuple[Turn, ...]) -> list[tuple[str, bool]]:
+    def _told(self, records: list[Record]) -> list[list[Segments]]:
+        """The rows of each conversation as segments."""
+        told = []
+        for record in records:
+            with _named(record):
+                told.append(self._segments(record.system, record.turns))
+        return told
+
+    def _segments(self, system: str | None, turns: tuple[Turn, ...]) -> list[Segments]:
         if turns[-1].role != "assistant":
             raise BadInput("a conversation to learn from must end with an assistant turn")
-        segments: list[tuple[str, bool]] = []
-        done = ""
+        rows: list[Segments] = []  # up to each answer
+        segments: Segments = []
+        done, rewritten = "", False
         for index, turn in enumerate(turns):
             if turn.role != "assistant":
                 continue
             prompt = self.prompt_text(system, turns[:index])
-            if not prompt.startswith(done):
-                raise BadInput(
-                    "the chat template rewrites earlier turns; use single-turn conversations with it"
-                )
             answer = self._answer_text(turn.text)
+            rows.append([(prompt, False), (answer, True)])
+            rewritten = rewritten or not prompt.startswith(done)
             segments += [(prompt[len(done) :], False), (answer, True)]
             done = prompt + answer
-        return segments
+        return rows if rewritten else [segments]
 
     def _answer_text(self, text: str) -> str:
         return self._before + self._spelling.spelled(text.strip()) + self._after
 
-    def _join(self, conversations: list[list[tuple[str, bool]]]) -> list[Tokens]:
+    def _join(self, conversations: list[Segments]) -> list[Tokens]:
         ids = iter(self._spelling.rendered([text for segments in conversations for text, _ in segments]))
         joined = []
         for segments in conversations:

@@ -38,11 +38,13 @@ class Record:
 
     @property
     def ratings(self) -> list[float]:
-        """A number for each response: `labels.ratings` where it has one for each, else falling by 1 a rank. A response is better
-        than a later one where its rating is higher."""
+        """A number for each response: `labels.ratings` where there are some, else falling by 1 a rank. A response is better than a
+        later one where its rating is higher. BadInput for ratings that are not a finite number for each."""
         given = self.labels.get("ratings")
-        if not isinstance(given, list) or len(given) != len(self.responses):
+        if given is None:
             return [-float(rank) for rank in range(len(self.responses))]
+        if not isinstance(given, list) or len(given) != len(self.responses):
+            raise BadInput(f"record {self.id}: labels.ratings must be a number for each of its {len(self.responses)} responses, not {given}")
         if not all(isinstance(rating, int | float) and math.isfinite(rating) for rating in given):
             raise BadInput(f"record {self.id}: labels.ratings must be finite numbers, not {given}")
         return [float(rating) for rating in given]

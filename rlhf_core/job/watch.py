@@ -18,14 +18,20 @@ _RUNAWAY = 3.0  # times the KL of the span before, once it is above 1 nat
 def warnings(lines: Sequence[Line]) -> dict[str, str]:
     """Warnings about a run with these lines of metrics.jsonl, by their kind; none without rollouts.
 
+    cut        answers were too long for a reward's classifier, which scored a part of them
     sameness   the reward climbed while distinct-2 fell (reward hacking)
     pattern    the reward climbed while a watched pattern spread (reward hacking)
     kl         the KL to the start is large, or grows many times over
     """
-    if len(lines) < 2 * _SPAN or not lines[-1].keys() >= _WATCHED:
-        return {}
-    first, last = lines[:_SPAN], lines[-_SPAN:]
     found: dict[str, str] = {}
+    if cut := _mean(lines, "reward_cut_share"):
+        found["cut"] = (
+            f"{cut:.1%} of the answers were, with their prompts, too long for the classifier that rewards them: it scored what fits. Set a "
+            "smaller max_prompt_length or max_new_tokens, or take a reward model with more positions."
+        )
+    if len(lines) < 2 * _SPAN or not lines[-1].keys() >= _WATCHED:
+        return found
+    first, last = lines[:_SPAN], lines[-_SPAN:]
     climbed = _mean(last, "reward") - _mean(first, "reward")
     if climbed > _CLIMB:
         before, after = _mean(first, "distinct_2"), _mean(last, "distinct_2")

@@ -86,7 +86,21 @@ class Scoring:
         """Scores of every reward: (B, rewards) float32. `texts`: what the answers say, up to a role mark."""
         return torch.stack([s.score_rollout(rollout, prompts, texts) for s in self.scorers.values()], dim=1)
 
-    def apart(self, raw: Tensor) -> dict[str, Tensor]:
+    @property
+    def cuts(self) -> bool:
+        """Whether a reward scores by a part of it what is too long for its model."""
+        return any(scorer.cuts for scorer in self.scorers.values())
+
+    def cut(self, prompts: list[Record], texts: list[str]) -> list[bool]:
+        """Which answers a reward scores by a part of them and of their prompts."""
+        whole = [scorer.fits(prompts, texts) for scorer in self.scorers.values() if scorer.cuts]
+        return [not all(scorers) for scorers in zip(*whole, strict=True)] if whole else [False] * len(texts)
+
+    def cut_count(self, prompts: list[Record], texts: list[str]) -> dict[str, int]:
+        """How many these are, where a reward may cut; else nothing."""
+        return {"reward_cut_share": sum(self.cut(prompts, texts))} if self.cuts else {}
+
+    def apart(self, raw: Tensor) -> dict[str, Any]:
         """The sum of each reward's own scores, where there are several: what is combined hides which of them pays."""
         return {f"score_{role}": raw[:, column].sum() for column, role in enumerate(self.sources) if len(self.sources) > 1}
 

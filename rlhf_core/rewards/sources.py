@@ -38,6 +38,11 @@ class Scorer(ABC):
         """Which answers can be scored whole."""
         return [True] * len(texts)
 
+    @property
+    def cuts(self) -> bool:
+        """Whether what does not fit is scored by a part of it, instead of being refused."""
+        return False
+
     @abstractmethod
     def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
         """Scores (B,) float32 of answers given as text; `finished` says which of them came to their end."""
@@ -125,7 +130,9 @@ def pooled(model: Callable[[Tensor, Tensor], Tensor], batch: TokenBatch, pooling
 class TextClassifier(Scorer):
     """Any sequence classifier of transformers: the prompt and the answer as a pair of texts.
 
-    The score is the only label's logit, or, where there are several, the log-odds of the one that is asked for.
+    The score is the only label's logit, or, where there are several, the log-odds of the one that is asked for. The prompt is its
+    turns, a line break between them, here and wherever rewards are measured; a system prompt is not among them: such classifiers are
+    trained on questions with their answers, and it would take the place of both in what they read.
     """
 
     def __init__(self, source: str, device: torch.device, label: int | None) -> None:
@@ -147,6 +154,10 @@ class TextClassifier(Scorer):
             model.config.pad_token_id = self.tokenizer.pad_token_id
         self.model, self.label = model.to(device).eval().requires_grad_(False), label
         self.length = min(self.tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", _BOUNDLESS), _BOUNDLESS)
+
+    @property
+    def cuts(self) -> bool:
+        return True
 
     def fits(self, prompts: list[Record], texts: list[str]) -> list[bool]:
         """Whether the classifier reads prompt and answer to their ends; `score_texts` cuts what is longer."""

@@ -293,6 +293,10 @@ class DpoStage(LengthGrouping, RewardOptions, SamplingOptions, TrainingStage):
             raise ValueError(f"label_smoothing: of the sigmoid loss alone, not of {self.loss}")
         if self.min_new_tokens:
             raise ValueError("min_new_tokens: dpo answers each prompt once, with max_new_tokens; leave it out")
+        if self.sources and self.pairs_from == "data":
+            raise ValueError(f"{'reward_model' if self.reward_model else 'rewards'}: pairs of the data are not scored; leave it out, or pairs_from: samples")
+        if self.reward_normalisation == "running":
+            raise ValueError("reward_normalisation: dpo answers once, before it trains; there is nothing running, take references or none")
         return self
 
 

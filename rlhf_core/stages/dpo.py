@@ -167,8 +167,8 @@ def remember(reference: Any, pairs: list[Pair], chat: Chat, ranks: Ranks) -> Non
 
 def read_pairs(path: Path, chat: Chat, settings: DpoStage) -> tuple[list[Pair], dict[str, int]]:
     """Pairs of the rankings in a JSON-lines file; prompts that leave no room for an answer or have one answer or none, and pairs
-    that are equal after cutting or rated alike, are dropped and counted."""
-    dropped = {"too_long_prompts": 0, "single_answer_prompts": 0, "equal_pairs": 0}
+    that are equal after cutting, rated alike or rated against their order, are dropped and counted."""
+    dropped = {"too_long_prompts": 0, "single_answer_prompts": 0, "equal_pairs": 0, "contradicted_pairs": 0}
     pairs: list[Pair] = []
     records = read_records(path) if path.exists() else []
     whole = iter(
@@ -184,7 +184,9 @@ def read_pairs(path: Path, chat: Chat, settings: DpoStage) -> tuple[list[Pair], 
             continue
         ratings = record.ratings
         for i, j in _chosen(len(answers), settings.pairs):
-            if ratings[i] <= ratings[j] or answers[i].ids == answers[j].ids:
+            if ratings[i] < ratings[j]:
+                dropped["contradicted_pairs"] += 1
+            elif ratings[i] == ratings[j] or answers[i].ids == answers[j].ids:
                 dropped["equal_pairs"] += 1
             else:
                 pairs.append(Pair(answers[i], answers[j]))
@@ -205,12 +207,14 @@ class _Written:
     texts     what they say, up to a role mark
     finished  (K,) bool
     raw       (K, rewards) float32
+    whole     (K,) whether every reward read all of it
     """
 
     answers: list[list[int]]
     texts: list[str]
     finished: Tensor
     raw: Tensor
+    whole: list[bool]
 
 
 class OwnAnswers:
@@ -225,24 +229,28 @@ class OwnAnswers:
         self._normalised = False
 
     def pairs(self, path: Path, longest: int) -> tuple[list[Pair], dict[str, int]]:
-        """Pairs in the prompts' order, on all ranks the same; prompts whose answers all score alike have none. The answers to the
-        first file are those by whose scores rewards are normalised."""
+        """Pairs in the prompts' order, on all ranks the same; prompts whose answers all score alike have none. Answers too long for a
+        reward's classifier are left out. The answers to the first file are those by whose scores rewards are normalised."""
         prompts, too_long = read_prompts(path, self.chat, longest)
         written: dict[int, _Written] = {}
         raw = [torch.zeros(0, len(self.scoring.sources), device=self.ranks.device)]
         rows = max(1, _ROWS // self.settings.samples)
         for places, counts in dealt(range(len(prompts)), rows, self.ranks.rank, self.ranks.world):
             part = self._write(prompts, places)
-            raw += [one.raw for one in part.values()] if counts else []  # what is answered again is answered alike
+            raw += [one.raw[one.whole] for one in part.values()] if counts else []  # what is answered again is answered alike
             written |= part
         if not self._normalised:
             self.scoring.begin(torch.cat(raw))
             self._normalised = True
         own = {place: self._scored(one) for place, one in written.items()}
         everyone = {place: known for part in self.ranks.gather(own) for place, known in part.items()}
-        pairs, alike = [], 0
+        pairs, alike, alone, cut = [], 0, 0, 0
         for place, (_, ids) in enumerate(prompts):
             ranked = sorted(everyone[place], key=lambda answer: -answer[1])
+            cut += self.settings.samples - len(ranked)
+            if len(ranked) < 2:
+                alone += 1
+                continue
             if ranked[0][1] == ranked[-1][1]:
                 alike += 1
                 continue
@@ -251,7 +259,7 @@ class OwnAnswers:
                 for answer in (ranked[0][0], ranked[-1][0])
             )
             pairs.append(Pair(best, worst))
-        return pairs, {"too_long_prompts": too_long, "equal_pairs": alike}
+        return pairs, {"too_long_prompts": too_long, "too_long_answers": cut, "single_answer_prompts": alone, "equal_pairs": alike}
 
     def _write(self, prompts: list[tuple[Record, list[int]]], places: Sequence[int]) -> dict[int, _Written]:
         """The answers to the prompts at `places`."""
@@ -266,12 +274,14 @@ class OwnAnswers:
         )  # fmt: skip
         rollout = cut_at_marks(rollout, self.chat, settings.cut_marks)
         texts = [without_marks(self.chat.decode(ids), settings.cut_marks) for ids in rollout.responses()]
-        raw = self.scoring.raw(rollout, [prompts[place][0] for place in rows], texts)
+        records = [prompts[place][0] for place in rows]
+        raw = self.scoring.raw(rollout, records, texts)
+        whole = [not cut for cut in self.scoring.cut(records, texts)]
         answers, finished = rollout.responses(), rollout.finished
         parts = [slice(i * k, (i + 1) * k) for i in range(len(places))]
-        return {place: _Written(answers[own], texts[own], finished[own], raw[own]) for place, own in zip(places, parts, strict=True)}
+        return {place: _Written(answers[own], texts[own], finished[own], raw[own], whole[own]) for place, own in zip(places, parts, strict=True)}
 
     def _scored(self, written: _Written) -> list[tuple[list[int], float]]:
-        """(token ids, score) of each answer."""
+        """(token ids, score) of each answer that was read whole."""
         scores = self.scoring.final(written.raw, written.finished, written.texts).tolist()
-        return list(zip(written.answers, scores, strict=True))
+        return [one for one, whole in zip(zip(written.answers, scores, strict=True), written.whole, strict=True) if whole]

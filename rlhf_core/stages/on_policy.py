@@ -140,8 +140,10 @@ class OnPolicy(ABC):
         prompts = [self.eval_prompts[place % len(self.eval_prompts)] for place in places]
         real = torch.tensor([place < len(self.eval_prompts) for place in places], device=self.ranks.device)
         rollout = self.answer(prompts, uniforms, settings.max_new_tokens)
-        raw = self.scoring.raw(rollout, [record for record, _ in prompts], self.texts(rollout))
-        apart = self.scoring.apart(raw[real])
+        records, texts = [record for record, _ in prompts], self.texts(rollout)
+        raw = self.scoring.raw(rollout, records, texts)
+        own = int(real.sum())
+        apart = self.scoring.apart(raw[real]) | self.scoring.cut_count(records[:own], texts[:own])
         sums = apart | {
             "count": real.sum(),
             "reward": self.scoring.combined(raw, at_start=True)[real].sum(),
@@ -193,7 +195,7 @@ class OnPolicy(ABC):
             "kl": last.get("eval_kl", last["kl"]),
             "finished_share": last.get("eval_finished_share", last["finished_share"]),
         }
-        kept = ("reward", "kl", "entropy", "length", "distinct_2")
+        kept = ("reward", "kl", "entropy", "length", "distinct_2", "reward_cut_share")
         summary |= {f"train_{name}": last[name] for name in kept if name in last}
         first = next(iter(self.scoring.start.values()))
         return {**summary, "reward_mean": first.mean, "reward_std": first.std}
@@ -247,7 +249,7 @@ class OnPolicy(ABC):
         """What every kind reports of a rollout, over all ranks. Lengths are in tokens, KL in nats a response."""
         rollout, settings = answers.rollout, self.settings
         kl = self.kl(rollout) if kl is None else kl
-        apart = self.scoring.apart(answers.raw)
+        apart = self.scoring.apart(answers.raw) | self.scoring.cut_count(answers.records, answers.texts)
         sums: dict[str, Any] = apart | {
             "rows": len(answers.scores),
             "tokens": rollout.response_mask.sum(),

@@ -116,11 +116,12 @@ class PolicyGradient(OnPolicy):
         live = self._live(answers)
         data, kl = self.experience(answers, live)
         sums: dict[str, Any] = {}
-        norms: dict[str, float] = {}
+        norms: dict[str, float] = {}  # summed over the updates; the same on all ranks
         updates = 0
         for number in range(settings.ppo_epochs * settings.minibatches):
-            more, norms = self._update(data, number % settings.minibatches, step, rate_share, live)
+            more, found = self._update(data, number % settings.minibatches, step, rate_share, live)
             live, updates = None, updates + 1
+            norms = {name: norms.get(name, 0.0) + norm for name, norm in found.items()}
             for name, value in more.items():
                 sums[name] = sums.get(name, 0.0) + value
             if settings.kl_stop and self._moved(more) > settings.kl_stop:
@@ -128,7 +129,7 @@ class PolicyGradient(OnPolicy):
         if self.ema is not None:
             self.ema.update(self._whole_policy())
         totals = {name: value / updates for name, value in self.ranks.sums(sums).items()}
-        figures = {"loss": totals.pop("loss"), **self.figures(answers, kl), **totals, **norms}
+        figures = {"loss": totals.pop("loss"), **self.figures(answers, kl), **totals, **{name: norm / updates for name, norm in norms.items()}}
         figures |= self.critic_figures(data)
         figures |= {"learning_rate": settings.optimizer.learning_rate * rate_share}
         if settings.kl_target is not None:

@@ -31,7 +31,8 @@ class Raft(OnPolicy):
         sums: dict[str, Any] = {}
         norm = 0.0
         for _ in range(settings.passes):
-            more, norm = self._learn(rows, settings.optimizer.learning_rate * rate_share)
+            more, found = self._learn(rows, settings.optimizer.learning_rate * rate_share)
+            norm += found / settings.passes
             for name, value in more.items():
                 sums[name] = sums.get(name, 0.0) + value
         totals = {name: value / settings.passes for name, value in self.ranks.sums(sums).items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class Counts:
     prompts: int = 0
     pairs: int = 0
     equal_pairs: int = 0
+    contradicted_pairs: int = 0
     too_long_prompts: int = 0
     single_answer_prompts: int = 0
 
@@ -161,6 +163,7 @@ class Reward(Supervised):
             "train_pairs": self.counts.pairs,
             "train_prompts": self.counts.prompts,
             "dropped_equal_pairs": self.counts.equal_pairs + self.eval_counts.equal_pairs,
+            "dropped_contradicted_pairs": self.counts.contradicted_pairs + self.eval_counts.contradicted_pairs,
             "dropped_too_long_prompts": self.counts.too_long_prompts + self.eval_counts.too_long_prompts,
             "dropped_single_answer_prompts": self.counts.single_answer_prompts
             + self.eval_counts.single_answer_prompts,
@@ -169,7 +172,8 @@ class Reward(Supervised):
 
 def read_rankings(path: Path, chat: Chat, settings: RewardStage) -> tuple[list[Ranked], Counts]:
     """Preferences of a JSON-lines file. Pairs whose answers are equal after cutting would add ln 2 forever: they are
-    dropped and counted, and so are pairs that are rated alike, and prompts that leave no room for an answer or have no pair left."""
+    dropped and counted, and so are pairs that are rated alike, those whose ratings contradict their order, and prompts that leave
+    no room for an answer or have no pair left."""
     counts, ranked = Counts(), []
     records = read_records(path) if path.exists() else []
     whole = iter(
@@ -185,7 +189,9 @@ def read_rankings(path: Path, chat: Chat, settings: RewardStage) -> tuple[list[R
         answers = [answers[i] for i in chosen]
         k = len(answers)
         pairs = [[i < j and ratings[i] > ratings[j] and answers[i].ids != answers[j].ids for j in range(k)] for i in range(k)]
-        counts.equal_pairs += k * (k - 1) // 2 - sum(map(sum, pairs))
+        contradicted = sum(better < worse for better, worse in combinations(ratings, 2))
+        counts.contradicted_pairs += contradicted
+        counts.equal_pairs += k * (k - 1) // 2 - sum(map(sum, pairs)) - contradicted
         if not any(map(any, pairs)):
             counts.single_answer_prompts += 1
             continue

@@ -31,12 +31,12 @@ class Sft(Supervised):
             module = load_policy(inputs.model("init"), chat, settings.precision, settings.launch.attention)
         check_length(settings, module.model)
         data = inputs.folder("data")
-        self.train, self.dropped, self.cut = self._read(data / "train.jsonl", chat, settings.max_length)
+        self.train, self.dropped, self.cut, self.divided = self._read(data / "train.jsonl", chat, settings.max_length)
         for number, passes in enumerate(settings.blend.values(), 1):
             path = inputs.folder(f"data_{number}") / "train.jsonl"
-            examples, dropped, cut = self._read(path, chat, settings.max_length)
+            examples, dropped, cut, divided = self._read(path, chat, settings.max_length)
             self.train += [examples[place] for place in portion(len(examples), passes, settings.seed)]
-            self.dropped, self.cut = self.dropped + dropped, self.cut + cut
+            self.dropped, self.cut, self.divided = self.dropped + dropped, self.cut + cut, self.divided + divided
         self.held_out = self._read(data / "eval.jsonl", chat, settings.max_length)[0]
         self.held_out.sort(key=len)
         if not self.train:
@@ -44,12 +44,14 @@ class Sft(Supervised):
         super().__init__(settings, ranks, chat, module, ordered(settings, [len(tokens) for tokens in self.train]))
 
     @staticmethod
-    def _read(path: Any, chat: Chat, max_length: int) -> tuple[list[Tokens], int, int]:
-        """(examples, dropped because no answer token fits, cut)."""
-        whole = chat.conversations(read_records(path)) if path.exists() and path.stat().st_size else []
+    def _read(path: Any, chat: Chat, max_length: int) -> tuple[list[Tokens], int, int, int]:
+        """(examples, dropped because no answer token fits, cut, conversations that are an example for each of their answers)."""
+        rows = chat.rows(read_records(path)) if path.exists() and path.stat().st_size else []
+        whole = [tokens for own in rows for tokens in own]
         kept = [tokens.cut(max_length) for tokens in whole]
         fitting = [tokens for tokens in kept if any(tokens.mask[1:])]
-        return fitting, len(kept) - len(fitting), sum(len(tokens) > max_length for tokens in whole)
+        cut = sum(len(tokens) > max_length for tokens in whole)
+        return fitting, len(kept) - len(fitting), cut, sum(len(own) > 1 for own in rows)
 
     def weigh(self, indices: list[int]) -> int:
         return sum(sum(self.train[i].mask[1:]) for i in indices)
@@ -80,5 +82,5 @@ class Sft(Supervised):
         held_out: dict[str, Any] = {
             name: last[name] for name in ("eval_loss", "eval_perplexity") if name in last
         }
-        counts = {"examples": len(self.train), "dropped_too_long": self.dropped, "cut": self.cut}
+        counts = {"examples": len(self.train), "dropped_too_long": self.dropped, "cut": self.cut, "divided_conversations": self.divided}
         return {**held_out, "train_loss": last["loss"], **counts, "added_to_tokenizer": self.chat.added}

@@ -355,6 +355,43 @@ def test_a_decoder_that_classifies_without_a_pad_token_scores(chain: Chain, tmp_
     assert torch.allclose(found, logits[:, 1] - logits[:, 0], atol=1e-5)
 
 
+def test_answers_that_a_classifier_cuts_are_counted_and_dpo_leaves_them_out(chain: Chain, tmp_path: Path) -> None:
+    """They were scored by what fits, and nobody was told."""
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    vocabulary = str(chain.world / "tokenizer" / "tokenizer.json")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=vocabulary, pad_token="<|pad|>", model_max_length=18)
+    tokenizer.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, num_labels=1,
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    options: dict[str, Any] = {"reward_model": None, "rewards": [{"model": "bert"}, {"function": f"{HERE}:marks"}], "temperature": 2.0}
+    inputs = {"reward_1": str(tmp_path)}
+
+    def long(records: list[Any], texts: list[str]) -> list[bool]:
+        pairs = zip(records, texts, strict=True)
+        return [len(tokenizer(record.turns[0].text, text)["input_ids"]) > 18 for record, text in pairs]
+
+    stage = chain.built("rloo", inputs, **options)
+    answers = stage.roll(1)
+    share = sum(long(answers.records, answers.texts)) / len(answers.texts)
+    assert 0 < share < 1 and stage.figures(answers)["reward_cut_share"] == pytest.approx(share)
+    output = chain.run("cut", "rloo", inputs, steps=2, **options)
+    assert summary(output)["reward_cut_share_before"] >= 0 and "scored what fits" in summary(output)["warnings"][0]
+    prompts = str(chain.world / "splits" / "ppo")
+    more = {"pairs_from": "samples", "samples": 4, "max_new_tokens": 12, "data": prompts}
+    stage = chain.built("dpo", inputs | {"data": prompts}, **options, **more)
+    assert stage.train and stage.dropped["too_long_answers"] > 0
+    asked = stage.chat.tokenizer
+    for pair in stage.train:
+        for tokens in (pair.chosen, pair.rejected):
+            answer = [i for i, counts in zip(tokens.ids, tokens.mask, strict=True) if counts]
+            prompt = asked.decode([i for i, counts in zip(tokens.ids, tokens.mask, strict=True) if not counts], skip_special_tokens=True)
+            assert len(tokenizer(prompt.strip(), stage.chat.decode(answer))["input_ids"]) <= 18
+
+
 def test_a_classifier_without_a_limit_scores_and_one_that_is_a_pickle_is_refused(chain: Chain, tmp_path: Path) -> None:
     from transformers import BloomConfig, BloomForSequenceClassification
 

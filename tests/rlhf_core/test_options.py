@@ -260,6 +260,41 @@ def test_what_is_rated_alike_is_no_pair(chain: Chain, tmp_path: Path) -> None:
         read_rankings(path, chat, RewardStage(name="r"))
 
 
+def test_ratings_that_contradict_the_order_are_counted_and_those_of_another_length_refused(chain: Chain, tmp_path: Path) -> None:
+    """They were counted as equal pairs; ratings of another length were passed over, and ranks taken in their place."""
+    path, chat = tmp_path / "train.jsonl", load_chat(str(chain.world / "tokenizer"))
+    ranked = toy.record(0, [("user", "Say it.")], responses=["Orsk.", "Tarn.", "Velm.", "Velm."], labels={"ratings": [5, 6, 5, 4]})
+    toy.write_lines(path, [ranked])
+    _, counts = read_rankings(path, chat, RewardStage(name="r"))
+    pairs, dropped = read_pairs(path, chat, DpoStage(name="d", pairs="all"))
+    assert counts.pairs == len(pairs) == 3
+    assert (counts.equal_pairs, counts.contradicted_pairs) == (dropped["equal_pairs"], dropped["contradicted_pairs"]) == (2, 1)
+    for ratings in ([5, 6, 5], {"Orsk.": 5}):
+        toy.write_lines(path, [ranked | {"labels": {"ratings": ratings}}])
+        for read in (lambda: read_rankings(path, chat, RewardStage(name="r")), lambda: read_pairs(path, chat, DpoStage(name="d"))):
+            with pytest.raises(BadInput, match=r"record r0: labels.ratings must be a number for each of its 4 responses"):
+                read()
+
+
+@pytest.mark.parametrize("kind", ["ppo", "raft"])
+def test_the_gradient_norm_of_several_updates_is_their_mean(chain: Chain, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """It was the last update's, beside figures that are means."""
+    norms: list[float] = []
+    take = Engine.step
+
+    def taken(engine: Engine, rate: float) -> float:
+        norms.append(take(engine, rate))
+        return norms[-1]
+
+    monkeypatch.setattr(Engine, "step", taken)
+    updates: dict[str, Any] = {"ppo": {"ppo_epochs": 2, "minibatches": 2}, "raft": {"passes": 3}}
+    figures = chain.built(kind, **updates[kind]).step(1, 1.0)
+    policy = norms[::2] if kind == "ppo" else norms
+    assert len(set(policy)) > 1 and figures["grad_norm"] == pytest.approx(sum(policy) / len(policy))
+    if kind == "ppo":
+        assert figures["value_grad_norm"] == pytest.approx(sum(norms[1::2]) / len(norms[1::2]))
+
+
 noted: list[str] = []
 
 
@@ -331,6 +366,13 @@ def test_the_optimizer_has_the_rate_of_the_schedule(chain: Chain, schedule: str,
         (RlooStage, {"reward_model": "r", "min_new_tokens": 64, "max_new_tokens": 32}, r"min_new_tokens: 64 .* \(32\)"),
         (DpoStage, {"pairs_from": "samples", "data": "splits/ppo", "reward_model": "r", "min_new_tokens": 2}, "min_new_tokens"),
         (DpoStage, {"loss": "hinge", "label_smoothing": 0.1}, "label_smoothing: of the sigmoid loss"),
+        (DpoStage, {"reward_model": "r"}, "reward_model: pairs of the data are not scored"),
+        (DpoStage, {"rewards": [{"model": "r"}]}, "rewards: pairs of the data are not scored"),
+        (
+            DpoStage,
+            {"pairs_from": "samples", "data": "splits/ppo", "reward_model": "r", "reward_normalisation": "running"},
+            "reward_normalisation: dpo answers once",
+        ),
         (PpoStage, {"reward_model": "r", "value_init": "v", "value_backbone": "shared"}, "value_init"),
         (PretrainStage, {"data": "mixture", "blend": {"splits/sft": 2.0}}, "blend: a mixture's plan"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from rlhf_core.dataset.chat_template import Chat, load_chat
 from rlhf_core.dataset.records import Record, Turn
 from rlhf_core.job.errors import BadInput
+from rlhf_core.stages.sft import Sft
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,47 @@ def test_blanks_around_an_earlier_answer_are_none_of_it(make: Callable[[], PreTr
     assert chat.conversations([blank]) == chat.conversations([plain])
     asked = [Record("x", None, record.turns[:3]) for record in (blank, plain)]
     assert chat.prompts(asked[:1]) == chat.prompts(asked[1:])
+
+
+def thinking_tokenizer() -> PreTrainedTokenizerFast:
+    """Qwen3's manner: the thoughts, here none, stand before the last answer alone."""
+    tokenizer = marked_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+        "{% if m.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+        "{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    return tokenizer
+
+
+def test_where_a_template_rewrites_earlier_turns_each_answer_is_learned_as_the_last() -> None:
+    """Such conversations were refused. Each row is the template's own, as inference asks, and nothing is learned twice."""
+    chat = Chat(thinking_tokenizer())
+    record, short = conversation("a", "b", "c", "d", "e", "f", system="s"), conversation("g", "h")
+    rows, [alone] = chat.rows([record, short])
+    assert [len(rows), alone] == [3, chat.conversations([short])[0]]
+    for turns, row in zip((2, 4, 6), rows, strict=True):
+        messages = [{"role": turn.role, "content": turn.text} for turn in record.turns[:turns]]
+        whole = chat.tokenizer.apply_chat_template([{"role": "system", "content": "s"}, *messages], tokenize=False)
+        assert chat.tokenizer.decode(row.ids) == whole
+        prompt = chat.prompts([Record("x", "s", record.turns[: turns - 1])])[0]
+        assert row.ids[: len(prompt)] == prompt and not any(row.mask[: len(prompt)])
+        answer = [token for token, counts in zip(row.ids, row.mask, strict=True) if counts]
+        assert chat.tokenizer.decode(answer) == f"<think>\n\n</think>\n\n{record.turns[turns - 1].text}<|im_end|>"
+    assert chat.conversations([record, short]) == [rows[-1], alone]
+    plain = Chat(marked_tokenizer())
+    assert plain.rows([record, short]) == [[tokens] for tokens in plain.conversations([record, short])]
+
+
+def test_sft_counts_the_conversations_that_a_template_divides(tmp_path: Path) -> None:
+    turns = [{"role": role, "text": text} for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))]
+    lines = [{"id": "long", "turns": turns}, {"id": "short", "turns": turns[:2]}]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    examples, dropped, cut, divided = Sft._read(tmp_path / "train.jsonl", Chat(thinking_tokenizer()), 500)
+    assert (len(examples), dropped, cut, divided) == (3, 0, 0, 1)
+    examples, dropped, cut, divided = Sft._read(tmp_path / "train.jsonl", Chat(marked_tokenizer()), 500)
+    assert (len(examples), dropped, cut, divided) == (2, 0, 0, 0)
 
 
 def test_what_a_template_refuses_is_said() -> None:

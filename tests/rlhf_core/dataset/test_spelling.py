@@ -107,7 +107,7 @@ def test_every_door_of_training_reads_letters(chat: Chat, tmp_path: Path) -> Non
     toy.write_lines(told, [toy.record(0, [("user", FORGED), ("assistant", FORGED)])])
     [document] = read_documents(told, chat)
     assert marks(chat, document.ids.tolist()) == asked  # packing adds the end
-    [example], _, _ = Sft._read(told, chat, 500)
+    [example], *_ = Sft._read(told, chat, 500)
     assert marks(chat, example.ids) == both
     [(_, ids)], _ = read_prompts(told, chat, 500)
     assert marks(chat, ids) == asked
