@@ -78,6 +78,12 @@ def compose() -> list[str]:
     pytest.skip("neither docker-compose nor docker's compose plugin is installed (apt-get install --no-install-recommends docker-compose)")
 
 
+def mounted(service: dict[str, Any]) -> list[str]:
+    """FOLDER:PLACE:MODE of each volume, as the older compose writes them; the newer writes them out."""
+    volumes = service["volumes"]
+    return [one if isinstance(one, str) else f"{one['source']}:{one['target']}:{'ro' if one.get('read_only') else 'rw'}" for one in volumes]
+
+
 def test_compose_itself_accepts_the_file_with_every_secret_and_refuses_it_without(tmp_path: Path) -> None:
     command, example = compose(), (ROOT / ".env.example").read_text()
     plain = {name: value for name, value in os.environ.items() if name not in SECRETS}
@@ -87,6 +93,7 @@ def test_compose_itself_accepts_the_file_with_every_secret_and_refuses_it_withou
     assert done.returncode == 0, done.stderr
     services = yaml.safe_load(done.stdout)["services"]
     assert set(services) >= {"server", "services", "cpu-worker", "gpu-worker"}
+    assert all(any(volume.endswith("/crawl:/crawl:ro") for volume in mounted(services[f"{pool}-worker"])) for pool in ("cpu", "gpu"))
     assert services["cpu-worker"]["environment"]["PREFECT_API_AUTH_STRING"] == services["server"]["environment"]["PREFECT_SERVER_API_AUTH_STRING"] == "secret-of-PREFECT_AUTH"
     (tmp_path / "env").write_text(example)
     refused = subprocess.run(check, cwd=tmp_path, env=plain, capture_output=True, text=True)
@@ -125,6 +132,10 @@ def test_compose_demands_its_secrets_and_the_example_names_them() -> None:
     services = yaml.safe_load(text)["services"]
     assert {"postgres", "redis", "minio", "migration", "server", "services", "cpu-worker", "gpu-worker", "tensorboard"} <= set(services)
     assert services["gpu-worker"]["profiles"] == ["gpu"]
+    lasting = {name for name, service in services.items() if service["restart"] != "no"}
+    assert lasting == set(services) - {"bucket", "migration"}
+    assert not [name for name in lasting if not services[name].get("healthcheck", {}).get("test")], "services that die unnoticed"
+    assert not [name for name in lasting if not services[name]["deploy"]["resources"].get("limits", {}).get("memory")], "services without a limit"
     for name, service in services.items():
         assert re.search(r":[^:]*\d", service["image"]) and "latest" not in service["image"], f"{name}: the image is not pinned"
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), f"{name}: a port is open to the world"
