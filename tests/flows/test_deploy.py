@@ -178,8 +178,25 @@ def test_deploying_twice_leaves_one_of_everything_with_the_recipes_values(prefec
                 assert len(list(client.read_automations_by_name(automation.name))) == 1
             for name, limit in deploy.POOLS.items():
                 deploy._pool(client, name, limit)
-            assert deploy._fill(client, recipe, run.model_copy(update={"gpu": "gpu"}), {"STORE_KEY": "store-key"}) == named
+            assert deploy._fill(client, recipe, run.model_copy(update={"gpu": "gpu"})) == named
             automations.install(client)
+
+
+@pytest.mark.slow
+def test_no_deployment_is_without_its_recipe_and_secrets_while_all_are_applied(prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy server that takes minutes, and a deploy that fails half way would leave them so."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
+    monkeypatch.setattr(deploy, "_fill", Mock(return_value=["what follows is not reached"]))
+    assert deploy.main(["--store", str(tmp_path), "--set", "ppo.kl_coef=0.07", "--secret", "STORE_KEY=store-key"]) == 0
+    with get_client(sync_client=True) as client:
+        for deployment in client.read_deployments():
+            flow = client.read_flow(deployment.flow_id).name
+            assert (deployment.job_variables or {})["env"]["STORE_KEY"] == "{{ prefect.blocks.secret.store-key }}"
+            if flow != "housekeeping":
+                assert Recipe.model_validate(deployment.parameters["recipe"]) == load("tiny", ["ppo.kl_coef=0.07"])
+                assert Run.model_validate(deployment.parameters["run"]).gpu == (None if flow in deploy.PARTS else "gpu")
+            else:
+                assert deployment.parameters == {"keep_days": 90}
 
 
 def test_a_secret_is_named_and_not_told(capsys: pytest.CaptureFixture[str]) -> None:
