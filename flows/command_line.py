@@ -9,11 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from fsspec.implementations.local import LocalFileSystem
+
+from data.places import file_system
 from flows.recipe import Recipe
 from flows.recipe_errors import RecipeError
 from flows.recipe_file import RECIPES, load
 from flows.steps import unknown_stages
 from tasks.stage import Run
+from tasks.store.artifacts import Store
 
 MAX_DAYS = 36_500  # a century
 
@@ -80,6 +84,14 @@ def add_gpu_option(parser: argparse.ArgumentParser, default: str = "here") -> No
         help="who runs what needs a GPU: the deployments of this name (python -m flows.deploy makes `gpu`), or the flow's own process; "
         f"default: {default}",
     )  # fmt: skip
+
+
+def existing_store(url: str) -> Store:
+    """For commands that look at what is there: they make no store. Raises FileNotFoundError where a local one is not there, else as Store."""
+    fs, path = file_system(url)
+    if isinstance(fs, LocalFileSystem) and not fs.exists(path):
+        raise FileNotFoundError(f"there is no store {path}")
+    return Store(url)
 
 
 def days(text: str) -> float:

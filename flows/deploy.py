@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from tasks.stage import Run
 HOME = Path(__file__).resolve().parent.parent
 POOLS = {"cpu": None, "gpu": 1}  # runs at the same time; None = as many as the workers take
 PARTS = ("corpus", "instructions", "training", "evaluation")
+MAX_RETRIES = "8"  # of a request that a busy server refuses: minutes, as for runs (prefect.yaml)
+CARRIER = "CRAWL2CHAT_SECRET_"  # begins the variables that carry references past `prefect deploy`
 SECRET = re.compile(r"(?P<variable>[A-Za-z_][A-Za-z0-9_]*)=(?P<block>[a-z0-9][a-z0-9-]*)")
 
 
@@ -40,14 +43,8 @@ def deploy(recipe: Recipe, run: Run, secrets: Mapping[str, str]) -> list[str]:
     with get_client(sync_client=True) as client:
         for name, limit in POOLS.items():
             _pool(client, name, limit)
-        environment = {**os.environ, "CRAWL2CHAT_HOME": os.environ.get("CRAWL2CHAT_HOME", str(HOME))}
-        done = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-            cwd=HOME, env=environment, capture_output=True, text=True,
-        )  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(f"prefect deploy --all failed:\n{(done.stdout + done.stderr)[-2000:]}")
-        names = _fill(client, recipe, run, secrets)
+        _apply(recipe, run, secrets)
+        names = _fill(client, recipe, run)
         automations.install(client)
     return names
 
@@ -59,27 +56,61 @@ def _pool(client: SyncPrefectClient, name: str, limit: int | None) -> None:
         client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
 
 
-def _fill(client: SyncPrefectClient, recipe: Recipe, run: Run, secrets: Mapping[str, str]) -> list[str]:
-    """Give every deployment that takes a recipe this one, so that the UI's form opens with its values, and all of them the secrets' names.
+def _apply(recipe: Recipe, run: Run, secrets: Mapping[str, str]) -> None:
+    """`prefect deploy` of prefect.yaml with the parameters and the secrets' names in it: it takes from a deployment what is not in its file,
+    and a run that began before _fill, or after a deploy that failed half way, would have no recipe."""
+    environment = {"CRAWL2CHAT_HOME": str(HOME), "PREFECT_CLIENT_MAX_RETRIES": MAX_RETRIES, **os.environ}
+    wanted = _wanted()
+    references = {}
+    for variable, block in secrets.items():
+        # For a worker, which looks it up as a run begins: in the file it would be looked up now and written down, out of a variable it is not.
+        environment[f"{CARRIER}{variable}"] = f"{{{{ prefect.blocks.secret.{block} }}}}"
+        references[variable] = f"{{{{ ${CARRIER}{variable} }}}}"
+    for entry in wanted["deployments"]:
+        pool = entry["work_pool"]
+        entry["work_pool"] = pool | {"job_variables": {"env": pool["job_variables"]["env"] | references}}
+        entry["parameters"] = _parameters(_flow_name(entry), recipe, run) or entry.get("parameters", {})
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        yaml.safe_dump(wanted, file, allow_unicode=True)
+        file.flush()
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name]
+        done = subprocess.run(command, cwd=HOME, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"prefect deploy --all failed:\n{(done.stdout + done.stderr)[-2000:]}")
 
-    Not by prefect.yaml: `prefect deploy` would look the secrets up and write them down; a worker looks them up as a run begins.
-    """
-    named = {variable: f"{{{{ prefect.blocks.secret.{block} }}}}" for variable, block in secrets.items()}
-    given = yaml.safe_load((HOME / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+
+def _wanted() -> dict[str, Any]:
+    """What prefect.yaml says."""
+    found: dict[str, Any] = yaml.safe_load((HOME / "prefect.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def _flow_name(entry: Mapping[str, Any]) -> str:
+    file, function = entry["entrypoint"].split(":")
+    return Path(file).stem if function == "pipeline" else str(function)
+
+
+def _parameters(flow: str, recipe: Recipe, run: Run) -> dict[str, Any]:
+    """So that the UI's form opens with the recipe's values; empty for a flow that takes no recipe."""
+    if flow == "housekeeping":
+        return {}
+    own: dict[str, Any] = {"gpu": None} if flow in PARTS else {}  # a part runs whole where it is deployed
+    parameters = {"recipe": recipe.model_dump(mode="json"), "run": run.model_copy(update=own).model_dump(mode="json")}
+    return parameters | ({"made": {}} if flow in PARTS else {})
+
+
+def _fill(client: SyncPrefectClient, recipe: Recipe, run: Run) -> list[str]:
+    """Give every deployment what `prefect deploy` cannot: a form's schema that names fields, and the parameters as they are (it takes
+    braces in them for templates). Returns the deployments' names."""
     names = []
-    for entry in given:
-        module, function = Path(entry["entrypoint"].split(":")[0]).stem, entry["entrypoint"].split(":")[1]
-        flow = module if function == "pipeline" else function
+    for entry in _wanted()["deployments"]:
+        flow = _flow_name(entry)
         name = f"{flow}/{entry['name']}"
         names.append(name)
         deployment = client.read_deployment_by_name(name)
-        variables = dict(deployment.job_variables or {})
-        update = DeploymentUpdate(job_variables=variables | {"env": {**variables.get("env", {}), **named}})
-        update.parameter_openapi_schema = form.naming_fields(dict(deployment.parameter_openapi_schema or {}))
-        if flow != "housekeeping":
-            own: dict[str, Any] = {"gpu": None} if flow in PARTS else {}  # a part runs whole where it is deployed
-            parameters = {"recipe": recipe.model_dump(mode="json"), "run": run.model_copy(update=own).model_dump(mode="json")}
-            update.parameters = parameters | ({"made": {}} if flow in PARTS else {})
+        update = DeploymentUpdate(parameter_openapi_schema=form.naming_fields(dict(deployment.parameter_openapi_schema or {})))
+        if parameters := _parameters(flow, recipe, run):
+            update.parameters = parameters
         client.update_deployment(deployment.id, update)
     return names
 

@@ -14,16 +14,19 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from prefect.events import emit_event
+
 from data.evaluation.settings import JudgementSettings
 from flows import corpus, instructions, training
 from flows.definition import flow
 from flows.recipe import Recipe
 from flows.steps import Steps, walk
-from tasks import judging
+from tasks import judging, publishing, this_run
 from tasks.reporting import comparing, measured
+from tasks.reporting.figures import numbers
 from tasks.reporting.report import report
 from tasks.stage import Made, Run
-from tasks.store.artifacts import Files, Store
+from tasks.store.artifacts import Artifact, Files, Store
 from tasks.training import evaluate
 
 DESCRIPTION = """\
@@ -36,7 +39,7 @@ Exit status of --compare: 0 where nothing of the second is significantly worse, 
 
 @flow(name="evaluation", flow_run_name="evaluation · {recipe.name}")
 def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None = None) -> dict[str, Made]:
-    """Run alone, it starts with what comes before it, which is mostly there.
+    """Run alone, it starts with what comes before it, which is mostly there. Its scores are an event, `evaluation.finished`.
 
     Args:
         recipe: inputs, and the settings of every stage.
@@ -45,7 +48,22 @@ def pipeline(recipe: Recipe, run: Run, made: dict[str, Made], until: str | None 
         until: the stage after which the run stops; null = it goes to its end.
     """
     before = dict(corpus.steps(recipe, run)) | dict(instructions.steps(recipe, run)) | dict(training.steps(recipe, run))
-    return walk(run, before | dict(steps(recipe, run)), made, until)
+    made = walk(run, before | dict(steps(recipe, run)), made, until)
+    if "report" in made and not made["report"].reused and this_run.is_deployed():  # as show.announce: elsewhere nobody could hear it
+        _announce(recipe, run, made["report"].artifact)
+    return made
+
+
+def _announce(recipe: Recipe, run: Run, report: Artifact) -> None:
+    """Every model's figures, as --compare names them (ppo.win_rate). Those of the evaluation's artifact alone know neither the
+    judges' verdicts nor the multiple choice."""
+    figures = publishing.figures_of(run.open_store(), report)
+    models = {stage.name: figures[stage.name] for stage in recipe.training} | figures["evaluation"].get("others", {})
+    emit_event(
+        "evaluation.finished",
+        resource={"prefect.resource.id": f"crawl2chat.report.{report.fingerprint}", "prefect.resource.name": report.url},
+        payload={"recipe": recipe.name, "figures": dict(numbers(models))},
+    )
 
 
 def steps(recipe: Recipe, run: Run) -> Steps:

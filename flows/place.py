@@ -44,6 +44,7 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
     Raises what the part raised, or PartFailed with its state's message where it ran elsewhere; Poor where it stopped early.
     """
     name = part.__name__.rsplit(".", 1)[-1]
+    run = run.model_copy(update={"force": run.force & set(part.steps(recipe, run))})  # a part refuses what is none of its stages
     if run.gpu is None or name not in needing_gpu(recipe):
         return _walked_here(part, recipe, run, made, until)
     present = run.model_copy(update={"reuse_only": True})

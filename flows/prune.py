@@ -13,7 +13,6 @@ from datetime import timedelta
 
 from flows import command_line
 from tasks.store import pruning
-from tasks.store.artifacts import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     age = timedelta(days=given.older_than)
     verb = "removed" if given.yes else "would go (add --yes)"
     try:
-        store = Store(given.store)
+        store = command_line.existing_store(given.store)
         if not given.here:
             plan = pruning.plan(store, age, given.keep)
             for artifact in plan.remove:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from prefect.events import emit_event
 
-from flows import approval
+from flows import approval, command_line
 from flows.recipe import Recipe
 from tasks import publishing, show
 from tasks.reporting import model_card
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--restore", metavar="SERVICE", help="put the model before the one in service back")
     given = parser.parse_args(arguments)
     try:
-        store = Store(given.store)
+        store = command_line.existing_store(given.store)
         if given.restore:
             entry = publishing.restore(store, given.restore)
             print(f"{given.restore}: {entry.folder} is in service again")

@@ -64,6 +64,7 @@ class Stack:
     folder: Path
     environment: dict[str, str]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)  # where a worker says that it lives
 
     def start(self, name: str, command: list[str], **more: str) -> subprocess.Popen[bytes]:
         """Start a service in a session of its own; its output goes to NAME.log."""
@@ -77,7 +78,10 @@ class Stack:
         return self.start(name, [sys.executable, "-m", "prefect", *arguments], **more)
 
     def worker(self, pool: str) -> subprocess.Popen[bytes]:
-        return self.prefect(f"{pool}-worker", "worker", "start", "--pool", pool, "--type", "process")
+        """Its sign of life at a port of its own: in a container 8080 is free, here another worker has it."""
+        port = self.ports[f"{pool}-worker"] = free_port()
+        command = ["worker", "start", "--pool", pool, "--type", "process", "--with-healthcheck"]
+        return self.prefect(f"{pool}-worker", *command, PREFECT_WORKER_WEBSERVER_HOST="127.0.0.1", PREFECT_WORKER_WEBSERVER_PORT=str(port))
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """The server's API, as any client with the password sees it (writing needs a token against forged requests)."""

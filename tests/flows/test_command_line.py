@@ -37,6 +37,20 @@ def test_a_store_that_is_a_file_is_one_line(
     assert f"the store {store} needs {store}/.work, which cannot be made (Not a directory); name a folder" in said
 
 
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [(publish.main, []), (publish.main, ["--restore", "chat"]), (prune.main, ["--older-than", "1"]), (prune.main, ["--older-than", "1", "--here", "--yes"])],
+)
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_command_that_looks_at_a_store_makes_none(
+    main: Callable[[list[str]], int], arguments: list[str], scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt name had nothing in service and nothing to prune, and was a store from then on."""
+    assert main(["--store", f"{scheme}{tmp_path / 'stroe'}", *arguments]) == 2
+    assert capsys.readouterr() == ("", f"error: there is no store {tmp_path / 'stroe'}\n")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("main", [prune.main, housekeeping.main])
 @pytest.mark.parametrize("days", ["-3", "nan", "1e300", "soon"])
 def test_a_wrong_number_of_days_is_one_line(main: Callable[[list[str]], int], days: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,6 +78,12 @@ def compose() -> list[str]:
     pytest.skip("neither docker-compose nor docker's compose plugin is installed (apt-get install --no-install-recommends docker-compose)")
 
 
+def mounted(service: dict[str, Any]) -> list[str]:
+    """FOLDER:PLACE:MODE of each volume, as the older compose writes them; the newer writes them out."""
+    volumes = service["volumes"]
+    return [one if isinstance(one, str) else f"{one['source']}:{one['target']}:{'ro' if one.get('read_only') else 'rw'}" for one in volumes]
+
+
 def test_compose_itself_accepts_the_file_with_every_secret_and_refuses_it_without(tmp_path: Path) -> None:
     command, example = compose(), (ROOT / ".env.example").read_text()
     plain = {name: value for name, value in os.environ.items() if name not in SECRETS}
@@ -87,6 +93,7 @@ def test_compose_itself_accepts_the_file_with_every_secret_and_refuses_it_withou
     assert done.returncode == 0, done.stderr
     services = yaml.safe_load(done.stdout)["services"]
     assert set(services) >= {"server", "services", "cpu-worker", "gpu-worker"}
+    assert all(any(volume.endswith("/crawl:/crawl:ro") for volume in mounted(services[f"{pool}-worker"])) for pool in ("cpu", "gpu"))
     assert services["cpu-worker"]["environment"]["PREFECT_API_AUTH_STRING"] == services["server"]["environment"]["PREFECT_SERVER_API_AUTH_STRING"] == "secret-of-PREFECT_AUTH"
     (tmp_path / "env").write_text(example)
     refused = subprocess.run(check, cwd=tmp_path, env=plain, capture_output=True, text=True)
@@ -125,6 +132,10 @@ def test_compose_demands_its_secrets_and_the_example_names_them() -> None:
     services = yaml.safe_load(text)["services"]
     assert {"postgres", "redis", "minio", "migration", "server", "services", "cpu-worker", "gpu-worker", "tensorboard"} <= set(services)
     assert services["gpu-worker"]["profiles"] == ["gpu"]
+    lasting = {name for name, service in services.items() if service["restart"] != "no"}
+    assert lasting == set(services) - {"bucket", "migration"}
+    assert not [name for name in lasting if not services[name].get("healthcheck", {}).get("test")], "services that die unnoticed"
+    assert not [name for name in lasting if not services[name]["deploy"]["resources"].get("limits", {}).get("memory")], "services without a limit"
     for name, service in services.items():
         assert re.search(r":[^:]*\d", service["image"]) and "latest" not in service["image"], f"{name}: the image is not pinned"
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), f"{name}: a port is open to the world"
@@ -167,8 +178,25 @@ def test_deploying_twice_leaves_one_of_everything_with_the_recipes_values(prefec
                 assert len(list(client.read_automations_by_name(automation.name))) == 1
             for name, limit in deploy.POOLS.items():
                 deploy._pool(client, name, limit)
-            assert deploy._fill(client, recipe, run.model_copy(update={"gpu": "gpu"}), {"STORE_KEY": "store-key"}) == named
+            assert deploy._fill(client, recipe, run.model_copy(update={"gpu": "gpu"})) == named
             automations.install(client)
+
+
+@pytest.mark.slow
+def test_no_deployment_is_without_its_recipe_and_secrets_while_all_are_applied(prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy server that takes minutes, and a deploy that fails half way would leave them so."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
+    monkeypatch.setattr(deploy, "_fill", Mock(return_value=["what follows is not reached"]))
+    assert deploy.main(["--store", str(tmp_path), "--set", "ppo.kl_coef=0.07", "--secret", "STORE_KEY=store-key"]) == 0
+    with get_client(sync_client=True) as client:
+        for deployment in client.read_deployments():
+            flow = client.read_flow(deployment.flow_id).name
+            assert (deployment.job_variables or {})["env"]["STORE_KEY"] == "{{ prefect.blocks.secret.store-key }}"
+            if flow != "housekeeping":
+                assert Recipe.model_validate(deployment.parameters["recipe"]) == load("tiny", ["ppo.kl_coef=0.07"])
+                assert Run.model_validate(deployment.parameters["run"]).gpu == (None if flow in deploy.PARTS else "gpu")
+            else:
+                assert deployment.parameters == {"keep_days": 90}
 
 
 def test_a_secret_is_named_and_not_told(capsys: pytest.CaptureFixture[str]) -> None:

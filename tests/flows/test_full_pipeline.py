@@ -181,6 +181,8 @@ def test_a_stage_that_is_none_is_refused_by_the_flow_itself(tmp_path: Path) -> N
         crawl_to_model(load("tiny"), asked, "pretraining")
     with pytest.raises(ValueError, match="until: no stage 'pretraining'; stages: ingest, urls"):
         steps.walk(asked, {"ingest": Mock(), "urls": Mock()}, {}, "pretraining")  # a part that is deployed alone
+    with pytest.raises(ValueError, match="force: no stage 'everything'; stages: ingest, urls"):
+        steps.walk(asked, {"ingest": Mock(), "urls": Mock()}, {}, None)
 
 
 def _until_step(store: Path, step: int) -> None:

@@ -111,7 +111,17 @@ def test_a_median_needs_three_curves_at_its_step() -> None:
 def test_a_part_whose_result_prefect_did_not_keep_is_walked_again(tmp_path: Path) -> None:
     """As a run that goes on after a suspension may find it: the state of the part's first flow run, completed, without data."""
     states: list[Any] = [Completed(), Completed(data={"corpus": "made"})]
-    part = SimpleNamespace(__name__="flows.corpus", pipeline=lambda *given, **more: states.pop(0))
+    part = SimpleNamespace(__name__="flows.corpus", steps=lambda recipe, run: {}, pipeline=lambda *given, **more: states.pop(0))
     found: Any = place.run_part(cast(Any, part), load("tiny"), Run(store=str(tmp_path)), {}, None)
     assert found == {"corpus": "made"}
     assert not states
+
+
+def test_a_part_is_told_to_make_again_what_is_its_own(tmp_path: Path) -> None:
+    """Another stage's name it would refuse, as where it is deployed alone."""
+    given: list[Run] = []
+    part = SimpleNamespace(
+        __name__="flows.corpus", steps=lambda recipe, run: {"ingest": Mock(), "urls": Mock()}, pipeline=lambda recipe, run, *more, **how: given.append(run) or Completed(data={})
+    )
+    place.run_part(cast(Any, part), load("tiny"), Run(store=str(tmp_path), force=frozenset({"urls", "ppo"})), {}, None)
+    assert [run.force for run in given] == [{"urls"}]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from flows.recipe_file import load
+from tests.conftest import ROOT
 from tests.flows import stack as stacks
 from tests.flows.person import FEW_STEPS, ranks
 from tests.flows.stack import FINAL, Stack, until
@@ -92,6 +96,30 @@ def test_wrong_password_is_refused_and_a_wrong_value_names_its_field(stack: Stac
     with pytest.raises(HTTPError) as refusal:
         stack.create("full_pipeline/production", recipe=wrong)
     assert refusal.value.code == 409 and "eval_share" in refusal.value.read().decode()
+
+
+def test_the_compose_files_health_checks_notice_who_hangs(stack: Stack) -> None:
+    """Its own commands, with this stack's ports; a process that is stopped has neither ended nor closed its port."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    server = int(stack.environment["PREFECT_API_URL"].split(":")[2].split("/")[0])
+    ports = stack.ports | {"server": server}
+
+    def healthy(name: str) -> bool:
+        command, interpreter, option, code = services[name]["healthcheck"]["test"]
+        assert (command, interpreter, option) == ("CMD", "python", "-c")
+        return stack.python(option, re.sub(r"(?<=127\.0\.0\.1:)\d+", str(ports.get(name)), code)).returncode == 0
+
+    for name in ("server", "services", "cpu-worker", "gpu-worker"):
+        until(partial(healthy, name), f"{name} never became healthy: {stack.log(name)[-2000:]}", 60)
+        family = [psutil.Process(stack.processes[name].pid), *psutil.Process(stack.processes[name].pid).children(recursive=True)]
+        try:
+            for process in family:
+                process.suspend()
+            until(lambda name=name: not healthy(name), f"{name} hangs and is called healthy", 60)  # type: ignore[misc]
+        finally:
+            for process in family:
+                process.resume()
+        until(partial(healthy, name), f"{name} stayed unhealthy", 60)
 
 
 def test_whole_way_through_both_pools_then_reused(stack: Stack) -> None:
