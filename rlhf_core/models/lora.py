@@ -5,6 +5,8 @@ Saving merges: W + alpha/r * B A. The folder holds a plain model, whatever train
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +33,12 @@ def add_lora(model: Any, settings: Lora) -> None:
         found = sorted({name.rpartition(".")[2] for name in linear_names(model, [])})
         raise BadInput(
             f"optimizer.lora.modules: {settings.modules} name no linear layer; there are {', '.join(found)}"
+        )
+    if past := [name for name in names if _read_past(model, name)]:
+        layers = sorted({name.rpartition(".")[2] for name in past})
+        raise BadInput(
+            f"optimizer.lora.modules: {type(model).__name__} reads the weights of {', '.join(layers)} past their adapters; name other layers "
+            f"({', '.join(sorted({name.rpartition('.')[2] for name in names} - set(layers)))})"
         )
     alpha = settings.alpha or 2.0 * settings.rank
     make: Any = LoraConfig
@@ -66,10 +74,23 @@ def linear_names(model: Any, wanted: list[str]) -> list[str]:
         name
         for name, module in model.named_modules()
         if isinstance(module, _matrices())
+        and not str(inspect.signature(type(module).forward).return_annotation).startswith("tuple")  # PhiMoE's router: more than a product
         and module is not output
         and name != "score"
         and (not wanted or name.rpartition(".")[2] in wanted)
     ]
+
+
+def _read_past(model: Any, name: str) -> bool:
+    """Whether the module that holds a linear layer multiplies by its weights itself, as Mamba's mixers do: adapters would be learned
+    where they do nothing, or not at all, and be merged all the same. Slices of weights are Bloom's imitation of several cards, which
+    is off."""
+    owner, _, own = name.rpartition(".")
+    try:
+        code = inspect.getsource(type(model.get_submodule(owner)))
+    except (OSError, TypeError):  # made without a file
+        return False
+    return re.search(rf"\bself\.{re.escape(own)}\.weight\b(?!\[|\.(dtype|device|shape))", code) is not None
 
 
 def _matrices() -> tuple[type[nn.Module], ...]:

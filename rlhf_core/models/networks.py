@@ -32,9 +32,9 @@ class PolicyModel(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        # Models that bend their logits after the head must do it themselves.
-        config = model.config
-        self._split = not any(
+        # Models that bend their logits after the head must do it themselves, and so must those whose head is inside another (BERT).
+        config, head_itself = model.config, model.get_output_embeddings()
+        self._split = any(child is head_itself for child in model.children()) and not any(
             getattr(config, key, None) for key in ("final_logit_softcapping", "logit_scale", "logits_scaling")
         )
 
@@ -157,12 +157,15 @@ def fresh_config(settings: FreshModel, chat: Chat) -> Any:
 
 def load_policy(source: str, chat: Chat, precision: str, attention: str = "sdpa") -> PolicyModel:
     """The causal language model of a folder or hub name; embeddings grow where the chat has more tokens. BadInput for a
-    classifier: transformers would give it an untrained head and go on."""
+    classifier: transformers would give it an untrained head and go on; and for one whose tokens see what follows them."""
     from transformers import AutoModelForCausalLM
 
     if is_classifier(source):
         raise BadInput(f"{source} is a classifier: it writes no answers")
-    return PolicyModel(_ready(_load(AutoModelForCausalLM, source, precision, attention), chat, source))
+    model = _load(AutoModelForCausalLM, source, precision, attention)
+    if any(hasattr(module, "is_decoder") and getattr(module, "is_causal", None) is False for module in model.modules()):
+        raise BadInput(f"{source}: in {type(model).__name__} a token sees those behind it; it can learn no answers (BERT: is_decoder in config.json)")
+    return PolicyModel(_ready(model, chat, source))
 
 
 def load_plain(source: str, precision: str, attention: str = "sdpa") -> Any:

@@ -120,6 +120,23 @@ def test_a_model_without_keys_and_values_writes_no_answers(chat: Chat) -> None:
         generate(model, chat, PROMPTS, 4, 1.0, None)
 
 
+def test_a_model_whose_state_takes_padding_in_writes_no_answers(chat: Chat) -> None:
+    """RecurrentGemma wrote with log-probabilities that were a quarter of a nat off; Jamba's state is kept from padding."""
+    from transformers import JambaConfig, JambaForCausalLM, RecurrentGemmaConfig, RecurrentGemmaForCausalLM
+
+    small: Any = {"vocab_size": chat.vocab_size, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3}
+    torch.manual_seed(0)
+    model = RecurrentGemmaForCausalLM(RecurrentGemmaConfig(**small, lru_width=32, attention_window_size=6)).eval()
+    for weight in model.parameters():
+        weight.data += 0.05 * torch.randn_like(weight)
+    for _ in range(2):
+        with pytest.raises(BadInput, match="RecurrentGemmaForCausalLM gives other probabilities to tokens written one by one"):
+            generate(model, chat, PROMPTS, 4, 1.0, None)
+    jamba: Any = {"num_key_value_heads": 4, "num_experts": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4, "use_mamba_kernels": False}
+    model = JambaForCausalLM(JambaConfig(**small, **jamba)).eval()
+    assert len(generate(model, chat, PROMPTS, 4, 1.0, None).responses()) == len(PROMPTS)
+
+
 def test_an_answer_ends_at_a_role_mark_unfinished(policy: PolicyModel, chat: Chat) -> None:
     """The head is bent so that the greedy third token is a role mark."""
     user = chat.tokenizer.convert_tokens_to_ids("<|user|>")

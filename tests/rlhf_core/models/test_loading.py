@@ -17,6 +17,7 @@ import transformers
 from rlhf_core.dataset.chat_template import load_chat
 from rlhf_core.dataset.vocabulary import SPECIAL_TOKENS
 from rlhf_core.engine import parameter_groups, shape_of, split_on_loading, start, whole
+from rlhf_core.job.errors import BadInput
 from rlhf_core.models.networks import fresh_policy, load_policy, load_scalar, train_new_rows
 from rlhf_core.settings import FreshModel, Launch, Optimizer
 from tests.rlhf_core.toy import Chain
@@ -99,6 +100,22 @@ def test_an_architecture_without_sdpa_is_loaded_by_the_default_settings(config: 
         scores = [scalar.model(input_ids=row).logits[0, 0] for row in alone]
         last = torch.tensor([[False] * 9 + [True], [False] * 2 + [True] + [False] * 7])
         assert torch.allclose(scalar(ids, last), torch.stack(scores), atol=1e-5)
+
+
+def test_a_bert_is_read_by_its_whole_head_and_refused_where_it_sees_what_follows(world: Path, tmp_path: Path) -> None:
+    """Its log-probabilities left out a layer of its head."""
+    chat = load_chat(str(world / "tokenizer"))
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    for decodes in (True, False):
+        config = transformers.BertConfig(vocab_size=chat.vocab_size, is_decoder=decodes, **small)
+        transformers.BertLMHeadModel(config).save_pretrained(tmp_path / str(decodes))
+        chat.tokenizer.save_pretrained(tmp_path / str(decodes))
+    policy, ids = loaded("policy", str(tmp_path / "True"), "fp32").eval(), torch.tensor([[9, 20, 31, 42]])
+    with torch.no_grad():
+        assert torch.allclose(policy(ids, torch.ones(1, 4, dtype=torch.bool)), policy.model(input_ids=ids).logits[0], atol=1e-5)
+    with pytest.raises(BadInput, match="BertLMHeadModel a token sees those behind it"):
+        loaded("policy", str(tmp_path / "False"), "fp32")
 
 
 def test_a_split_model_gets_rows_for_the_tokens_that_its_own_tokenizer_lacks(chain: Chain, tmp_path: Path) -> None:

@@ -91,6 +91,34 @@ def test_experts_that_could_not_be_merged_are_refused_and_attention_is_not() -> 
         assert torch.allclose(plain(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-5)
 
 
+def test_layers_that_adapters_do_not_reach_are_refused_and_routers_get_none() -> None:
+    """Jamba's merged weights said something else than its adapted ones; a router of PhiMoE was taken for a linear layer."""
+    import transformers
+
+    small: Any = {
+        "vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 4, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0,
+    }  # fmt: skip
+    jamba: Any = {"num_experts": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4, "use_mamba_kernels": False}
+    with pytest.raises(BadInput, match=r"JambaForCausalLM reads the weights of dt_proj past their adapters; name other layers \(.*q_proj"):
+        add_lora(transformers.JambaForCausalLM(transformers.JambaConfig(**small, **jamba)), Lora(rank=4))
+    cases: list[tuple[Any, Lora]] = [
+        (lambda: transformers.JambaForCausalLM(transformers.JambaConfig(**small, **jamba)), Lora(rank=4, modules=["q_proj", "in_proj"])),
+        (lambda: transformers.PhimoeForCausalLM(transformers.PhimoeConfig(**small, num_local_experts=4)), Lora(rank=4)),
+        (lambda: transformers.BloomForCausalLM(transformers.BloomConfig(vocab_size=64, hidden_size=32, n_layer=1, n_head=4)), Lora(rank=4)),
+        (lambda: transformers.FalconForCausalLM(transformers.FalconConfig(**small)), Lora(rank=4)),
+    ]
+    for make, settings in cases:
+        torch.manual_seed(0)
+        model, ids = make().eval(), torch.arange(20)[None]
+        add_lora(model, settings)
+        moved(model)
+        plain = make().eval()
+        plain.load_state_dict(merged(model.state_dict(), model))
+        with torch.no_grad():
+            assert torch.allclose(plain(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-5)
+
+
 @pytest.mark.parametrize(("only", "others"), [(True, set()), (False, {"embed_tokens", "norm"})])
 def test_what_is_trained_and_how_fast(chain: Chain, only: bool, others: set[str]) -> None:
     model = policy(chain)
