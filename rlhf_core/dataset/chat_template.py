@@ -102,10 +102,12 @@ class Chat:
         return self._spelling.ids(texts)
 
     def decode(self, ids: list[int]) -> str:
-        """The text of an answer: up to the first end token, without special tokens and outer blanks."""
+        """The text of an answer: up to the first end token, without special tokens, outer blanks and what the template writes before
+        every answer (Qwen3's empty thoughts, which are no special tokens)."""
         if self.end_id in ids:
             ids = ids[: ids.index(self.end_id)]
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        return text.removeprefix(self._before.strip()).strip()
 
     def prompt_text(self, system: str | None, turns: tuple[Turn, ...]) -> str:
         """What the template makes of them, the special tokens in their texts cut, answers without outer blanks as they are learned."""

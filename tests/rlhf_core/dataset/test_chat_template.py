@@ -166,6 +166,16 @@ def test_where_a_template_rewrites_earlier_turns_each_answer_is_learned_as_the_l
     assert plain.rows([record, short]) == [[tokens] for tokens in plain.conversations([record, short])]
 
 
+def test_an_answer_read_back_is_what_was_said() -> None:
+    """Thoughts that the template writes itself stood in every text that a judge or a classifier was asked about."""
+    chat = Chat(thinking_tokenizer())
+    row = chat.conversations([conversation("a", "b c")])[0]
+    answer = [token for token, counts in zip(row.ids, row.mask, strict=True) if counts]
+    assert chat.decode(answer) == chat.decode(answer[:-1]) == "b c"
+    thought = chat.tokenizer("<think>\nno\n</think>\n\nb", add_special_tokens=False)["input_ids"]
+    assert chat.decode(thought) == "<think>\nno\n</think>\n\nb"
+
+
 def test_sft_counts_the_conversations_that_a_template_divides(tmp_path: Path) -> None:
     turns = [{"role": role, "text": text} for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))]
     lines = [{"id": "long", "turns": turns}, {"id": "short", "turns": turns[:2]}]
