@@ -99,7 +99,7 @@ class ExtractionSettings(Settings):
     engine: Literal["combined", "trafilatura", "trafilatura_fast", "resiliparse"] = Field(
         "combined", description="Who finds the main text: trafilatura's fast mode, and resiliparse where that misses most of it; or one of them alone."
     )
-    timeout_seconds: float = Field(20, gt=0, description="Processor seconds; a page that takes more is dropped as `extraction_timeout`.")
+    timeout_seconds: float = Field(20.0, gt=0, description="Processor seconds; a page that takes more is dropped as `extraction_timeout`.")
     memory_megabytes: int = Field(2048, ge=256, description="Address space beyond the child's own start, in MiB.")
     min_characters: int = Field(50, ge=0, description="Shorter text is dropped as `empty_text`.")
 
@@ -183,8 +183,8 @@ class PerplexitySettings(Settings):
 class BucketSettings(Settings):
     """Which part of its language's documents one belongs to, by its perplexity (CCNet, Wenzek et al. 2020, 3.3)."""
 
-    head_percentile: float = Field(30, ge=0, le=100, description="Of a language's documents, the least surprising are `head` (CCNet: 30).")
-    tail_percentile: float = Field(60, ge=0, le=100, description="From here on they are `tail`, between the two `middle` (CCNet: 60).")
+    head_percentile: float = Field(30.0, ge=0, le=100, description="Of a language's documents, the least surprising are `head` (CCNet: 30).")
+    tail_percentile: float = Field(60.0, ge=0, le=100, description="From here on they are `tail`, between the two `middle` (CCNet: 60).")
 
     @model_validator(mode="after")
     def _head_comes_first(self) -> BucketSettings:

@@ -27,7 +27,7 @@ class TeacherSettings(Settings):
         "TEACHER_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", json_schema_extra=WHERE,
         description="Environment variable that holds the teacher's key; an unset one means no key. Never the key itself.",
     )
-    teacher_timeout_seconds: float = Field(120, gt=0, description="One request, from sending to the last byte.", json_schema_extra=WHERE)
+    teacher_timeout_seconds: float = Field(120.0, gt=0, description="One request, from sending to the last byte.", json_schema_extra=WHERE)
     teacher_retries: int = Field(
         5, ge=0, description="Further tries of a request after 429, 5xx, a time-out or a broken answer, with back-off.", json_schema_extra=WHERE
     )

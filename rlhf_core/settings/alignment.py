@@ -142,9 +142,9 @@ class VllmServer(Settings):
     )  # fmt: skip
     requests: int = Field(256, ge=1, description="Answers a rank asks for at once.", json_schema_extra=WHERE)
     timeout_seconds: float = Field(
-        600, gt=0, description="For one answer, or for reading the weights.", json_schema_extra=WHERE
+        600.0, gt=0, description="For one answer, or for reading the weights.", json_schema_extra=WHERE
     )
-    start_seconds: float = Field(900, gt=0, description="For the job's own server to start.", json_schema_extra=WHERE)
+    start_seconds: float = Field(900.0, gt=0, description="For the job's own server to start.", json_schema_extra=WHERE)
 
     @model_validator(mode="after")
     def _url_and_folder(self) -> VllmServer:
@@ -227,7 +227,7 @@ class PolicyGradientOptions(Settings):
         "+-0.2) * answers / kl_horizon after each rollout (Ziegler et al. 2019; TRL: 6).",
     )
     kl_horizon: float = Field(
-        10000, gt=0, description="Answers; the slower the longer (Ziegler et al. 2019)."
+        10_000.0, gt=0, description="Answers; the slower the longer (Ziegler et al. 2019)."
     )
     clip_range: float = Field(0.2, gt=0, description="How far the ratio of new to old probability counts from 1 (Schulman et al. 2017: 0.2).")
     entropy_coef: float = Field(

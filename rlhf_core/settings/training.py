@@ -48,9 +48,9 @@ class Launch(Settings):
         description="auto: on this machine's CPUs ranks are forks of a process that has imported everything (the first step comes "
         "ten seconds sooner), on GPUs and with a hostfile the `deepspeed` command; deepspeed: always the command.",
     )
-    timeout_seconds: float = Field(86400, gt=0, description="The job is ended when it runs longer.")
+    timeout_seconds: float = Field(86400.0, gt=0, description="The job is ended when it runs longer.")
     silence_seconds: float = Field(
-        1800, gt=0, description="The job is ended when it reports no step for so long."
+        1800.0, gt=0, description="The job is ended when it reports no step for so long."
     )
 
     @model_validator(mode="after")

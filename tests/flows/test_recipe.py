@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from data.corpus.learned.classifiers import train_classifier
 from flows.full_pipeline import stage_names
@@ -14,7 +18,7 @@ from flows.recipe_errors import RecipeError
 from flows.recipe_file import RECIPES, changed, load
 from tasks.reporting.figures import SECTIONS
 from tasks.stage import Run
-from tasks.store.fingerprints import hash_files
+from tasks.store.fingerprints import hash_files, significant
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
@@ -325,3 +329,36 @@ def test_broken_files_are_refused(tmp_path: Path, text: str) -> None:
 def test_unknown_recipe_lists_the_bundled_ones() -> None:
     with pytest.raises(RecipeError, match=r"no recipe 'huge'; bundled: .*tiny"):
         load("huge")
+
+
+def test_a_recipe_is_the_same_after_its_way_through_a_deployment() -> None:
+    """JSON knows what is a fraction: with 20 where a form's recipe has 20.0 both had artifacts of their own, and a sweep's trials too."""
+    defaults = dict(pair for model in _models(Recipe, set()) for pair in _fractions(model))
+    assert len(defaults) > 50 and not [f"{name} = {value}" for name, value in defaults.items() if type(value) is int]
+    recipe = load("tiny")
+    sent = Recipe.model_validate_json(recipe.model_dump_json())
+    assert json.dumps(significant(sent), default=str) == json.dumps(significant(recipe), default=str)
+
+
+def _models(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[type[BaseModel]]:
+    """A model and all that its fields are made of."""
+    if model not in seen:
+        seen.add(model)
+        for field in model.model_fields.values():
+            for part in _parts(field.annotation):
+                if isinstance(part, type) and issubclass(part, BaseModel):
+                    _models(part, seen)
+    return seen
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for part in get_args(annotation):
+        yield from _parts(part)
+
+
+def _fractions(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
+    """Name and default of each field that is a float."""
+    for name, field in model.model_fields.items():
+        if float in list(_parts(field.annotation)):
+            yield f"{model.__name__}.{name}", field.default
