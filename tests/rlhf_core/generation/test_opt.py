@@ -1,5 +1,6 @@
 """The short way through a small OPT is transformers' own function, outputs and gradients."""
 
+from statistics import median
 from typing import Any
 
 import pytest
@@ -19,9 +20,9 @@ SHAPE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def make(**changed: Any) -> Any:
+def make(seed: int = 3, **changed: Any) -> Any:
     """An OPT whose norms are not the identity and whose biases are not 0, so that a forgotten one shows."""
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     model: Any = OPTForCausalLM(OPTConfig(**(SHAPE | changed)))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -59,22 +60,25 @@ def test_outputs_and_gradients_are_those_of_transformers(heads: int, rows: Any) 
 
 @pytest.mark.parametrize("rows", [batch, siblings])
 def test_in_bf16_it_is_as_near_to_the_truth_as_transformers(rows: Any) -> None:
-    """The truth: the same weights in float64. Keys' biases have no gradient but noise: a softmax does not see them."""
-    model = make().to(torch.bfloat16)
-    model.set_attn_implementation("eager")
-    exact = make().to(torch.bfloat16).double()
+    """The truth: the same weights in float64. Over many models, since of one the gradients say little: where a unit stands at ReLU's
+    corner, rounding decides whether it learns, and a processor rounds a product by where in memory it lies. Keys' biases have no
+    gradient but noise: a softmax does not see them."""
     input_ids, select = rows()
-    truth, true_gradients = read(exact, input_ids, select, False)
-    ours, our_gradients = read(model, input_ids, select, True)
-    theirs, their_gradients = read(model, input_ids, select, False)
-    assert (ours - truth).norm() < 1.1 * (theirs - truth).norm()
-    away = {
-        name: [float((found[name] - gradient).norm() / gradient.norm()) for found in (our_gradients, their_gradients)]
-        for name, gradient in true_gradients.items()
-        if not name.endswith("k_proj.bias")
-    }
-    assert sum(own for own, _ in away.values()) < 1.1 * sum(other for _, other in away.values())
-    assert all(own < max(2 * other, 0.02) for own, other in away.values()), away
+    outputs: list[float] = []
+    away: dict[str, list[tuple[float, float]]] = {}  # of a parameter, in each model: ours, theirs
+    for seed in range(100):
+        model, exact = make(seed).to(torch.bfloat16), make(seed).to(torch.bfloat16).double()
+        model.set_attn_implementation("eager")
+        truth, gradients = read(exact, input_ids, select, False)
+        (ours, our_gradients), (theirs, their_gradients) = (read(model, input_ids, select, own) for own in (True, False))
+        outputs.append(float((ours - truth).norm() / (theirs - truth).norm()))
+        for name, gradient in gradients.items():
+            if not name.endswith("k_proj.bias"):
+                own, other = (float((found[name] - gradient).norm() / gradient.norm()) for found in (our_gradients, their_gradients))
+                away.setdefault(name, []).append((own, other))
+    assert median(outputs) < 1.1
+    ours_of, theirs_of = ([sum(model) for model in zip(*([pair[who] for pair in pairs] for pairs in away.values()), strict=True)] for who in (0, 1))
+    assert median(own / other for own, other in zip(ours_of, theirs_of, strict=True)) < 1.1
 
 
 def test_nothing_selected_gives_nothing_and_gradients_of_zero() -> None:
