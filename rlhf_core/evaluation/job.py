@@ -184,7 +184,8 @@ class Evaluation:
                 one.figures["sampled"] |= grouped_mean_figures("reward", one.sampled_rewards)
         pairs, left_out = preferences.score_pairs(scorer, self.material.rankings)
         report["reward_model"] = {"model": self.reward_role.partition(":")[2], **preferences.summarise(pairs)}
-        self.problems.count("reward model", report["reward_model"]["model"], "held-out pairs too long for its context, left out", left_out)
+        for reason, count in left_out.items():
+            self.problems.count("reward model", report["reward_model"]["model"], f"held-out pairs left out: {reason}", count)
         if not pairs:
             self.problems.add("reward model", report["reward_model"]["model"], "no held-out pair: its accuracy was not measured")
         self._progress(len(self.roles) + 1)

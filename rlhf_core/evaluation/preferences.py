@@ -42,23 +42,25 @@ class Pair:
         return 0.5 if self.chosen_score == self.rejected_score else float(self.chosen_score > self.rejected_score)
 
 
-def score_pairs(scorer: Scorer, rankings: Sequence[Record]) -> tuple[list[Pair], int]:
-    """Every pair of every ranking, scored, and how many are left out because a response is too long for the reward model;
-    equally rated responses are no pair."""
+def score_pairs(scorer: Scorer, rankings: Sequence[Record]) -> tuple[list[Pair], dict[str, int]]:
+    """Every pair of every ranking, scored, and how many are left out, by reason."""
     flat = [(record.prompt(), text) for record in rankings for text in record.responses]
     scores = iter(score_texts(scorer, [prompt for prompt, _ in flat], [text for _, text in flat], [True] * len(flat)))
-    pairs, left_out = [], 0
+    left_out = {"rated alike": 0, "rated against their order": 0, "too long for the reward model's context": 0}
+    pairs = []
     for record in rankings:
         own, ratings = [next(scores) for _ in record.responses], record.ratings
         for i, j in combinations(range(len(own)), 2):
             margin, chosen, rejected = ratings[i] - ratings[j], own[i], own[j]
-            if margin <= 0:
-                continue
-            if chosen is None or rejected is None:
-                left_out += 1
-                continue
-            lengths = len(record.responses[i]), len(record.responses[j])
-            pairs.append(Pair(record.id, record.source, record.lang, margin, chosen, rejected, *lengths))
+            if margin == 0:
+                left_out["rated alike"] += 1
+            elif margin < 0:
+                left_out["rated against their order"] += 1
+            elif chosen is None or rejected is None:
+                left_out["too long for the reward model's context"] += 1
+            else:
+                lengths = len(record.responses[i]), len(record.responses[j])
+                pairs.append(Pair(record.id, record.source, record.lang, margin, chosen, rejected, *lengths))
     return pairs, left_out
 
 

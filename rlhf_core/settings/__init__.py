@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlhf_core.settings.alignment import (
     WHERE,
     CriticOptions,
     GroupOptions,
+    PatternPenalty,
     PolicyGradientOptions,
     RewardOptions,
     SamplingOptions,
@@ -190,7 +191,17 @@ class OnPolicyStage(RewardOptions, SamplingOptions, TrainingStage):
     data: str = Field("splits/ppo", description="A split or a folder whose prompts are answered.")
     steps: int = Field(40, ge=1, description="Iterations: one rollout batch and its updates each.")
     batch_size: int = Field(64, ge=1, description="Answers of one rollout, over all ranks.")
+    eval_prompts: int = Field(64, ge=1, description="Held-out prompts answered before, during and after training.")
+    watched_patterns: list[str] = Field(
+        ["#", r"[:;]-?[()DP]|[\U0001F300-\U0001FAFF\u2600-\u27BF]"],
+        description="Regular expressions whose share of answers is reported, and warned of when it grows with the reward.",
+    )
     vllm: VllmServer | None = Field(None, description="Who writes the answers; null = the job itself.")
+
+    @field_validator("watched_patterns")
+    @classmethod
+    def _compile(cls, patterns: list[str]) -> list[str]:
+        return [PatternPenalty(pattern=pattern).pattern for pattern in patterns]
 
     def models(self) -> dict[str, str]:
         return super().models() | self.reward_models
@@ -293,8 +304,14 @@ class DpoStage(LengthGrouping, RewardOptions, SamplingOptions, TrainingStage):
             raise ValueError(f"label_smoothing: of the sigmoid loss alone, not of {self.loss}")
         if self.min_new_tokens:
             raise ValueError("min_new_tokens: dpo answers each prompt once, with max_new_tokens; leave it out")
-        if self.sources and self.pairs_from == "data":
-            raise ValueError(f"{'reward_model' if self.reward_model else 'rewards'}: pairs of the data are not scored; leave it out, or pairs_from: samples")
+        if self.pairs != "best_worst" and self.pairs_from == "samples":
+            raise ValueError(f"pairs: {self.pairs} is of rankings; of its own answers dpo takes the best and the worst")
+        if self.pairs_from == "data":
+            # By value: a deployment's form gives every setting, most of them as they are anyway.
+            plain = DpoStage.model_construct(name=self.name)
+            for name in ("samples", *SamplingOptions.model_fields, *RewardOptions.model_fields):
+                if getattr(self, name) != getattr(plain, name):
+                    raise ValueError(f"{name}: pairs of the data are neither written nor scored; leave it out, or pairs_from: samples")
         if self.reward_normalisation == "running":
             raise ValueError("reward_normalisation: dpo answers once, before it trains; there is nothing running, take references or none")
         return self

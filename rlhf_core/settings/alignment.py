@@ -169,17 +169,10 @@ class RewardOptions(Settings):
         1.0, ge=0, description="Taken off the score of an answer that does not end."
     )
     pattern_penalties: list[PatternPenalty] = Field([], description="Degenerate patterns in answers, and what they cost.")
-    watched_patterns: list[str] = Field(
-        ["#", r"[:;]-?[()DP]|[\U0001F300-\U0001FAFF\u2600-\u27BF]"],
-        description="Regular expressions whose share of answers is reported, and warned of when it grows with the reward.",
-    )
     reward_normalisation: Literal["none", "references", "running"] = Field(
         "references",
         description="references: scores are shifted and scaled so that the starting policy's answers have mean 0 and "
         "deviation 1 (Ziegler et al. 2019, lm-human-preferences); running: mean and deviation of all scores so far.",
-    )
-    eval_prompts: int = Field(
-        64, ge=1, description="Held-out prompts answered before, during and after training."
     )
 
     @model_validator(mode="after")
@@ -187,11 +180,6 @@ class RewardOptions(Settings):
         if not self.sources and self.needs_reward:
             raise ValueError("name a reward: reward_model, or a list of rewards")
         return self
-
-    @field_validator("watched_patterns")
-    @classmethod
-    def _compile(cls, patterns: list[str]) -> list[str]:
-        return [PatternPenalty(pattern=pattern).pattern for pattern in patterns]
 
     @property
     def needs_reward(self) -> bool:

@@ -366,8 +366,12 @@ def test_the_optimizer_has_the_rate_of_the_schedule(chain: Chain, schedule: str,
         (RlooStage, {"reward_model": "r", "min_new_tokens": 64, "max_new_tokens": 32}, r"min_new_tokens: 64 .* \(32\)"),
         (DpoStage, {"pairs_from": "samples", "data": "splits/ppo", "reward_model": "r", "min_new_tokens": 2}, "min_new_tokens"),
         (DpoStage, {"loss": "hinge", "label_smoothing": 0.1}, "label_smoothing: of the sigmoid loss"),
-        (DpoStage, {"reward_model": "r"}, "reward_model: pairs of the data are not scored"),
-        (DpoStage, {"rewards": [{"model": "r"}]}, "rewards: pairs of the data are not scored"),
+        (DpoStage, {"reward_model": "r"}, "reward_model: pairs of the data are neither written nor scored"),
+        (DpoStage, {"rewards": [{"model": "r"}]}, "rewards: pairs of the data are neither"),
+        (DpoStage, {"samples": 4}, "samples: pairs of the data are neither"),
+        (DpoStage, {"temperature": 0.7}, "temperature: pairs of the data are neither"),
+        (DpoStage, {"pattern_penalties": [{"pattern": "#"}]}, "pattern_penalties: pairs of the data are neither"),
+        (DpoStage, {"pairs_from": "samples", "data": "splits/ppo", "reward_model": "r", "pairs": "all"}, "pairs: all is of rankings"),
         (
             DpoStage,
             {"pairs_from": "samples", "data": "splits/ppo", "reward_model": "r", "reward_normalisation": "running"},
@@ -380,3 +384,9 @@ def test_the_optimizer_has_the_rate_of_the_schedule(chain: Chain, schedule: str,
 def test_what_would_be_ignored_or_wrong_is_refused(stage: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         stage.model_validate({"name": "s", **settings})
+
+
+def test_what_is_ignored_may_be_given_as_it_is_anyway() -> None:
+    """A deployment's form gives every setting."""
+    stage = DpoStage(name="d")
+    assert DpoStage.model_validate(stage.model_dump()) == stage

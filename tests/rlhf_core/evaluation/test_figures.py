@@ -86,8 +86,9 @@ def test_pairs_come_from_rankings_and_ratings() -> None:
     ranked = Record("a", None, (Turn("user", "?"),), responses=("aaa", "bb", "c"))
     rated = Record("b", None, (Turn("user", "?"),), labels={"ratings": [5, 5, 1.5]}, responses=("x", "yy", "zzz"))
     long = Record("c", None, (Turn("user", "?"),), responses=("a", "too long for it", "bb"))
-    pairs, left_out = score_pairs(_Scorer(), [ranked, rated, long])  # type: ignore[arg-type]
-    assert left_out == 2
+    wrong = Record("d", None, (Turn("user", "?"),), labels={"ratings": [1, 2]}, responses=("x", "yy"))
+    pairs, left_out = score_pairs(_Scorer(), [ranked, rated, long, wrong])  # type: ignore[arg-type]
+    assert left_out == {"rated alike": 1, "rated against their order": 1, "too long for the reward model's context": 2}
     assert [(p.id, p.margin, p.chosen_score, p.rejected_score) for p in pairs] == [
         ("a", 1.0, 3.0, 2.0), ("a", 2.0, 3.0, 1.0), ("a", 1.0, 2.0, 1.0), ("b", 3.5, 1.0, 3.0), ("b", 3.5, 2.0, 3.0),
         ("c", 2.0, 1.0, 2.0),
