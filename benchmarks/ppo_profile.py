@@ -33,13 +33,13 @@ PARTS: list[tuple[Any, str, str]] = [
     (on_policy.OnPolicy, "roll", "  rollout"),
     (OwnSampler, "answers", "    generation"),
     (Scoring, "raw", "    reward model"),
-    (PolicyGradient, "reference_logprobs", "  reference log-probabilities"),
+    (on_policy.OnPolicy, "logprobs", "  reference, one forward pass"),
     (Engine, "__call__", "  forward passes that train"),
     (Engine, "backward", "  backward passes"),
     (Engine, "step", "  optimizers"),
     (on_policy.OnPolicy, "figures", "  figures"),
 ]
-PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "linear", "_scaled_dot_product", "mkldnn_linear")
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "linear", "_scaled_dot_product", "mkldnn_linear", "_linear_pointwise")
 
 
 def main() -> None:
@@ -96,7 +96,7 @@ def _profile_last(products: dict[str, float], spent: dict[str, float]) -> None:
             figures = step(self, number, share)
         spent.update(kept)
         events = seen.key_averages()
-        own = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in events}
+        own = {event.key.rpartition("::")[2]: event.self_cpu_time_total for event in events}
         total = sum(own.values())
         products["share"] = sum(t for op, t in own.items() if op.startswith(PRODUCTS)) / total
         products["products"] = 1000 * products["share"] * spent["step"] / (STEPS - 2)
