@@ -65,13 +65,15 @@ def crawl_to_model(recipe: Recipe, run: Run, until: str | None) -> dict[str, Mad
 
 
 def _walk_parts(recipe: Recipe, run: Run, until: str | None) -> dict[str, Made]:
-    """Each part in its place; a person is asked where the recipe says so."""
+    """Each part in its place; a person is asked where the recipe says so, unless what they would allow is there already."""
     made: dict[str, Made] = {}
     for part in PARTS:
         names = list(part.steps(recipe, run))
         for approve, last in approval.segments(names, recipe.approve_before):
             if approve:
-                approval.ask(approve, made, run)
+                made, there = place.in_the_store(part, recipe, run, made, approve)
+                if not there:
+                    approval.ask(approve, made, run)
             here = names[: names.index(last) + 1]  # what lies behind it waits for its own approval
             made = place.run_part(part, recipe, run, made, until if until in here else last)
             if until in made:

@@ -24,9 +24,9 @@ from prefect.states import Cancelling
 
 from flows import lost_tasks
 from flows.recipe import Recipe
-from flows.steps import STOPPED_EARLY, reuse
+from flows.steps import reuse
 from tasks.stage import Made, Run
-from tasks.stopping import Poor
+from tasks.stopping import STOPPED_EARLY, Poor
 from tasks.store import handover
 
 LOST_WORKERS = 1  # a run whose worker was lost is started again so often; a run that failed by itself is not
@@ -47,8 +47,7 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
     run = run.model_copy(update={"force": run.force & set(part.steps(recipe, run))})  # a part refuses what is none of its stages
     if run.gpu is None or name not in needing_gpu(recipe):
         return _walked_here(part, recipe, run, made, until)
-    present = run.model_copy(update={"reuse_only": True})
-    there, whole = reuse(part.steps(recipe, present), made, until)
+    there, whole = in_the_store(part, recipe, run, made, until)
     if whole:
         return there  # no worker is asked for what lies in the store
     parameters = {
@@ -79,6 +78,11 @@ def run_part(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made
         with get_client(sync_client=True) as client:
             lost_tasks.end(client, child.id)
     raise PartFailed(f"{name} ({deployment}, flow run {child.name}): {_reason(child.state)}")
+
+
+def in_the_store(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made], until: str | None) -> tuple[dict[str, Made], bool]:
+    """What of `part` need not be made: `made` and the stages behind it up to the first that is missing; and whether none is up to `until`."""
+    return reuse(part.steps(recipe, run.model_copy(update={"reuse_only": True})), made, until)
 
 
 def _walked_here(part: ModuleType, recipe: Recipe, run: Run, made: Mapping[str, Made], until: str | None) -> dict[str, Made]:

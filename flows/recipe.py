@@ -135,7 +135,7 @@ class Recipe(BaseModel):
     judgement: JudgementSettings = JudgementSettings()
 
     approve_before: list[str] = Field(
-        default_factory=list, description="Training stages, or `publish`, before which the run waits for a person's approval."
+        default_factory=list, description="Training stages that are not in the store yet, or `publish`, before which the run waits for a person's approval."
     )
     model_card: ModelCardSettings = ModelCardSettings()
     publish: PublishSettings | None = Field(None, description="Put the model into service if it passes the gate; null = do not.")

@@ -9,9 +9,8 @@ from prefect.runtime import flow_run
 
 from tasks import this_run
 from tasks.stage import Made, Run
+from tasks.stopping import STOPPED_EARLY, Poor
 from tasks.store import handover
-
-STOPPED_EARLY = "StoppedEarly"  # the state of a run that was not worth its end
 
 Step = Callable[[dict[str, Made]], Any]
 Steps = Mapping[str, Step]
@@ -43,7 +42,7 @@ def walk(run: Run, steps: Steps, made: Mapping[str, Made], until: str | None) ->
     """Run the steps that are not made yet, in order, each with what was made before it; stop after the one called `until`.
 
     Raises ValueError where no step is called so, or as `run.force` says: the run would go to its end, and make nothing again.
-    A failed step raises with the step's own reason, and nothing after it runs. In a run of a deployment, what was made is
+    A failed step raises with the step's own reason, one that `run.stop` ends raises Poor, and nothing after it runs. In a run of a deployment, what was made is
     also left in the store for the run that waits for this one.
     """
     if wrong := unknown_stages(steps, run.force, until):
@@ -51,7 +50,10 @@ def walk(run: Run, steps: Steps, made: Mapping[str, Made], until: str | None) ->
     made = dict(made)
     for name, step in steps.items():
         if name not in made:
-            made[name] = step(made).result()  # a task called directly hands back its final state
+            state = step(made)  # a task called directly hands back its final state
+            if state.name == STOPPED_EARLY:
+                raise Poor(state.message)
+            made[name] = state.result()
         if name == until:
             break
     if this_run.is_deployed():

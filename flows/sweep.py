@@ -26,7 +26,6 @@ from flows.full_pipeline import crawl_to_model, stage_names
 from flows.recipe import Recipe
 from flows.recipe_errors import RecipeError
 from flows.recipe_file import changed
-from flows.steps import STOPPED_EARLY
 from tasks import publishing, show, stopping
 from tasks.stage import Made, Run
 from tasks.store.artifacts import Store
@@ -138,7 +137,7 @@ def _try(number: int, settings: dict[str, str], recipe: Recipe, run: Run, search
         tried = changed(recipe, [f"{key}={value}" for key, value in settings.items()])
         named = one_trial.with_options(flow_run_name=f"trial {number} · {_settings(row)}")
         state = named(tried, run, search, return_state=True)
-        if state.name == STOPPED_EARLY:
+        if state.name == stopping.STOPPED_EARLY:
             return row.model_copy(update={"outcome": "stopped early", "reason": state.message or ""})
         ended: Any = state.result()
         value, curve = ended
@@ -159,7 +158,7 @@ def one_trial(recipe: Recipe, run: Run, search: Search) -> tuple[float, dict[int
     try:
         return _objective(recipe, run, search)
     except stopping.Poor as poor:
-        return Cancelled(name=STOPPED_EARLY, message=str(poor))
+        return Cancelled(name=stopping.STOPPED_EARLY, message=str(poor))
 
 
 def _objective(recipe: Recipe, run: Run, search: Search) -> tuple[float, dict[int, float]]:

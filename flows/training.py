@@ -11,11 +11,11 @@ from prefect.states import Cancelled
 from flows import corpus, instructions
 from flows.definition import flow
 from flows.recipe import Recipe
-from flows.steps import STOPPED_EARLY, Steps, walk
+from flows.steps import Steps, walk
 from rlhf_core.settings import PretrainStage, TrainingStage
 from tasks.mixtures import mix
 from tasks.stage import Made, Run
-from tasks.stopping import Poor
+from tasks.stopping import STOPPED_EARLY, Poor
 from tasks.store.artifacts import Files
 from tasks.training import train, train_tokenizer
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+STOPPED_EARLY = "StoppedEarly"  # the state of a run, and of its task, that was not worth its end
 ENOUGH = 3  # curves that a median needs
 
 
@@ -39,7 +40,8 @@ class StopRule(BaseModel):
 
 
 def medians(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """Step -> median of the curves (step -> value) that have reached it, where there are ENOUGH."""
-    steps = {step for curve in curves for step in curve}
+    """Step -> median of the curves (step -> value) that have reached it, where there are ENOUGH. Not of a curve's last step: who is
+    there has nothing left to save, and its value is worth keeping."""
+    steps = {step for curve in curves for step in curve if step < max(curve)}
     reached = {step: [curve[step] for curve in curves if step in curve] for step in sorted(steps)}
     return {step: statistics.median(values) for step, values in reached.items() if len(values) >= ENOUGH}

@@ -11,6 +11,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
+from prefect.states import Cancelled
 
 from rlhf_core.settings import EvaluationSettings, Job, TokenizerSettings, TrainingStage
 from tasks import mixtures, names, show
@@ -18,7 +19,7 @@ from tasks.jobs import job_command, prepare_jobs
 from tasks.reporting.figures import json_lines, thinned
 from tasks.stage import Made, Run, make
 from tasks.stage_job import output_of, run_in_draft
-from tasks.stopping import StopRule
+from tasks.stopping import STOPPED_EARLY, Poor, StopRule
 from tasks.store.artifacts import Draft, Files, Result
 
 TOKENIZER_VERSION = 2
@@ -47,13 +48,16 @@ def train(run: Run, stage: TrainingStage, artifacts: Mapping[str, Made | Files],
     """One training stage as one DeepSpeed job.
 
     `artifacts` maps a role to what it comes from; `folders` says where in that artifact the role's input lies, or, for a
-    role without an artifact, a hub name.
+    role without an artifact, a hub name. One that `run.stop` ends is StoppedEarly, which is no failure to be shown with a traceback.
     """
 
     def build(draft: Draft) -> Result:
         return _launch(stage, stage.name, _locate(run, artifacts, folders), "rlhf_core.train", draft, run.stop)
 
-    return make(run, stage.name, TRAINING_VERSION, stage, artifacts, build)
+    try:
+        return make(run, stage.name, TRAINING_VERSION, stage, artifacts, build)
+    except Poor as poor:
+        return Cancelled(name=STOPPED_EARLY, message=str(poor))
 
 
 @task(task_run_name="evaluation", cache_policy=NO_CACHE)

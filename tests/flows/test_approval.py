@@ -121,6 +121,7 @@ def test_nothing_behind_an_approval_starts_before_it(monkeypatch: pytest.MonkeyP
         return made
 
     monkeypatch.setattr(full_pipeline.place, "run_part", run_part)
+    monkeypatch.setattr(full_pipeline.place, "in_the_store", lambda part, recipe, run, made, until: (made, False))
     monkeypatch.setattr(full_pipeline.approval, "ask", lambda stage, made, run: happened.append(f"ask {stage}"))
     for after_the_end in ("show_stages", "show_samples", "write_run_report", "publish"):
         monkeypatch.setattr(full_pipeline, after_the_end, Mock())
@@ -128,6 +129,29 @@ def test_nothing_behind_an_approval_starts_before_it(monkeypatch: pytest.MonkeyP
     assert happened[-1] == (until or "report") and ("ppo" in happened) == (until is None)
     for stage in ("pretrain", "ppo"):
         assert stage not in happened or happened[happened.index(stage) - 1] == f"ask {stage}"
+
+
+@pytest.mark.parametrize("missing", ["pretrain", "sft", "ppo", None])
+def test_what_is_there_is_not_asked_about(monkeypatch: pytest.MonkeyPatch, missing: str | None) -> None:
+    """And what lies behind a stage that is missing is asked about, since it will be another."""
+    asked: list[str] = []
+
+    def reuse(steps: Any, made: dict[str, Any], until: str) -> tuple[dict[str, Any], bool]:
+        names = list(steps)
+        names = names[: names.index(until) + 1]
+        found = names[: names.index(missing)] if missing in names else names
+        return made | dict.fromkeys(found, "there"), found == names
+
+    def run_part(part: Any, recipe: Any, run: Run, made: dict[str, Any], stop: str | None) -> dict[str, Any]:
+        return made | dict.fromkeys(part.steps(recipe, run), "there")
+
+    monkeypatch.setattr(full_pipeline.place, "reuse", reuse)
+    monkeypatch.setattr(full_pipeline.place, "run_part", run_part)
+    monkeypatch.setattr(full_pipeline.approval, "ask", lambda stage, made, run: asked.append(stage))
+    for after_the_end in ("show_stages", "show_samples", "write_run_report", "publish"):
+        monkeypatch.setattr(full_pipeline, after_the_end, Mock())
+    full_pipeline.crawl_to_model(load("tiny", ["approve_before=[pretrain, ppo]"]), Run(store="nowhere"), None)
+    assert asked == {"pretrain": ["pretrain", "ppo"], "sft": ["ppo"], "ppo": ["ppo"], None: []}[missing]
 
 
 # ---- on a server, by a worker ----

@@ -16,9 +16,8 @@ from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed
 
 from flows import corpus, instructions, place, training
 from flows.recipe_file import load
-from flows.steps import STOPPED_EARLY
 from tasks.stage import Run
-from tasks.stopping import Poor, StopRule, medians
+from tasks.stopping import STOPPED_EARLY, Poor, StopRule, medians
 
 MISSING = {"sft": lambda made: SimpleNamespace(result=lambda: None)}
 
@@ -100,6 +99,7 @@ def test_a_poor_training_stops_early_in_its_own_process_too(tmp_path: Path, monk
 def test_a_median_needs_three_curves_at_its_step() -> None:
     curves = [{1: 4.0, 2: 2.0}, {1: 6.0, 2: 1.0}, {1: 5.0}]
     assert medians(curves) == {1: 5.0}
+    assert medians([{1: 4.0, 2: 2.0}, {1: 6.0, 2: 1.0}, {1: 5.0, 2: 3.0}]) == {1: 5.0}  # at the end nothing is left to save
     rule = StopRule(stage="sft", figure="accuracy", better="higher", medians={1: 0.5})
     rule.check("sft", {"step": 1, "accuracy": 0.5})  # as good as the median
     rule.check("sft", {"step": 2, "accuracy": 0.1})  # nobody was here before
