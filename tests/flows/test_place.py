@@ -25,7 +25,7 @@ MISSING = {"sft": lambda made: SimpleNamespace(result=lambda: None)}
 def elsewhere(store: Path) -> tuple[Any, Run]:
     """A part whose one step is not in the store, and a run that gives the part to another pool."""
     part = SimpleNamespace(__name__="flows.training", steps=lambda recipe, run: MISSING)
-    return part, Run(store=str(store), gpu="gpu")
+    return part, Run(store=str(store), gpu="elsewhere")  # a name of its own: the server is that of all tests
 
 
 @pytest.mark.usefixtures("prefect_server")
