@@ -165,11 +165,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-def suspended(stack: Stack, seed: int = 1, gpu: str | None = None) -> str:
-    """A run that waits before pretraining: its id, once its process has ended."""
+def started(stack: Stack, seed: int, gpu: str | None = None) -> str:
+    """A run up to pretraining, for which it needs approval: its id."""
     own = [f"pretrain.seed={seed}", "pretrain.steps=2", "pretrain.eval_steps=2", "pretrain.launch.ranks=1"]
     recipe = load("tiny", ["approve_before=[pretrain]", *own]).model_dump(mode="json")
-    run = stack.create("full_pipeline/production", recipe=recipe, run={"store": str(stack.folder / "store"), "gpu": gpu}, until="pretrain")
+    return stack.create("full_pipeline/production", recipe=recipe, run={"store": str(stack.folder / "store"), "gpu": gpu}, until="pretrain")
+
+
+def suspended(stack: Stack, seed: int, gpu: str | None = None) -> str:
+    """A run that waits before pretraining: its id, once its process has ended."""
+    run = started(stack, seed, gpu)
     until(lambda: stack.engines("cpu-worker", run), "no worker took the run", 300)
     stack.reaches(run, "PAUSED")
     until(lambda: not stack.engines("cpu-worker", run), "the suspended run's process lives on", 60)
@@ -179,7 +184,7 @@ def suspended(stack: Stack, seed: int = 1, gpu: str | None = None) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_a_run_waits_without_a_process_and_goes_on_when_told(served: Stack) -> None:
-    run = suspended(served)
+    run = suspended(served, seed=1)
     store = served.folder / "store"
     assert not list(store.glob("pretrain/*/manifest.json")) and list(store.glob("tokenizer/*/manifest.json"))
     made = {path: path.stat().st_mtime_ns for path in store.glob("*/*/manifest.json")}
@@ -192,12 +197,13 @@ def test_a_run_waits_without_a_process_and_goes_on_when_told(served: Stack) -> N
     assert len(list(store.glob("pretrain/*/manifest.json"))) == 1
     logs = served.call("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200})
     assert any("pretrain: approved: the numbers are fine" in line["message"] for line in logs)
+    assert served.reaches(started(served, seed=1), "COMPLETED", "PAUSED")["type"] == "COMPLETED"  # nothing is left to be allowed
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_a_refusal_ends_the_run_with_the_note(served: Stack) -> None:
-    run = suspended(served)
+    run = suspended(served, seed=3)
     served.answer(run, approve=False, note="too few documents")
     state = served.reaches(run, "CANCELLED")
     assert (state["name"], state["message"]) == ("Refused", "pretrain was refused: too few documents")
