@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from data.instructions.asking import answers
-from data.instructions.lines import dump
+from data.instructions.lines import Rejected, Value, dump, excerpt, read_values
 from data.instructions.settings import TeacherSettings
+from data.instructions.thoughts import without_thoughts
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Usage:
 @dataclass(frozen=True)
 class Completion:
     text: str
-    finish_reason: str = "stop"  # "stop", or "length" where max_tokens cut it
+    finish_reason: str = "stop"  # or "length" where max_tokens cut it, "content_filter" where the server will not say it
     usage: Usage = field(default_factory=Usage)
     lang: str | None = None  # the language asked for, where the record says so; null = the prompt's
 
@@ -73,14 +75,14 @@ class Teacher(Protocol):
 
 
 def completion_from(value: object) -> Completion:
-    """A completion from a recorded line: {"text", "finish_reason", "usage"}. Raises ValueError."""
+    """A completion from a recorded line, {"text", "finish_reason", "usage"}, without a reasoning model's thoughts. Raises ValueError."""
     if not isinstance(value, dict) or not isinstance(value.get("text"), str):
         raise ValueError('a recorded completion is an object with a "text"')
     given = value.get("usage")
     usage = given if isinstance(given, dict) else {}
     lang = value.get("lang")
     return Completion(
-        value["text"].encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd"),
+        without_thoughts(value["text"].encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")),
         str(value.get("finish_reason") or "stop"),
         Usage(_count(usage, "prompt_tokens"), _count(usage, "completion_tokens")),
         lang if isinstance(lang, str) else None,
@@ -93,23 +95,33 @@ def _count(usage: dict[str, Any], name: str) -> int:
 
 
 class RecordedTeacher:
-    """Replays a JSON-lines file: call k gets line k, whatever is asked. A broken line is handed over as it stands."""
+    """Replays a file of completions, in any form that `read_values` knows: call k gets value k, whatever is asked. What is no
+    completion, or not readable as UTF-8, is handed over as it stands."""
 
     def __init__(self, path: Path) -> None:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            self._lines = [line.strip() for line in file if line.strip()]
+        self._completions = [_recorded(found) for found in read_values(path)]
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._completions)
 
     def complete(self, prompt: Prompt) -> Completion:
-        if prompt.call >= len(self._lines):
+        if prompt.call >= len(self._completions):
             raise Exhausted
-        line = self._lines[prompt.call]
-        try:
-            return completion_from(json.loads(line))
-        except (ValueError, RecursionError):
-            return Completion(line, "broken")  # no item in it will parse, and so it is kept among the rejected
+        return self._completions[prompt.call]
+
+
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `read_values` makes of bytes that are no UTF-8
+
+
+def _recorded(found: Value | Rejected) -> Completion:
+    """`broken` where it is none: no item in it will parse, and so it is kept among the rejected."""
+    if isinstance(found, Rejected):
+        return Completion(found.text, "broken")
+    try:
+        completion = completion_from(found.value)
+    except ValueError:
+        return Completion(excerpt(json.dumps(found.value, ensure_ascii=False)), "broken")
+    return Completion(excerpt(found.value["text"]), "broken") if _NOT_UTF8.search(found.value["text"]) else completion
 
 
 class JournaledTeacher:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from data.instructions.thoughts import without_thoughts
+
 Verdict = Literal["A", "B", "TIE"]
 
 _LABELS: dict[str, Verdict] = {"A": "A", "B": "B", "TIE": "TIE", "平局": "TIE", "平手": "TIE"}
 _LABEL = re.compile(r"(?<![A-Za-z])(A|B|[Tt]ie|TIE|平局|平手)(?![A-Za-z])")
-_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)  # reasoning models weigh both answers aloud
 _MARKS = " *_`\"'[](){}.,!。，！:：「」【】"
 
 
 def read_verdict(text: str) -> Verdict | None:
     """What stands alone on the last line, or on the first; else the one label that is named at all; None where there is none."""
-    lines = [line.strip(_MARKS) for line in _THOUGHTS.sub("", text).splitlines() if line.strip(_MARKS)]
+    lines = [line.strip(_MARKS) for line in without_thoughts(text).splitlines() if line.strip(_MARKS)]
     for line in (lines[-1], lines[0]) if lines else ():
         if _LABEL.fullmatch(line):
             return _LABELS[line.upper()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,19 @@ def test_broken_lines_among_the_completions_are_kept_aside(tmp_path: Path) -> No
     path = written(tmp_path, good, "{broken", {"no": "text"}, [1], r'{"text": "nul\u0000byte \ud800", "usage": {"prompt_tokens": "x"}}')
     summary = run(SEEDS, path, TINY, tmp_path / "out", tmp_path / "work")
     assert (summary["teacher_calls"], summary["accepted"], summary["rejected"]) == (5, 1, {"unparsable": 4})
+
+
+def test_recorded_completions_as_people_have_them(tmp_path: Path) -> None:
+    """Marks of byte order, UTF-16, gzip, an array; what is not UTF-8 is not guessed."""
+    values = [{"text": "<think>镇</think>河"}, {"text": "镇", "finish_reason": "length"}]
+    jsonl = "\r\n".join(json.dumps(value, ensure_ascii=False) for value in values)
+    forms = {"a.jsonl": jsonl.encode("utf-8-sig"), "b.jsonl": jsonl.encode("utf-16"), "c.jsonl.gz": gzip.compress(jsonl.encode()), "d.json": json.dumps(values).encode()}
+    for name, content in forms.items():
+        (tmp_path / name).write_bytes(content)
+        teacher = RecordedTeacher(tmp_path / name)
+        assert [teacher.complete(Prompt("x", "zh", call)) for call in range(len(teacher))] == [Completion("河"), Completion("镇", "length")], name
+    (tmp_path / "gbk").write_bytes(jsonl.encode("gbk"))
+    assert [RecordedTeacher(tmp_path / "gbk").complete(Prompt("x", "zh", call)).finish_reason for call in (0, 1)] == ["broken", "broken"]
 
 
 def test_bad_seed_tasks_are_kept_aside_and_none_is_an_error(tmp_path: Path) -> None:
