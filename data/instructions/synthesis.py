@@ -1,7 +1,7 @@
 """Topic-driven synthesis: user questions (or documents) in, a domain instruction set out.
 
 Texts are deduplicated and clustered; each topic's key phrases, sentence patterns and nearest texts become a prompt; what the
-teacher writes goes through the filters of self-instruct and the near-duplicate test. With `answer_questions` the teacher also
+teacher writes goes through the filters of self-instruct, with the questions in their pool, and the near-duplicate test. With `answer_questions` the teacher also
 answers the questions themselves. Prompts depend on the texts and settings alone, so calls run side by side and resume.
 """
 
@@ -17,7 +17,7 @@ from data.document import values
 from data.instructions.filters import Filters
 from data.instructions.formats import Rejected, Tally, stream_conversations
 from data.instructions.language import script_language
-from data.instructions.lines import write_json, write_jsonl
+from data.instructions.lines import excerpt, write_json, write_jsonl
 from data.instructions.near_duplicates import leaders
 from data.instructions.parsing import parse
 from data.instructions.prompts import topic_prompt
@@ -66,6 +66,9 @@ def run(
     tally = Tally()
     found = _Found(settings)
     texts, are_questions = _distinct(_texts(source, tally, found), settings, work, found), not source.is_dir()
+    if are_questions:
+        for text in texts:
+            found.filters.remember_instruction(text)
     if not texts:
         raise ValueError(f"{source} holds no question or document ({', '.join(tally.rejected) or 'it is empty'})")
     topics, left_out = find_topics(texts, settings, embed)
@@ -109,7 +112,12 @@ def _texts(source: Path, tally: Tally, found: _Found) -> Iterator[str]:
 
 def _distinct(texts: Iterator[str], settings: TopicSettings, work: Path, found: _Found) -> list[str]:
     """One text of each near-duplicate cluster, in the order of the source."""
-    named = {hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest(): text for text in texts if text.strip()}
+    named: dict[str, str] = {}
+    for text in filter(str.strip, texts):
+        name = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+        if name in named:
+            found.reject("source", "duplicate", excerpt(text))
+        named[name] = text
     led = leaders(named.items(), settings.max_jaccard, work / "near_questions")
     for name in led:
         found.reject("source", "near_duplicate", named[name])

@@ -209,7 +209,7 @@ class Calls:
     def __init__(self, teacher: Teacher, journal: Path, settings: TeacherSettings) -> None:
         self._teacher = JournaledTeacher(teacher, journal, settings.teacher_concurrency)
         self._settings = settings
-        self.count, self.usage = 0, Usage()
+        self.count, self.cut_off, self.usage = 0, 0, Usage()
 
     def ask(self, asked: Sequence[tuple[str, str]]) -> list[str]:
         """Answers to (text, language), in order; one that was cut off is empty. Raises ValueError where the teacher runs out."""
@@ -223,7 +223,12 @@ class Calls:
         self.count += len(completions)
         for completion in completions:
             self.usage += completion.usage
+            self.cut_off += completion.finish_reason == "length"
         return ["" if completion.finish_reason == "length" else completion.text.strip() for completion in completions]
+
+    def advice(self) -> str:
+        """What may be wrong where nothing came of the answers."""
+        return f"; {self.cut_off} of {self.count} answers were cut off: raise max_tokens ({self._settings.max_tokens})" if self.cut_off else ""
 
     def report(self) -> dict[str, Any]:
         return self.usage.report(self._settings, self.count)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from data.instructions.language import HAN, script_language
+from data.instructions.language import HAN, foreign, script_language
 from data.instructions.novelty import tokens
 from data.instructions.settings import TopicSettings
 
@@ -66,7 +66,7 @@ def find_topics(texts: Sequence[str], settings: TopicSettings, embed: Embed | No
         lang = script_language(text)
         if lang is None or not _terms(text):
             left_out["no_words"] += 1
-        elif lang not in by_language:
+        elif lang not in by_language or foreign(text[:_CHARACTERS], settings.languages):
             left_out["wrong_language"] += 1
         else:
             by_language[lang].append(index)

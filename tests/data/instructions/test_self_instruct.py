@@ -149,6 +149,23 @@ def test_it_stops_where_it_is_told_to(tmp_path: Path) -> None:
     assert stopped() == ("teacher_exhausted", 12, 12)
 
 
+def test_a_live_teacher_of_whom_nothing_can_be_used_is_an_error(tmp_path: Path) -> None:
+    live = SelfInstructSettings(teacher_url="http://localhost:1/v1", teacher_model="m", max_calls=2)
+    with pytest.raises(ValueError, match=r"nothing that the teacher wrote in 2 calls was accepted \({'unparsable': 2}\)$"):
+        run(SEEDS, Scripted("I cannot help.", "Sorry."), live, tmp_path / "out", tmp_path / "work")
+    thinking = written(tmp_path, *[{"text": "<think>What shall I", "finish_reason": "length"}] * 2)
+    with pytest.raises(ValueError, match=r"\(it wrote no task\); 2 of 2 answers were cut off: raise max_tokens \(2048\)"):
+        run(SEEDS, RecordedTeacher(thinking), live, tmp_path / "out", tmp_path / "work2")
+
+
+def test_a_seed_task_as_long_as_a_book_is_no_exemplar(tmp_path: Path) -> None:
+    short, book = ({"instruction": f"Sum up {what}.", "instances": [{"input": text, "output": "Fine."}]} for what, text in (("a", "x"), ("b", "long " * 200_000)))
+    teacher = Scripted("", "")
+    summary = run(written(tmp_path, short, book, name="s"), teacher, SelfInstructSettings(languages=["en"]), tmp_path / "out", tmp_path / "work")
+    assert summary["seed_conversations"] == 2
+    assert max(len(prompt.text) for prompt in teacher.prompts) < 5000 and "Sum up a." in teacher.prompts[0].text
+
+
 def test_progress_is_told_after_every_call(tmp_path: Path) -> None:
     told: list[tuple[int, int | None, str]] = []
     run(SEEDS, BUNDLED, TINY, tmp_path / "out", tmp_path / "work", progress=lambda *args: told.append(args))

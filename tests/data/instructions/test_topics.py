@@ -71,6 +71,8 @@ def test_small_and_empty_sets() -> None:
     assert find_topics(["Only one question here?"], SETTINGS) == ([], {"small_topic": 1})
     with_foreign = find_topics(["この町の古い市場について教えてください。"] * 4, SETTINGS)
     assert with_foreign == ([], {"wrong_language": 4})
+    french = [f"Comment puis-je réserver une place dans le train de nuit pour {town} ?" for town in ("Lyon", "Nantes", "Brest")]
+    assert find_topics(french, SETTINGS) == ([], {"wrong_language": 3})
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +127,7 @@ def go(folder: Path, teacher: Any, **settings: Any) -> dict[str, Any]:
 
 def test_a_domain_instruction_set(tmp_path: Path) -> None:
     summary = go(tmp_path, Domain(), max_jaccard=0.95)
-    assert (summary["topics"], summary["texts"], summary["sources_rejected"]) == (4, 42, {"broken_json": 1})
+    assert (summary["topics"], summary["texts"], summary["sources_rejected"]) == (4, 42, {"broken_json": 1, "duplicate": 1})
     assert summary["items"] == 4 * 5
     assert set(summary["rejected"]) <= {"blocked_word", "not_novel", "conflicting_output", "near_duplicate"}
     assert summary["answers"] == 42 - 4 - 3  # of rye bread nothing, of Orsk cut off
@@ -135,6 +137,15 @@ def test_a_domain_instruction_set(tmp_path: Path) -> None:
     assert {record["source"] for record in records} == {"topic", "question"}
     assert summary["items"] == summary["written"] + sum(summary["rejected"].values())
     assert len(json.loads((tmp_path / "out" / "topics.json").read_text())["topics"]) == 4
+
+
+def test_what_was_asked_already_is_not_new(tmp_path: Path) -> None:
+    class Echo(Domain):
+        def complete(self, prompt: Prompt) -> Completion:
+            return Completion(block(1, next(text for text in shuffled() if text in prompt.text), "Yes.") + block(2, f"Tell the tale of number {prompt.call}, slowly.", "No."))
+
+    summary = go(tmp_path, Echo(), answer_questions=False, max_rouge_l=0.9)
+    assert (summary["written"], summary["rejected"]) == (4, {"not_novel": 4})
 
 
 def test_near_duplicates_of_what_was_written_are_dropped(tmp_path: Path) -> None:
