@@ -32,7 +32,7 @@ _FIRST_WAIT = 1.0  # seconds before the second try; doubles with each
 _LONGEST_WAIT = 60.0  # seconds; also the most that a server's Retry-After is believed
 _RETRIED = {408, 409, 425, 429}  # and every 5xx
 _MAX_ANSWER = 16 * 2**20  # bytes; a completion of 4,000 tokens is about 20 kB, 64 embeddings of 4,096 numbers 5 MB
-_CONNECT_SECONDS = 10.0
+_CONNECT_SECONDS = 5.0  # as httpx has it; a host that drops everything is told after three of these
 _HIDDEN = "[key]"
 _SECRET = 12  # characters; what is shorter is a word for servers that want any key (EMPTY, ollama), which answers may hold
 
@@ -150,7 +150,7 @@ class HttpClient:
                 if attempt >= allowed:
                     raise self._error(f"{failed.cause} ({attempt + 1} tries)", self._advice(failed)) from None
                 backed_off = _FIRST_WAIT * 2**attempt * waits.uniform(0.75, 1.25)
-                self._sleep(min(_LONGEST_WAIT, failed.wait if failed.wait is not None else backed_off))
+                self._sleep(min(_LONGEST_WAIT, failed.wait or backed_off))  # "at once", or a date that is past: its clock may be wrong
                 attempt += 1
 
     # ---- one try ----

@@ -15,10 +15,14 @@ _MARKS = " *_`\"'[](){}.,!。，！:：「」【】"
 
 
 def read_verdict(text: str) -> Verdict | None:
-    """What stands alone on the last line, or on the first; else the one label that is named at all; None where there is none."""
+    """What stands alone on the last line, or on the first, or ends the last as the one label that it names (`Verdict: B`); else the one
+    label that is named at all; None where there is none."""
     lines = [line.strip(_MARKS) for line in without_thoughts(text).splitlines() if line.strip(_MARKS)]
     for line in (lines[-1], lines[0]) if lines else ():
         if _LABEL.fullmatch(line):
             return _LABELS[line.upper()]
+    last = _LABEL.findall(lines[-1]) if lines else []
+    if len(set(last)) == 1 and lines[-1].endswith(last[0]):
+        return _LABELS[last[0].upper()]
     named = {_LABELS[label.upper()] for line in lines for label in _LABEL.findall(line)}
     return named.pop() if len(named) == 1 else None

@@ -92,7 +92,7 @@ def test_it_waits_until_the_date_that_the_server_names(server: Server) -> None:
     teacher = Teacher(server.url)
     teacher.complete(PROMPT)
     assert 25 <= teacher.waited[0] <= 30
-    assert teacher.waited[1] == 0
+    assert 1.5 <= teacher.waited[1] <= 2.5  # past already: their clock or ours is wrong
 
 
 def test_no_more_requests_in_flight_than_allowed(server: Server, tmp_path: Path) -> None:
