@@ -254,7 +254,8 @@ def _is_here(url: str) -> bool:
     """Whether its host is this machine: no proxy stands between."""
     host = urlsplit(url).hostname or ""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
+        return address.is_loopback or address.is_unspecified
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
 

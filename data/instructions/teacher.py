@@ -130,13 +130,14 @@ class JournaledTeacher:
     The loop over completions is deterministic, so the journal is the whole state of a run: replayed from its start it
     comes to the same place, asks the teacher nothing twice, and leaves the same bytes as an unbroken run. An entry whose
     prompt is not the one now asked for (other seeds, another setting) ends the replay: what follows it is cut off.
+    Memory: about 200 bytes a call, what was said lies in the file.
     """
 
     def __init__(self, teacher: Teacher, path: Path, concurrency: int = 1) -> None:
         self._teacher = teacher
         self._concurrency = concurrency
         self._path = path
-        self._written: list[tuple[str, Completion, int]] = []  # prompt key, completion, end in bytes
+        self._written: list[tuple[str, int]] = []  # prompt key, end in bytes
         self._load()
 
     def __len__(self) -> int:
@@ -158,11 +159,10 @@ class JournaledTeacher:
         for prompt in prompts:
             if prompt.call >= len(self._written):
                 break
-            key, completion, _ = self._written[prompt.call]
-            if key != prompt.key():
+            if self._written[prompt.call][0] != prompt.key():
                 self._cut(prompt.call)
                 break
-            done.append(completion)
+            done.append(self._read(prompt.call))
         asked = prompts[len(done) :]
         if not asked:
             return done
@@ -176,31 +176,38 @@ class JournaledTeacher:
 
     def _load(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        end = 0
-        for line in self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []:
-            try:
-                entry = json.loads(line)
-                completion = completion_from(entry["completion"])
-                key = str(entry["key"])
-            except (ValueError, KeyError, TypeError):
-                break  # the kill hit while this line was written
-            if not line.endswith(b"\n"):
-                break
-            end += len(line)
-            self._written.append((key, completion, end))
+        self._path.touch()
+        with self._path.open("rb") as file:
+            for line in file:
+                try:
+                    entry = json.loads(line)
+                    completion_from(entry["completion"])
+                    key = str(entry["key"])
+                except (ValueError, KeyError, TypeError):
+                    break  # the kill hit while this line was written
+                if not line.endswith(b"\n"):
+                    break
+                self._written.append((key, self._end() + len(line)))
         self._cut(len(self._written))
+
+    def _end(self) -> int:
+        return self._written[-1][1] if self._written else 0
+
+    def _read(self, call: int) -> Completion:
+        with self._path.open("rb") as file:
+            file.seek(self._written[call - 1][1] if call else 0)
+            return completion_from(json.loads(file.readline())["completion"])
 
     def _cut(self, count: int) -> None:
         del self._written[count:]
         with self._path.open("ab") as file:
-            file.truncate(self._written[-1][2] if self._written else 0)
+            file.truncate(self._end())
 
     def _append(self, key: str, completion: Completion) -> None:
         line = dump({"key": key, "completion": completion.as_dict()}).encode()
-        end = self._written[-1][2] if self._written else 0
         with self._path.open("ab") as file:
             file.write(line)
-        self._written.append((key, completion, end + len(line)))
+        self._written.append((key, self._end() + len(line)))
 
 
 class Calls:

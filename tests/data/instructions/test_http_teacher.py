@@ -263,13 +263,13 @@ def test_proxies_of_the_environment(server: Server, monkeypatch: pytest.MonkeyPa
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    for host in ("127.0.0.1", "localhost"):
+    for host in ("127.0.0.1", "localhost", "0.0.0.0"):
         Teacher(f"http://{host}:{port}/v1").complete(PROMPT)
     with pytest.raises(TeacherError, match=r"Connection refused .*; is the server running.* the environment's proxy; NO_PROXY names hosts"):
         Teacher("http://teacher.invalid/v1").complete(PROMPT)
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
     Teacher("http://teacher.invalid/v1").complete(PROMPT)
-    assert len(server.seen) == 3
+    assert len(server.seen) == 4
     monkeypatch.setenv("http_proxy", f"socks9://user:{KEY[:6]}@127.0.0.1:{port}")
     with pytest.raises(TeacherError, match="check the environment's proxies") as caught:
         Teacher("http://teacher.invalid/v1")
