@@ -13,6 +13,7 @@ import ipaddress
 import json
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +32,8 @@ from data.instructions.teacher import TeacherError
 _FIRST_WAIT = 1.0  # seconds before the second try; doubles with each
 _LONGEST_WAIT = 60.0  # seconds; also the most that a server's Retry-After is believed
 _RETRIED = {408, 409, 425, 429}  # and every 5xx
+# How servers say that a request does not fit into the model (OpenAI, vLLM, SGLang, llama.cpp, DashScope), under 400, 413 or 422.
+_TOO_LONG = re.compile(r"context.?(length|size|window)|(prompt|input|request|messages?)\b.{0,40}\b(too (long|large)|exceeds?)|range of input length", re.IGNORECASE)
 _MAX_ANSWER = 16 * 2**20  # bytes; a completion of 4,000 tokens is about 20 kB, 64 embeddings of 4,096 numbers 5 MB
 _CONNECT_SECONDS = 5.0  # as httpx has it; a host that drops everything is told after three of these
 _HIDDEN = "[key]"
@@ -48,6 +51,10 @@ class Retry(Exception):
     def __init__(self, cause: str, wait: float | None = None, misled: bool = False) -> None:
         super().__init__(cause)
         self.cause, self.wait, self.misled = cause, wait, misled
+
+
+class TooLong(TeacherError):
+    """A server that answers others refuses this one request, since it does not fit into the model."""
 
 
 class HttpClient:
@@ -120,11 +127,14 @@ class HttpClient:
 
         Raises:
             TeacherError: names URL and cause, and what can be done.
+            TooLong: this request cannot be answered, others can.
         """
         cached = self._cached(body, call)
         if cached is not None:
             try:
-                return accept(cached)
+                accepted = accept(cached)
+                self._answered = True
+                return accepted
             except ValueError:
                 pass  # not written by this class; asked for anew and written over
         with self._slots:
@@ -198,6 +208,8 @@ class HttpClient:
         cause = f"HTTP {status}: {excerpt(' '.join(text.split()))}"
         if status in _RETRIED or status >= 500:
             raise Retry(cause, _seconds(headers.get("retry-after")))
+        if status in (400, 413, 422) and self._answered and _TOO_LONG.search(text):
+            raise TooLong(str(self._error(cause, "it does not fit into the model")))
         if 300 <= status < 400:
             target = urlsplit(headers.get("location", "")).netloc.rpartition("@")[2]
             raise self._error(f"HTTP {status}, a redirect to {target or 'another path'}", f"give the address itself as {self._who}_url")

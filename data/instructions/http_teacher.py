@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from data.instructions.http_client import HttpClient, Retry
+from data.instructions.http_client import HttpClient, Retry, TooLong
 from data.instructions.lines import excerpt
 from data.instructions.settings import TeacherSettings
 from data.instructions.teacher import Completion, Prompt, completion_from
@@ -60,7 +60,7 @@ class HttpTeacher(HttpClient):
         )  # fmt: skip
 
     def complete(self, prompt: Prompt) -> Completion:
-        """Raises TeacherError: names URL and cause, and what can be done."""
+        """Raises TeacherError: names URL and cause, and what can be done. What is too long for a model that answers else is `too_long`."""
         body = {
             "model": self._model,
             "messages": [{"role": "user", "content": prompt.text}],
@@ -69,7 +69,10 @@ class HttpTeacher(HttpClient):
             "seed": prompt.call,  # two calls with one text are two requests
             **self._extra,
         }
-        return self.ask({name: value for name, value in body.items() if value is not None}, _read, completion_from, prompt.call)
+        try:
+            return self.ask({name: value for name, value in body.items() if value is not None}, _read, completion_from, prompt.call)
+        except TooLong:
+            return Completion("", "too_long")
 
 
 _CUT = {"length", "max_tokens", "max_output_tokens", "model_length"}  # how servers say that max_tokens ended it

@@ -29,7 +29,7 @@ from data.instructions.teacher import Completion, JournaledTeacher, Prompt, Reco
 from data.instructions.topics import Embed, Topic, find_topics
 from data.shards import list_shards, read_shard
 
-_DOCUMENT_CHARACTERS = 600  # of a document's beginning: what says its topic
+_DOCUMENT_CHARACTERS = 600  # of a document's beginning, or of a quoted question: what says its topic
 
 
 class _Found:
@@ -153,7 +153,7 @@ def _quoted(topic: Topic, texts: Sequence[str], settings: TopicSettings, call: i
     """The nearest texts; further calls about the topic quote the next ones."""
     turn = call % settings.calls_per_topic
     members = topic.members[turn * settings.examples :] or topic.members
-    return [texts[index] for index in members[: settings.examples]]
+    return [texts[index][:_DOCUMENT_CHARACTERS] for index in members[: settings.examples]]
 
 
 def _answer(
@@ -165,7 +165,8 @@ def _answer(
     for prompt, completion in _asked(prompts, teacher, settings, found, progress, "answers"):
         number, lang, question = questions[prompt.call - first]
         answer = completion.text.strip()
-        reason = "truncated" if completion.finish_reason == "length" else None if answer else "empty_output"
+        ended = {"length": "truncated", "stop": None if answer else "empty_output"}
+        reason = ended.get(completion.finish_reason, None if answer else completion.finish_reason)
         if reason is not None:
             found.reject("answer", reason, question, call=prompt.call)
         else:

@@ -52,7 +52,7 @@ class Usage:
 @dataclass(frozen=True)
 class Completion:
     text: str
-    finish_reason: str = "stop"  # or "length" where max_tokens cut it, "content_filter" where the server will not say it
+    finish_reason: str = "stop"  # or "length" where max_tokens cut it, "content_filter" where the server will not say it, "too_long" where it cannot be asked
     usage: Usage = field(default_factory=Usage)
     lang: str | None = None  # the language asked for, where the record says so; null = the prompt's
 

@@ -227,6 +227,26 @@ def test_answers_that_are_none(server: Server, said: Any, cause: str) -> None:
         Teacher(server.url, retries=0, timeout=30).complete(PROMPT)
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "This model's maximum context length is 4096 tokens. However, you requested 9000 tokens"),
+        (400, '{"error": {"code": "context_length_exceeded"}}'),
+        (400, "the request exceeds the available context size. try increasing the context size"),
+        (400, "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]"),
+        (413, "Request entity too large"),
+    ],
+)
+def test_one_request_that_is_too_long_ends_no_run(server: Server, status: int, words: str) -> None:
+    server.script = [(status, words, {}), "ok", (status, words, {}), "ok", (400, "max_tokens must be positive", {})]
+    teacher = Teacher(server.url)
+    with pytest.raises(TeacherError, match=f"HTTP {status}"):  # it may as well be every request
+        teacher.complete(PROMPT)
+    assert [teacher.complete(PROMPT).finish_reason for _ in range(3)] == ["stop", "too_long", "stop"]
+    with pytest.raises(TeacherError, match="HTTP 400: max_tokens"):
+        teacher.complete(PROMPT)
+
+
 def test_fields_of_the_request_are_changed_and_left_out(server: Server, tmp_path: Path) -> None:
     """Without a seed too, two calls with one text are two requests, whose answers are kept apart."""
     settings = SelfInstructSettings(

@@ -139,6 +139,17 @@ def test_a_domain_instruction_set(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "out" / "topics.json").read_text())["topics"]) == 4
 
 
+def test_a_question_as_long_as_a_book_is_quoted_in_part_and_named_where_it_has_no_answer(tmp_path: Path) -> None:
+    class Small(Domain):
+        def complete(self, prompt: Prompt) -> Completion:
+            assert len(prompt.text) < 10_000 or prompt.text.startswith("When"), "a topic's prompt"
+            return super().complete(prompt) if len(prompt.text) < 10_000 else Completion("", "too_long")
+
+    questions = written(tmp_path, *({"prompt": f"{text} {f'Or the train of {number}? ' * 50_000}"} for number, text in enumerate(TRAINS[:3])), *({"prompt": text} for text in BREAD), name="q")
+    summary = run(questions, Small(), TopicSettings(topics=2), tmp_path / "out", tmp_path / "work")
+    assert summary["answers_rejected"]["too_long"] >= 1
+
+
 def test_what_was_asked_already_is_not_new(tmp_path: Path) -> None:
     class Echo(Domain):
         def complete(self, prompt: Prompt) -> Completion:
