@@ -74,7 +74,7 @@ class HttpClient:
         sleep: waits that many seconds (tests pass their own).
 
     Raises:
-        TeacherError: the environment names a proxy that cannot be used.
+        TeacherError: `url` is none, or the environment names a proxy that cannot be used.
     """
 
     limits = "limits"  # what else a refused request may be about, for its error
@@ -83,6 +83,10 @@ class HttpClient:
         self, who: str, url: str, path: str, model: str, *, key_variable: str, timeout: float, retries: int, concurrency: int,
         cache: Path | None, sleep: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
+        try:
+            urlsplit(url)
+        except ValueError as error:
+            raise TeacherError(f"{who}_url is no URL: {error}") from None
         self._who, self._url, self._model = who, f"{url.rstrip('/')}/{path}", model
         self._key_variable = key_variable
         self._timeout = timeout
@@ -181,7 +185,7 @@ class HttpClient:
         except httpx.ConnectError as error:
             raise Retry(f"no connection: {_without(str(error), key)}", misled=True) from None
         except httpx.TransportError as error:
-            raise Retry(f"the connection broke: {type(error).__name__}: {_without(str(error), key)}") from None
+            raise Retry(f"the connection broke: {type(error).__name__}: {_without(str(error), key)}", misled=True) from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError) as error:
             raise self._error(f"{type(error).__name__}: {_without(str(error), key)}", f"check {self._who}_url") from None
         if status != 200:

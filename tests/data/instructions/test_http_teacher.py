@@ -123,7 +123,7 @@ def test_of_calls_asked_together_the_paid_ones_are_kept_when_one_fails(server: S
         ((429, "slow down", {}), 4, r"HTTP 429: slow down \(4 tries\); run again later"),
         ((500, "oops", {}), 4, r"HTTP 500: oops \(4 tries\)"),
         ("nonsense", 3, r"no chat completion \(JSONDecodeError\): 'nonsense' \(3 tries\); is the server running, and is teacher_url right"),
-        ("hang up", 4, r"the connection broke: "),
+        ("hang up", 3, r"the connection broke: .* \(3 tries\); is the server running"),
         ("slow", 4, r"did not answer within 0.3 s"),
         ((401, f"wrong key {KEY}", {}), 1, rf"HTTP 401: wrong key \[key\]; the environment variable {VARIABLE} is set, but was not accepted"),
         ((404, "no such model", {}), 1, r"HTTP 404: no such model; check teacher_url .* and that the server has the model 'tiny'"),
@@ -153,9 +153,9 @@ def test_a_teacher_that_is_down_from_the_start() -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["http://", "http://[::1", "http://127.0.0.1:99999/v1", "http://no-such-host.invalid/v1"])
+@pytest.mark.parametrize("url", ["http://", "http:///v1", "http://[::1", "http://127.0.0.1:99999/v1", "http://no-such-host.invalid/v1"])
 def test_urls_that_lead_nowhere(url: str) -> None:
-    with pytest.raises((TeacherError, ValueError)):
+    with pytest.raises(TeacherError, match="teacher"):
         Teacher(url).complete(PROMPT)
 
 
