@@ -15,7 +15,7 @@ from typing import Any
 
 from data.document import values
 from data.instructions.filters import Filters
-from data.instructions.formats import Rejected, Tally, stream_conversations
+from data.instructions.formats import Rejected, Tally, stream_conversations, why_nothing
 from data.instructions.language import script_language
 from data.instructions.lines import excerpt, write_json, write_jsonl
 from data.instructions.near_duplicates import leaders
@@ -70,7 +70,7 @@ def run(
         for text in texts:
             found.filters.remember_instruction(text)
     if not texts:
-        raise ValueError(f"{source} holds no question or document ({', '.join(tally.rejected) or 'it is empty'})")
+        raise ValueError(f"{source} holds no question or document ({why_nothing(tally.reasons())})")
     topics, left_out = find_topics(texts, settings, embed)
     if not topics:
         raise ValueError(f"none of the {len(texts)} texts of {source} is in a topic of {settings.min_texts} texts ({left_out}); lower min_texts or topics")

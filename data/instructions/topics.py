@@ -95,7 +95,7 @@ def _cluster(texts: list[str], settings: TopicSettings, embed: Embed | None, lef
     if embed is not None:
         vectors: Any = embed([text[:_CHARACTERS] for text in texts])
     else:
-        vectors = TfidfVectorizer(analyzer=_terms, sublinear_tf=True, max_df=0.5 if len(texts) > 20 else 1.0).fit_transform(texts)
+        vectors = TfidfVectorizer(analyzer=_terms, sublinear_tf=True).fit_transform(texts)
     if settings.method == "dbscan":
         labels = DBSCAN(eps=settings.max_distance, min_samples=settings.min_texts, metric="cosine").fit_predict(vectors)
     else:

@@ -75,6 +75,12 @@ def test_small_and_empty_sets() -> None:
     assert find_topics(french, SETTINGS) == ([], {"wrong_language": 3})
 
 
+@pytest.mark.parametrize("method", ["kmeans", "dbscan"])
+def test_questions_that_share_all_their_words_are_one_topic(method: str) -> None:
+    [topic], left_out = find_topics([f"What is the visa for {'the ' * number}?" for number in range(30)], TopicSettings(method=method, topics=1))
+    assert (len(topic.members), left_out) == (30, {})
+
+
 def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = builtins.__import__
 
@@ -183,6 +189,6 @@ def test_documents_have_topics_too_and_a_teacher_may_run_out(tmp_path: Path) -> 
 
 
 def test_nothing_to_work_on_is_an_error(tmp_path: Path) -> None:
-    for values, message in (([], "holds no question or document"), (["{"], "broken_json"), ([{"prompt": "One single question?"}], "is in a topic of 3 texts")):
+    for values, message in (([], "holds no question or document"), (["{"], "1 broken_json: JSON lines, a JSON array and Parquet are read"), ([{"prompt": "One single question?"}], "is in a topic of 3 texts")):
         with pytest.raises(ValueError, match=message):
             run(written(tmp_path, *values, name="q"), Domain(), SETTINGS, tmp_path / "out", tmp_path / "work")
