@@ -180,8 +180,9 @@ class HttpClient:
                 raw = self._body(response, deadline)
                 status, headers = response.status_code, response.headers
         except httpx.TimeoutException as error:
-            kind = "did not accept a connection" if isinstance(error, httpx.ConnectTimeout) else "did not answer"
-            raise Retry(f"{kind} within {self._timeout:g} s", misled=isinstance(error, httpx.ConnectTimeout)) from None
+            if isinstance(error, httpx.ConnectTimeout):
+                raise Retry(f"accepted no connection within {min(self._timeout, _CONNECT_SECONDS):g} s", misled=True) from None
+            raise self._late() from None
         except httpx.ConnectError as error:
             raise Retry(f"no connection: {_without(str(error), key)}", misled=True) from None
         except httpx.TransportError as error:
@@ -205,8 +206,11 @@ class HttpClient:
             if size > _MAX_ANSWER:
                 raise Retry(f"sent more than {_MAX_ANSWER >> 20} MiB")
             if time.monotonic() > deadline:
-                raise Retry(f"did not answer within {self._timeout:g} s")
+                raise self._late()
         return b"".join(pieces)
+
+    def _late(self) -> Retry:
+        return Retry(f"did not answer within {self._timeout:g} s (teacher_timeout_seconds)", misled=True)
 
     def _refused(self, status: int, text: str, headers: httpx.Headers) -> None:
         cause = f"HTTP {status}: {excerpt(' '.join(text.split()))}"
