@@ -81,7 +81,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, model: str, log: Path) ->
         if process.poll() is not None:
             raise ServingError(f"`transformers serve {model}` ended with exit status {process.returncode}:\n{explain(log)}")
         with suppress(httpx.HTTPError):
-            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200:
+            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=2, trust_env=False).status_code == 200:  # no proxy stands between
                 return
         time.sleep(0.2)
     raise ServingError(f"`transformers serve {model}` did not answer within {START_SECONDS:g} s:\n{explain(log)}")

@@ -59,7 +59,7 @@ def _read(text: str, count: int) -> dict[str, Any]:
         _matrix(vectors, count)
         return {"vectors": vectors}
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise Retry(f"the answer holds no {count} embeddings ({type(error).__name__}): {excerpt(text)!r}") from None
+        raise Retry(f"the answer holds no {count} embeddings ({type(error).__name__}): {excerpt(text)!r}", misled=True) from None
 
 
 def _matrix(rows: Any, count: int) -> Vectors:

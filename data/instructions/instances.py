@@ -13,13 +13,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from data.instructions.filters import same_text
-from data.instructions.parsing import INPUT, OUTPUT, SEPARATOR, at_line_start, cut, pieces
+from data.instructions.parsing import (
+    INPUT,
+    NO_INPUT,
+    SEPARATOR,
+    at_line_start,
+    behind,
+    cut,
+    cut_output,
+    pieces,
+)
 from data.instructions.prompts import MARKS, Task
-from data.instructions.shapes import NO_INPUT
 
 _LABEL = at_line_start("Class label", "Label", "类别", "标签")
 _HEADING = re.compile(r"^[ \t*#]{0,8}(?:Example|例子?|示例)[ \t]{0,4}\d{0,4}[ \t]{0,4}[.:：*]{0,4}[ \t]{0,8}$", re.MULTILINE | re.IGNORECASE)
-_VERDICT = re.compile(r"^[ \t*]{0,8}[(（]?(\d{1,4})[ \t]{0,4}[.．、)）:：][^\n]{0,400}?(?<![A-Za-z])(yes|no|是|否|不是)[ \t.。*]{0,8}$", re.MULTILINE | re.IGNORECASE)
+_KIND = r"(?<![A-Za-z])(yes|no|不是|是(?!否|不是)|否)(?![A-Za-z])"
+_VERDICT = re.compile(  # the kind stands at once behind the number, or at the line's end
+    rf"^[ \t*#>-]{{0,8}}(?:Task|任务)?[ \t]{{0,4}}[(（]?(\d{{1,4}})[ \t*]{{0,4}}[.．、)）:：][ \t*]{{0,8}}(?:{_KIND}|[^\n]{{0,400}}?{_KIND}[ \t.。*]{{0,8}}$)",
+    re.MULTILINE | re.IGNORECASE,
+)
 
 _IS_IT = {
     "en": "Is each of these a classification task: one whose answer is one of a few fixed labels? After the examples, answer for tasks 1 to {count} with one line each: the number, a dot, and yes or no. Nothing else.\n",
@@ -60,7 +72,7 @@ def parse_classification(text: str, count: int) -> list[bool]:
     for match in _VERDICT.finditer(text):
         number = int(match[1])
         if 1 <= number <= count:
-            found[number - 1] = match[2].lower() in ("yes", "是")
+            found[number - 1] = (match[2] or match[3]).lower() in ("yes", "是")
     return found
 
 
@@ -80,11 +92,11 @@ def parse_instances(text: str, finish_reason: str, is_classification: bool) -> l
     found = []
     for piece in pieces(_HEADING.sub("", text), header):
         if is_classification:
-            label, given = cut(piece[match.end() :] if (match := _LABEL.match(piece)) else piece, INPUT)
+            label, given = cut(behind(match, piece) if (match := _LABEL.match(piece)) else piece, INPUT)
             output: str | None = label if match else None
         else:
-            given, output = cut(piece, OUTPUT)
-            given = given[match.end() :] if (match := INPUT.match(given)) else ""
+            given, output = cut_output(piece)
+            given = behind(match, given) if (match := INPUT.match(given)) else ""
         if output is None:
             continue  # a remark between the examples
         material = (given or "").strip()

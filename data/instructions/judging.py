@@ -7,8 +7,9 @@ comparisons, a tie counting half.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
@@ -52,24 +53,27 @@ def judge(samples: Path, teacher: Teacher, settings: JudgeSettings, out: Path, w
         TeacherError: the teacher cannot be used.
     """
     calls = Calls(teacher, work / "verdicts.jsonl", settings)
-    stream, decided, ties = read_samples(samples), 0, 0
+    stream, decided, ties, unreadable = read_samples(samples), 0, 0, 0
 
     def judged() -> Iterator[tuple[Sampled, Scores]]:
-        nonlocal decided, ties
+        nonlocal decided, ties, unreadable
         while batch := list(islice(stream, _BATCH)):
-            scores, alike = compare(batch, calls, settings.swap)
+            scores, alike, unread = compare(batch, calls, settings.swap)
             decided += sum(len(row) * (len(row) - 1) // 2 for row in scores)
-            ties += alike
+            ties, unreadable = ties + alike, unreadable + unread
             yield from zip(batch, scores, strict=True)
 
     def figures() -> dict[str, Any]:
-        return {"ties_share": round(ties / max(1, decided), 4), **calls.report()}
+        return {"ties_share": round(ties / max(1, decided), 4), "verdicts_unreadable": unreadable, **calls.report()}
 
-    return _write(judged(), samples, settings, out, figures, progress)
+    def advice() -> str:
+        return f"; {unreadable} of {calls.count} verdicts could not be read{calls.advice()}" if unreadable else ""
+
+    return _write(judged(), samples, settings, out, figures, advice, progress)
 
 
 def judge_by_scores(samples: Path, scores: Path, settings: JudgeSettings, out: Path, progress: Progress | None = None) -> dict[str, Any]:
-    """The same by scores: JSON lines {"id", "scores"} of the same prompts in the same order, null for a response without.
+    """The same by scores: JSON lines {"id", "scores"} of the same prompts in the same order, null (or no number) for a response without.
 
     Raises:
         ValueError: the scores are not those of the samples, or tell no two responses of a prompt apart.
@@ -80,17 +84,19 @@ def judge_by_scores(samples: Path, scores: Path, settings: JudgeSettings, out: P
         for sampled in read_samples(samples):
             line = next(lines, None)
             value = None if line is None or isinstance(line, Rejected) else line.value
-            if not isinstance(value, dict) or value.get("id") != sampled.id or len(value.get("scores", ())) != len(sampled.responses):
+            found = value.get("scores") if isinstance(value, dict) and value.get("id") == sampled.id else None
+            if not isinstance(found, list) or len(found) != len(sampled.responses):
                 raise ValueError(f"{scores} does not hold the scores of {samples}: prompt {sampled.id} is not where it should be")
-            yield sampled, value["scores"]
+            yield sampled, [score if isinstance(score, int | float) and math.isfinite(score) else None for score in found]
 
-    return _write(scored(), samples, settings, out, dict, progress)
+    return _write(scored(), samples, settings, out, dict, str, progress)
 
 
 def _write(
-    ranked: Iterator[tuple[Sampled, Scores]], samples: Path, settings: JudgeSettings, out: Path, figures: Any, progress: Progress | None
-) -> dict[str, Any]:
-    """`figures` is called once all is ranked."""
+    ranked: Iterator[tuple[Sampled, Scores]], samples: Path, settings: JudgeSettings, out: Path, figures: Callable[[], dict[str, Any]],
+    advice: Callable[[], str], progress: Progress | None,
+) -> dict[str, Any]:  # fmt: skip
+    """`figures` and `advice` (where no preference came of it) are called once all is ranked."""
     rejected: list[dict[str, Any]] = []
     prompts = 0
 
@@ -110,15 +116,16 @@ def _write(
     made = write_jsonl(out / "preferences.jsonl", preferences())
     reasons = dict(sorted(Counter(str(line["reason"]) for line in rejected).items()))
     if not made:
-        raise ValueError(f"no preference came of the {prompts} prompts of {samples} ({reasons or 'it is empty'})")
+        raise ValueError(f"no preference came of the {prompts} prompts of {samples} ({reasons or 'it is empty'}){advice()}")
     summary = {"prompts": prompts, "preferences": made, "rejected": reasons, **figures()}
     write_jsonl(out / "rejected.jsonl", rejected)
     write_json(out / "summary.json", summary)
     return summary
 
 
-def compare(sampled: Sequence[Sampled], teacher: Calls, swap: bool) -> tuple[list[Scores], int]:
-    """Scores in [0, 1] of each prompt's responses, the share of comparisons won, ties counting half; and how many were ties."""
+def compare(sampled: Sequence[Sampled], teacher: Calls, swap: bool) -> tuple[list[Scores], int, int]:
+    """Scores in [0, 1] of each prompt's responses, the share of comparisons won, ties counting half; how many were ties; how many
+    verdicts could not be read, which makes a tie of their comparison."""
     pairs = [(number, first, second) for number, one in enumerate(sampled) for first, second in combinations(range(len(one.responses)), 2)]
     orders = [pair for number, i, j in pairs for pair in ([(number, i, j), (number, j, i)] if swap else [(number, i, j)])]
     verdicts = [read_verdict(text) for text in teacher.ask([_question(sampled[number], first, second) for number, first, second in orders])]
@@ -132,7 +139,7 @@ def compare(sampled: Sequence[Sampled], teacher: Calls, swap: bool) -> tuple[lis
         ties += value == 0.5
         points[number][first] += value
         points[number][second] += 1 - value
-    return [[value / (len(row) - 1) for value in row] for row in points], ties
+    return [[value / (len(row) - 1) for value in row] for row in points], ties, verdicts.count(None)
 
 
 def _question(one: Sampled, first: int, second: int) -> tuple[str, str]:

@@ -57,7 +57,7 @@ def sample(
     kept = write_jsonl(out / "samples.jsonl", sampled())
     reasons = dict(sorted(Counter(str(line["reason"]) for line in rejected).items()))
     if not kept:
-        raise ValueError(f"no two responses came of any of the {asked} prompts of {prompts} ({reasons or 'it is empty'})")
+        raise ValueError(f"no two responses came of any of the {asked} prompts of {prompts} ({reasons or 'it is empty'}){calls.advice()}")
     summary = {"prompts": asked, "sampled": kept, "rejected": reasons, **calls.report()}
     write_jsonl(out / "rejected.jsonl", rejected)
     write_json(out / "summary.json", summary)

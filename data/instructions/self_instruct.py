@@ -35,6 +35,8 @@ from data.instructions.settings import SelfInstructSettings
 from data.instructions.shapes import joined
 from data.instructions.teacher import Completion, JournaledTeacher, Prompt, RecordedTeacher, Teacher, Usage
 
+_EXEMPLAR = 4000  # characters of one that is shown, a thousand tokens; Self-Instruct's own seed tasks have 333 in the middle, 6387 at most
+
 # (calls done, calls expected or None, what was found so far)
 Progress = Callable[[int, int | None, str], None]
 
@@ -53,6 +55,7 @@ class _State:
     instances: int = 0
     lists: int = 0  # calls for new tasks
     calls: int = 0  # all calls
+    cut_off: int = 0  # of them, by max_tokens
     idle: int = 0  # calls for new tasks in a row that gave nothing
     usage: Usage = field(default_factory=Usage)
 
@@ -82,7 +85,7 @@ def run(
         work: holds journal.jsonl, from which a killed run goes on; of no use once `out` is whole.
 
     Raises:
-        ValueError: no seed task in a language of the settings, or no item was accepted at all.
+        ValueError: no seed task in a language of the settings, or nothing of what a live teacher wrote was accepted.
         TeacherError: the teacher cannot be used; the journal keeps what it said before.
     """
     seeds = read_seeds(seed_tasks)
@@ -95,6 +98,9 @@ def run(
     journaled = JournaledTeacher(teacher, work / "journal.jsonl", settings.teacher_concurrency)
     stopped = _loop(state, journaled, settings, expected, progress)
     summary = {**_summary(state, seeds, stopped), **state.usage.report(settings, state.calls)}
+    if settings.is_live and not state.accepted:
+        cut = f"; {state.cut_off} of {state.calls} answers were cut off: raise max_tokens ({settings.max_tokens})" if state.cut_off else ""
+        raise ValueError(f"nothing that the teacher wrote in {state.calls} calls was accepted ({summary['rejected'] or 'it wrote no task'}){cut}")
     write_jsonl(out / "conversations.jsonl", state.conversations)
     write_jsonl(out / "rejected.jsonl", state.rejected)
     write_json(out / "summary.json", summary)
@@ -103,11 +109,8 @@ def run(
 
 def _start(seeds: Seeds, settings: SelfInstructSettings) -> _State:
     """The pool and the result begin with the seed tasks; their answers teach as well as generated ones do."""
-    human: dict[str, list[Task]] = {lang: [] for lang in settings.languages}
-    for task in seeds.tasks:
-        if task.lang in human:
-            human[task.lang].append(task)
-    state = _State(Filters(settings), {lang: tasks for lang, tasks in human.items() if tasks})
+    human = {lang: own for lang in settings.languages if (own := [task for task in seeds.tasks if task.lang == lang])}
+    state = _State(Filters(settings), {lang: _showable(tasks) for lang, tasks in human.items()})
     if not state.human:
         found = ", ".join(sorted({task.lang for task in seeds.tasks}))
         raise ValueError(f"no seed task in {', '.join(settings.languages)}; the seed tasks are in {found}")
@@ -124,6 +127,12 @@ def _start(seeds: Seeds, settings: SelfInstructSettings) -> _State:
             reason = "wrong_language" if task.lang not in state.human else "duplicate"
             state.rejected.append({"source": "seed", "reason": reason, "text": excerpt(task.instruction)})
     return state
+
+
+def _showable(tasks: list[Task]) -> list[Task]:
+    """The tasks without those that would crowd a prompt out, if others are left."""
+    short = [task for task in tasks if len(task.instruction) + len(task.input) + len(task.output) <= _EXEMPLAR]
+    return short or tasks
 
 
 def _loop(
@@ -165,6 +174,7 @@ def _ask(state: _State, teacher: JournaledTeacher, prompts: list[Prompt]) -> lis
     state.calls += len(completions)
     for completion in completions:
         state.usage += completion.usage
+        state.cut_off += completion.finish_reason == "length"
     return completions
 
 

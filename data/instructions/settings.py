@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,6 +26,11 @@ class TeacherSettings(Settings):
     teacher_key_variable: str = Field(
         "TEACHER_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", json_schema_extra=WHERE,
         description="Environment variable that holds the teacher's key; an unset one means no key. Never the key itself.",
+    )
+    teacher_request: dict[str, Any] = Field(
+        default_factory=dict,
+        description="More fields of every request's body (chat_template_kwargs: {enable_thinking: false}); null leaves out one that the "
+        "server refuses (seed, temperature, max_tokens).",
     )
     teacher_timeout_seconds: float = Field(120.0, gt=0, description="One request, from sending to the last byte.", json_schema_extra=WHERE)
     teacher_retries: int = Field(

@@ -1,7 +1,7 @@
 """Topic-driven synthesis: user questions (or documents) in, a domain instruction set out.
 
 Texts are deduplicated and clustered; each topic's key phrases, sentence patterns and nearest texts become a prompt; what the
-teacher writes goes through the filters of self-instruct and the near-duplicate test. With `answer_questions` the teacher also
+teacher writes goes through the filters of self-instruct, with the questions in their pool, and the near-duplicate test. With `answer_questions` the teacher also
 answers the questions themselves. Prompts depend on the texts and settings alone, so calls run side by side and resume.
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 
 from data.document import values
 from data.instructions.filters import Filters
-from data.instructions.formats import Rejected, Tally, stream_conversations
+from data.instructions.formats import Rejected, Tally, stream_conversations, why_nothing
 from data.instructions.language import script_language
-from data.instructions.lines import write_json, write_jsonl
+from data.instructions.lines import excerpt, write_json, write_jsonl
 from data.instructions.near_duplicates import leaders
 from data.instructions.parsing import parse
 from data.instructions.prompts import topic_prompt
@@ -29,7 +29,7 @@ from data.instructions.teacher import Completion, JournaledTeacher, Prompt, Reco
 from data.instructions.topics import Embed, Topic, find_topics
 from data.shards import list_shards, read_shard
 
-_DOCUMENT_CHARACTERS = 600  # of a document's beginning: what says its topic
+_DOCUMENT_CHARACTERS = 600  # of a document's beginning, or of a quoted question: what says its topic
 
 
 class _Found:
@@ -66,8 +66,11 @@ def run(
     tally = Tally()
     found = _Found(settings)
     texts, are_questions = _distinct(_texts(source, tally, found), settings, work, found), not source.is_dir()
+    if are_questions:
+        for text in texts:
+            found.filters.remember_instruction(text)
     if not texts:
-        raise ValueError(f"{source} holds no question or document ({', '.join(tally.rejected) or 'it is empty'})")
+        raise ValueError(f"{source} holds no question or document ({why_nothing(tally.reasons())})")
     topics, left_out = find_topics(texts, settings, embed)
     if not topics:
         raise ValueError(f"none of the {len(texts)} texts of {source} is in a topic of {settings.min_texts} texts ({left_out}); lower min_texts or topics")
@@ -109,7 +112,12 @@ def _texts(source: Path, tally: Tally, found: _Found) -> Iterator[str]:
 
 def _distinct(texts: Iterator[str], settings: TopicSettings, work: Path, found: _Found) -> list[str]:
     """One text of each near-duplicate cluster, in the order of the source."""
-    named = {hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest(): text for text in texts if text.strip()}
+    named: dict[str, str] = {}
+    for text in filter(str.strip, texts):
+        name = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+        if name in named:
+            found.reject("source", "duplicate", excerpt(text))
+        named[name] = text
     led = leaders(named.items(), settings.max_jaccard, work / "near_questions")
     for name in led:
         found.reject("source", "near_duplicate", named[name])
@@ -145,7 +153,7 @@ def _quoted(topic: Topic, texts: Sequence[str], settings: TopicSettings, call: i
     """The nearest texts; further calls about the topic quote the next ones."""
     turn = call % settings.calls_per_topic
     members = topic.members[turn * settings.examples :] or topic.members
-    return [texts[index] for index in members[: settings.examples]]
+    return [texts[index][:_DOCUMENT_CHARACTERS] for index in members[: settings.examples]]
 
 
 def _answer(
@@ -157,7 +165,8 @@ def _answer(
     for prompt, completion in _asked(prompts, teacher, settings, found, progress, "answers"):
         number, lang, question = questions[prompt.call - first]
         answer = completion.text.strip()
-        reason = "truncated" if completion.finish_reason == "length" else None if answer else "empty_output"
+        ended = {"length": "truncated", "stop": None if answer else "empty_output"}
+        reason = ended.get(completion.finish_reason, None if answer else completion.finish_reason)
         if reason is not None:
             found.reject("answer", reason, question, call=prompt.call)
         else:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from data.instructions.asking import answers
-from data.instructions.lines import dump
+from data.instructions.lines import Rejected, Value, dump, excerpt, read_values
 from data.instructions.settings import TeacherSettings
+from data.instructions.thoughts import without_thoughts
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Usage:
 @dataclass(frozen=True)
 class Completion:
     text: str
-    finish_reason: str = "stop"  # "stop", or "length" where max_tokens cut it
+    finish_reason: str = "stop"  # or "length" where max_tokens cut it, "content_filter" where the server will not say it, "too_long" where it cannot be asked
     usage: Usage = field(default_factory=Usage)
     lang: str | None = None  # the language asked for, where the record says so; null = the prompt's
 
@@ -73,14 +75,14 @@ class Teacher(Protocol):
 
 
 def completion_from(value: object) -> Completion:
-    """A completion from a recorded line: {"text", "finish_reason", "usage"}. Raises ValueError."""
+    """A completion from a recorded line, {"text", "finish_reason", "usage"}, without a reasoning model's thoughts. Raises ValueError."""
     if not isinstance(value, dict) or not isinstance(value.get("text"), str):
         raise ValueError('a recorded completion is an object with a "text"')
     given = value.get("usage")
     usage = given if isinstance(given, dict) else {}
     lang = value.get("lang")
     return Completion(
-        value["text"].encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd"),
+        without_thoughts(value["text"].encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")),
         str(value.get("finish_reason") or "stop"),
         Usage(_count(usage, "prompt_tokens"), _count(usage, "completion_tokens")),
         lang if isinstance(lang, str) else None,
@@ -93,23 +95,33 @@ def _count(usage: dict[str, Any], name: str) -> int:
 
 
 class RecordedTeacher:
-    """Replays a JSON-lines file: call k gets line k, whatever is asked. A broken line is handed over as it stands."""
+    """Replays a file of completions, in any form that `read_values` knows: call k gets value k, whatever is asked. What is no
+    completion, or not readable as UTF-8, is handed over as it stands."""
 
     def __init__(self, path: Path) -> None:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            self._lines = [line.strip() for line in file if line.strip()]
+        self._completions = [_recorded(found) for found in read_values(path)]
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._completions)
 
     def complete(self, prompt: Prompt) -> Completion:
-        if prompt.call >= len(self._lines):
+        if prompt.call >= len(self._completions):
             raise Exhausted
-        line = self._lines[prompt.call]
-        try:
-            return completion_from(json.loads(line))
-        except (ValueError, RecursionError):
-            return Completion(line, "broken")  # no item in it will parse, and so it is kept among the rejected
+        return self._completions[prompt.call]
+
+
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `read_values` makes of bytes that are no UTF-8
+
+
+def _recorded(found: Value | Rejected) -> Completion:
+    """`broken` where it is none: no item in it will parse, and so it is kept among the rejected."""
+    if isinstance(found, Rejected):
+        return Completion(found.text, "broken")
+    try:
+        completion = completion_from(found.value)
+    except ValueError:
+        return Completion(excerpt(json.dumps(found.value, ensure_ascii=False)), "broken")
+    return Completion(excerpt(found.value["text"]), "broken") if _NOT_UTF8.search(found.value["text"]) else completion
 
 
 class JournaledTeacher:
@@ -118,13 +130,14 @@ class JournaledTeacher:
     The loop over completions is deterministic, so the journal is the whole state of a run: replayed from its start it
     comes to the same place, asks the teacher nothing twice, and leaves the same bytes as an unbroken run. An entry whose
     prompt is not the one now asked for (other seeds, another setting) ends the replay: what follows it is cut off.
+    Memory: about 200 bytes a call, what was said lies in the file.
     """
 
     def __init__(self, teacher: Teacher, path: Path, concurrency: int = 1) -> None:
         self._teacher = teacher
         self._concurrency = concurrency
         self._path = path
-        self._written: list[tuple[str, Completion, int]] = []  # prompt key, completion, end in bytes
+        self._written: list[tuple[str, int]] = []  # prompt key, end in bytes
         self._load()
 
     def __len__(self) -> int:
@@ -146,11 +159,10 @@ class JournaledTeacher:
         for prompt in prompts:
             if prompt.call >= len(self._written):
                 break
-            key, completion, _ = self._written[prompt.call]
-            if key != prompt.key():
+            if self._written[prompt.call][0] != prompt.key():
                 self._cut(prompt.call)
                 break
-            done.append(completion)
+            done.append(self._read(prompt.call))
         asked = prompts[len(done) :]
         if not asked:
             return done
@@ -164,31 +176,38 @@ class JournaledTeacher:
 
     def _load(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        end = 0
-        for line in self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []:
-            try:
-                entry = json.loads(line)
-                completion = completion_from(entry["completion"])
-                key = str(entry["key"])
-            except (ValueError, KeyError, TypeError):
-                break  # the kill hit while this line was written
-            if not line.endswith(b"\n"):
-                break
-            end += len(line)
-            self._written.append((key, completion, end))
+        self._path.touch()
+        with self._path.open("rb") as file:
+            for line in file:
+                try:
+                    entry = json.loads(line)
+                    completion_from(entry["completion"])
+                    key = str(entry["key"])
+                except (ValueError, KeyError, TypeError):
+                    break  # the kill hit while this line was written
+                if not line.endswith(b"\n"):
+                    break
+                self._written.append((key, self._end() + len(line)))
         self._cut(len(self._written))
+
+    def _end(self) -> int:
+        return self._written[-1][1] if self._written else 0
+
+    def _read(self, call: int) -> Completion:
+        with self._path.open("rb") as file:
+            file.seek(self._written[call - 1][1] if call else 0)
+            return completion_from(json.loads(file.readline())["completion"])
 
     def _cut(self, count: int) -> None:
         del self._written[count:]
         with self._path.open("ab") as file:
-            file.truncate(self._written[-1][2] if self._written else 0)
+            file.truncate(self._end())
 
     def _append(self, key: str, completion: Completion) -> None:
         line = dump({"key": key, "completion": completion.as_dict()}).encode()
-        end = self._written[-1][2] if self._written else 0
         with self._path.open("ab") as file:
             file.write(line)
-        self._written.append((key, completion, end + len(line)))
+        self._written.append((key, self._end() + len(line)))
 
 
 class Calls:
@@ -197,7 +216,7 @@ class Calls:
     def __init__(self, teacher: Teacher, journal: Path, settings: TeacherSettings) -> None:
         self._teacher = JournaledTeacher(teacher, journal, settings.teacher_concurrency)
         self._settings = settings
-        self.count, self.usage = 0, Usage()
+        self.count, self.cut_off, self.usage = 0, 0, Usage()
 
     def ask(self, asked: Sequence[tuple[str, str]]) -> list[str]:
         """Answers to (text, language), in order; one that was cut off is empty. Raises ValueError where the teacher runs out."""
@@ -211,7 +230,12 @@ class Calls:
         self.count += len(completions)
         for completion in completions:
             self.usage += completion.usage
+            self.cut_off += completion.finish_reason == "length"
         return ["" if completion.finish_reason == "length" else completion.text.strip() for completion in completions]
+
+    def advice(self) -> str:
+        """What may be wrong where nothing came of the answers."""
+        return f"; {self.cut_off} of {self.count} answers were cut off: raise max_tokens ({self._settings.max_tokens})" if self.cut_off else ""
 
     def report(self) -> dict[str, Any]:
         return self.usage.report(self._settings, self.count)

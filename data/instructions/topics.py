@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from data.instructions.language import HAN, script_language
+from data.instructions.language import HAN, foreign, script_language
 from data.instructions.novelty import tokens
 from data.instructions.settings import TopicSettings
 
@@ -66,7 +66,7 @@ def find_topics(texts: Sequence[str], settings: TopicSettings, embed: Embed | No
         lang = script_language(text)
         if lang is None or not _terms(text):
             left_out["no_words"] += 1
-        elif lang not in by_language:
+        elif lang not in by_language or foreign(text[:_CHARACTERS], settings.languages):
             left_out["wrong_language"] += 1
         else:
             by_language[lang].append(index)
@@ -95,7 +95,7 @@ def _cluster(texts: list[str], settings: TopicSettings, embed: Embed | None, lef
     if embed is not None:
         vectors: Any = embed([text[:_CHARACTERS] for text in texts])
     else:
-        vectors = TfidfVectorizer(analyzer=_terms, sublinear_tf=True, max_df=0.5 if len(texts) > 20 else 1.0).fit_transform(texts)
+        vectors = TfidfVectorizer(analyzer=_terms, sublinear_tf=True).fit_transform(texts)
     if settings.method == "dbscan":
         labels = DBSCAN(eps=settings.max_distance, min_samples=settings.min_texts, metric="cosine").fit_predict(vectors)
     else:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +54,23 @@ def test_a_server_that_dies_is_quoted(tmp_path: Path, monkeypatch: pytest.Monkey
         pass
 
 
+def test_no_proxy_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setattr(serving, "START_SECONDS", 5)
+    with HTTPServer(("127.0.0.1", 0), Healthy) as server, subprocess.Popen(["sleep", "60"]) as process:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        try:
+            serving._wait(process, server.server_address[1], "m", tmp_path / "log")
+        finally:
+            process.kill()
+            server.shutdown()
+
+
 # ---- a real server ----
 
 
@@ -94,11 +115,13 @@ def test_transformers_serve_teaches_and_answers(tmp_path: Path, model: str) -> N
     pytest.importorskip("openai", reason="the extra `serve` is not installed")
     settings = SelfInstructSettings(teacher_local=model, max_calls=2, max_tokens=24, teacher_timeout_seconds=100, languages=["en"])
     with teacher_of(settings, tmp_path / "teacher") as teacher:
-        summary = run(SEEDS, teacher, settings, tmp_path / "out", tmp_path / "work")
+        with pytest.raises(ValueError, match=r"nothing that the teacher wrote in 2 calls was accepted .* 2 of 2 answers were cut off"):
+            run(SEEDS, teacher, settings, tmp_path / "out", tmp_path / "work")
+        usages = [json.loads(line)["completion"]["usage"] for line in (tmp_path / "work" / "journal.jsonl").read_text("utf-8").splitlines()]
         url = str(teacher.shown_url).removesuffix("/v1/chat/completions")
         assert httpx.get(url + "/health").status_code == 200
-    assert (summary["teacher_calls"], summary["accepted"]) == (2, 0)
-    assert 2 <= summary["teacher_tokens_out"] <= 48 and summary["teacher_tokens_in"] > 500
+    assert 2 <= sum(usage["completion_tokens"] for usage in usages) <= 48
+    assert sum(usage["prompt_tokens"] for usage in usages) > 500
     with pytest.raises(httpx.HTTPError):
         httpx.get(url + "/health", timeout=1)
     assert not [process for process in psutil.Process().children(recursive=True) if "serve" in " ".join(process.cmdline())]

@@ -84,14 +84,14 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(0.05)
         elif act == "redirect":
             self.send(307, "", headers={"Location": "http://127.0.0.1:1/elsewhere"})
-        elif isinstance(act, str):
+        elif isinstance(act, str | bytes):
             self.send(200, act)
         else:
             status, text, headers = act
             self.send(status, text, headers=headers)
 
-    def send(self, status: int, text: str, length: int | None = None, headers: dict[str, str] | None = None) -> None:
-        payload = text.encode()
+    def send(self, status: int, text: str | bytes, length: int | None = None, headers: dict[str, str] | None = None) -> None:
+        payload = text if isinstance(text, bytes) else text.encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(payload) if length is None else length))
         for name, value in (headers or {}).items():

@@ -92,7 +92,7 @@ def test_it_waits_until_the_date_that_the_server_names(server: Server) -> None:
     teacher = Teacher(server.url)
     teacher.complete(PROMPT)
     assert 25 <= teacher.waited[0] <= 30
-    assert teacher.waited[1] == 0
+    assert 1.5 <= teacher.waited[1] <= 2.5  # past already: their clock or ours is wrong
 
 
 def test_no_more_requests_in_flight_than_allowed(server: Server, tmp_path: Path) -> None:
@@ -122,11 +122,11 @@ def test_of_calls_asked_together_the_paid_ones_are_kept_when_one_fails(server: S
     [
         ((429, "slow down", {}), 4, r"HTTP 429: slow down \(4 tries\); run again later"),
         ((500, "oops", {}), 4, r"HTTP 500: oops \(4 tries\)"),
-        ("nonsense", 4, r"no chat completion \(JSONDecodeError\): 'nonsense' \(4 tries\)"),
-        ("hang up", 4, r"the connection broke: "),
-        ("slow", 4, r"did not answer within 0.3 s"),
+        ("nonsense", 3, r"no chat completion \(JSONDecodeError\): 'nonsense' \(3 tries\); is the server running, and is teacher_url right"),
+        ("hang up", 3, r"the connection broke: .* \(3 tries\); is the server running"),
+        ("slow", 3, r"did not answer within 0.3 s \(teacher_timeout_seconds\)"),
         ((401, f"wrong key {KEY}", {}), 1, rf"HTTP 401: wrong key \[key\]; the environment variable {VARIABLE} is set, but was not accepted"),
-        ((404, "no such model", {}), 1, r"HTTP 404: no such model; check teacher_url and that the server has the model 'tiny'"),
+        ((404, "no such model", {}), 1, r"HTTP 404: no such model; check teacher_url .* and that the server has the model 'tiny'"),
         ((400, "max_tokens too large", {}), 1, r"HTTP 400: max_tokens too large; check"),
         ("redirect", 1, r"HTTP 307"),
     ],
@@ -153,9 +153,9 @@ def test_a_teacher_that_is_down_from_the_start() -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["http://", "http://[::1", "http://127.0.0.1:99999/v1", "http://no-such-host.invalid/v1"])
+@pytest.mark.parametrize("url", ["http://", "http:///v1", "http://[::1", "http://127.0.0.1:99999/v1", "http://no-such-host.invalid/v1"])
 def test_urls_that_lead_nowhere(url: str) -> None:
-    with pytest.raises((TeacherError, ValueError)):
+    with pytest.raises(TeacherError, match="teacher"):
         Teacher(url).complete(PROMPT)
 
 
@@ -176,6 +176,124 @@ def test_the_cache_pays_nothing_twice(server: Server, tmp_path: Path) -> None:
     for file in tmp_path.rglob("*.json"):
         file.write_text("half writ")
     assert Teacher(server.url, cache=tmp_path).complete(PROMPT).text != first.text
+
+
+def choice(message: Any, reason: str | None = "stop") -> str:
+    return json.dumps({"choices": [{"message": message, "finish_reason": reason}]}, ensure_ascii=False)
+
+
+def events(*deltas: Any, reason: str | None = "stop") -> str:
+    """A stream as servers write it: a role first, an empty delta last, the usage alone, a mark of the end."""
+    rows: list[Any] = [{"choices": [{"delta": delta, "finish_reason": None}]} for delta in deltas]
+    rows += [{"choices": [{"delta": {}, "finish_reason": reason}]}, {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}]
+    return ": keep-alive\n\n" + "".join(f"data: {json.dumps(row, ensure_ascii=False)}\r\n\r\n" for row in rows) + "data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (choice({"content": "<think>draft</think>\n好。", "reasoning_content": None}), Completion("好。")),
+        (choice({"content": "好。", "reasoning_content": "draft"}), Completion("好。")),
+        (choice({"content": None, "reasoning_content": "draft"}, "length"), Completion("", "length")),
+        (choice({"content": None, "reasoning_content": "draft that never ended"}), Completion("")),
+        (choice({"content": None}, "content_filter"), Completion("", "content_filter")),
+        (choice({"content": None, "refusal": "I cannot."}), Completion("")),
+        (choice({"content": [{"type": "text", "text": "a"}, {"type": "image_url"}, {"type": "text", "text": "b"}]}), Completion("ab")),
+        (choice({"content": "cut"}, "MAX_TOKENS"), Completion("cut", "length")),
+        (choice({"content": "x"}, None), Completion("x")),
+        ("\ufeff\n\n" + choice({"content": "x"}), Completion("x")),
+        (events({"role": "assistant", "content": ""}, {"reasoning_content": "h"}, {"content": "a\u2028b"}, {"content": "好"}), Completion("a\u2028b好", "stop", Usage(3, 4))),
+        (events({"content": "cut"}, reason="length"), Completion("cut", "length", Usage(3, 4))),
+    ],
+)  # fmt: skip
+def test_answers_in_many_shapes(server: Server, said: str, expected: Completion) -> None:
+    server.script = [said]
+    assert Teacher(server.url, retries=0).complete(PROMPT) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (events({"content": "half"}, reason=None), r"no chat completion \(ValueError\)"),
+        ('data: {"error": {"message": "overloaded"}}\n\n', r"no chat completion \(KeyError\): .*overloaded"),
+        (choice({"content": "好"}).encode("gbk"), "the answer is not UTF-8"),
+        ("x" * (17 << 20), "sent more than 16 MiB"),
+        ("<html>Sign in</html>", "is teacher_url right"),
+    ],
+)
+def test_answers_that_are_none(server: Server, said: Any, cause: str) -> None:
+    server.script = [said]
+    with pytest.raises(TeacherError, match=cause):
+        Teacher(server.url, retries=0, timeout=30).complete(PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "This model's maximum context length is 4096 tokens. However, you requested 9000 tokens"),
+        (400, '{"error": {"code": "context_length_exceeded"}}'),
+        (400, "the request exceeds the available context size. try increasing the context size"),
+        (400, "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]"),
+        (413, "Request entity too large"),
+    ],
+)
+def test_one_request_that_is_too_long_ends_no_run(server: Server, status: int, words: str) -> None:
+    server.script = [(status, words, {}), "ok", (status, words, {}), "ok", (400, "max_tokens must be positive", {})]
+    teacher = Teacher(server.url)
+    with pytest.raises(TeacherError, match=f"HTTP {status}"):  # it may as well be every request
+        teacher.complete(PROMPT)
+    assert [teacher.complete(PROMPT).finish_reason for _ in range(3)] == ["stop", "too_long", "stop"]
+    with pytest.raises(TeacherError, match="HTTP 400: max_tokens"):
+        teacher.complete(PROMPT)
+
+
+def test_fields_of_the_request_are_changed_and_left_out(server: Server, tmp_path: Path) -> None:
+    """Without a seed too, two calls with one text are two requests, whose answers are kept apart."""
+    settings = SelfInstructSettings(
+        teacher_url=server.url, teacher_model="tiny", max_calls=1, teacher_request={"seed": None, "chat_template_kwargs": {"enable_thinking": False}}
+    )
+    teacher = HttpTeacher.from_settings(settings, tmp_path)
+    first, second = (teacher.complete(Prompt("Continue.", "en", call)) for call in (0, 1))
+    assert first != second
+    assert server.seen[0].keys() == {"model", "messages", "max_tokens", "temperature", "chat_template_kwargs"}
+    again = HttpTeacher.from_settings(settings, tmp_path)
+    assert (again.complete(Prompt("Continue.", "en", 1)), again.requests) == (second, 0)
+
+
+def test_a_key_that_is_a_word_stays_in_the_answers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers on loopback want any key at all, and their manuals say EMPTY."""
+    monkeypatch.setenv(VARIABLE, "EMPTY")
+    server.script = [answer("The basket is EMPTY.", "stop"), (401, "EMPTY", {})]
+    teacher = Teacher(server.url)
+    assert teacher.complete(PROMPT).text == "The basket is EMPTY."
+    with pytest.raises(TeacherError, match=r"HTTP 401: \[key\]"):
+        teacher.complete(PROMPT)
+
+
+def test_a_redirect_is_named_and_not_followed(server: Server) -> None:
+    server.script = [(301, "", {"Location": "https://me:hunter2@elsewhere.example/v1?key=hunter2"})]
+    with pytest.raises(TeacherError, match=r"HTTP 301, a redirect to elsewhere\.example; give the address itself as teacher_url") as caught:
+        Teacher(server.url).complete(PROMPT)
+    assert "hunter2" not in str(caught.value) and len(server.seen) == 1
+
+
+def test_proxies_of_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They carry requests to other hosts, and none to this machine; a bad one is named."""
+    port = server.server_address[1]
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    for host in ("127.0.0.1", "localhost", "0.0.0.0"):
+        Teacher(f"http://{host}:{port}/v1").complete(PROMPT)
+    with pytest.raises(TeacherError, match=r"Connection refused .*; is the server running.* the environment's proxy; NO_PROXY names hosts"):
+        Teacher("http://teacher.invalid/v1").complete(PROMPT)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    Teacher("http://teacher.invalid/v1").complete(PROMPT)
+    assert len(server.seen) == 4
+    monkeypatch.setenv("http_proxy", f"socks9://user:{KEY[:6]}@127.0.0.1:{port}")
+    with pytest.raises(TeacherError, match="check the environment's proxies") as caught:
+        Teacher("http://teacher.invalid/v1")
+    assert KEY[:6] not in str(caught.value)
 
 
 def test_a_run_over_http_dies_half_way_and_goes_on(server: Server, tmp_path: Path) -> None:

@@ -140,7 +140,8 @@ def test_calls_at_once_are_drawn_from_one_pool_and_asked_together(tmp_path: Path
     ("text", "expected"),
     [
         ("1. yes\n2. No\n3. YES.", [True, False, True]), ("2. yes", [False, True, False]), ("(1) 是\n2、否\n3：不是", [True, False, False]),
-        ("1. This one: yes\n3. the eyes", [True, False, False]), ("yes\nno", [False] * 3), ("9. yes\n0. yes", [False] * 3), ("", [False] * 3),
+        ("1. This one: yes\n3. the eyes", [True, False, False]), ("Task 1: Yes\n**2.** no (open)\n3: **Yes**, of three labels", [True, False, True]),
+        ("任务1：是，标签固定\n2．不是。\n３、是否固定：是", [True, False, True]), ("yes\nno", [False] * 3), ("9. yes\n0. yes", [False] * 3), ("", [False] * 3),
     ],
 )  # fmt: skip
 def test_kinds_as_teachers_write_them(text: str, expected: list[bool]) -> None:
@@ -171,6 +172,8 @@ def test_the_examples_of_a_prompt_can_be_read(lang: str, exemplar: Task, kind: b
         ("Input: a\nOutput: b\n###\n", "length", False, [("a", "b", None)]),
         ("Output: only this", "stop", False, [("", "only this", None)]),
         ("输入：<无输入>\n输出：好。", "stop", False, [("", "好。", None)]),
+        ("输入：无\n输出：好。\n---\n**示例2**\n**输入：** 河\n**输出：** **长**河", "stop", False, [("", "好。", None), ("河", "**长**河", None)]),
+        ("Input: a\nOutput:\n```\nInput: x\n###\n```\n###", "stop", False, [("a", "```\nInput: x\n###\n```", None)]),
         ("例 1\n类别：甜\n输入：蜜糕\n###\n**类别**：咸\n输入：鱼", "stop", True, [("蜜糕", "甜", None), ("鱼", "咸", None)]),
         ("Class label: yes", "stop", True, [("", "yes", None)]),
         ("Class label:\nInput: x", "stop", True, [("x", "", "empty_output")]),

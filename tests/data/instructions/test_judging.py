@@ -84,6 +84,20 @@ def test_a_judge_that_likes_the_first_is_of_no_use(tmp_path: Path) -> None:
     assert (summary["preferences"], summary["ties_share"], summary["teacher_calls"]) == (3, 0.0, 9)
 
 
+def test_verdicts_that_say_nothing_are_counted_and_the_way_out_is_named(tmp_path: Path) -> None:
+    class Verbose(Judge):
+        def complete(self, prompt: Prompt) -> Completion:
+            return Completion("Let me think about", "length", Usage(10, 16)) if prompt.call < self.ends else Completion("no idea")
+
+    sampled(tmp_path, Policy(["x", "yy", "zzz"]))
+    with pytest.raises(ValueError, match=r"'no_difference': 3.*; 18 of 18 verdicts could not be read; 5 of 18 answers were cut off: raise max_tokens \(16\)"):
+        judged(tmp_path, Verbose(ends=5))
+    (tmp_path / "work" / "verdicts.jsonl").unlink()
+    assert judged(tmp_path, Judge())["verdicts_unreadable"] == 0
+    with pytest.raises(ValueError, match=r"'too_few_responses': 3.*; 9 of 9 answers were cut off: raise max_tokens \(512\)"):
+        sampled(tmp_path / "mute", Verbose(ends=99))
+
+
 def test_copies_and_silence_are_no_responses(tmp_path: Path) -> None:
     sampled(tmp_path, Policy(["Same.", "same", "longer one", "", "short", "much longer", "", "x", "X."]))
     assert [one.responses for one in read_samples(tmp_path / "sampled" / "samples.jsonl")] == [["Same.", "longer one"], ["short", "much longer"]]
@@ -125,7 +139,7 @@ def test_a_reward_models_scores_rank(tmp_path: Path) -> None:
     sampled(tmp_path, Policy(["a", "bb", "ccc"]))
     samples = tmp_path / "sampled" / "samples.jsonl"
     names = [one.id for one in read_samples(samples)]
-    rows = [[0.5, -2.0, None], [1.0, 1.0, 1.0], [None, 3.0, None]]
+    rows = [[0.5, -2.0, float("nan")], [1.0, 1.0, 1.0], [None, 3.0, "high"]]
     scores = written(tmp_path, *({"id": name, "scores": row} for name, row in zip(names, rows, strict=True)), name="scores")
     summary = judge_by_scores(samples, scores, JudgeSettings(), tmp_path / "out")
     [line] = lines(tmp_path / "out" / "preferences.jsonl")
@@ -133,12 +147,12 @@ def test_a_reward_models_scores_rank(tmp_path: Path) -> None:
     assert (summary["prompts"], summary["rejected"]) == (3, {"no_difference": 1, "too_few_scored": 1})
 
 
-@pytest.mark.parametrize("wrong", [[], [{"id": "x", "scores": [1, 2, 3]}], ["{broken"], [7], [{"id": None, "scores": [1]}]])
+@pytest.mark.parametrize("wrong", [[], [{"id": "x", "scores": [1, 2, 3]}], [{"id": None, "scores": None}], ["{broken"], [7], [{"id": None, "scores": [1]}]])
 def test_scores_of_something_else_are_refused(tmp_path: Path, wrong: list[Any]) -> None:
     sampled(tmp_path, Policy(["a", "bb", "ccc"]))
     samples = tmp_path / "sampled" / "samples.jsonl"
     if wrong and isinstance(wrong[0], dict) and wrong[0]["id"] is None:  # the right prompt, too few scores
-        wrong = [{"id": next(iter(read_samples(samples))).id, "scores": [1]}]
+        wrong = [wrong[0] | {"id": next(iter(read_samples(samples))).id}]
     with pytest.raises(ValueError, match="does not hold the scores of"):
         judge_by_scores(samples, written(tmp_path, *wrong, name="scores"), JudgeSettings(), tmp_path / "out")
 

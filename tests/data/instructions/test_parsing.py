@@ -45,6 +45,43 @@ def test_chinese(colon: str) -> None:
     ]
 
 
+TWO = [("解释重力。", "", "重力使物体下落。", None), ("说出一种水果。", "苹果或梨", "苹果。", None)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "９．指令：{}\n输入：无\n输出：{}\n###\n１０．指令：{}\n输入：{}\n输出：{}\n###",
+        "**9. 指令：** {}\n**输入：** 无。\n**输出：** {}\n\n---\n\n**10. 指令**：{}\n**输入**：{}\n**输出**：{}\n\n---",
+        "9. 【指令】{}\n【输入】（无）\n【输出】{}\n10. 【指令】：{}\n【输入】：{}\n【输出】：{}",
+        "任务9：\n指令：{}\n输入：无输入\n输出：{}\n\n任务10：\n指令：{}\n输入：{}\n输出：{}",
+        "九、指令：{}\n\u3000\u3000輸入：無\n\u3000\u3000輸出：{}\n十、指令：{}\n\u3000\u3000輸入：{}\n\u3000\u3000輸出：{}",
+        "指令9：{}\n输入9：<无>\n答案：{}\n指令10：{}\n输入10：{}\n输出10：{}",
+        "### 9. Instruction: {}\nInput: None\nOutput: {}\n###\n### 10. Instruction: {}\nInput: {}\nOutput: {}",
+        "### Instruction:\n{}\n\n### Input:\nN/A\n\n### Response:\n{}\n\n### Instruction\n{}\n\n### Input\n{}\n\n### Output\n{}",
+        "**Task 9**\n- Instruction: {}\n- Input: `<noinput>`\n- Output: {}\n\n**Task 10**\n- Instruction: {}\n- Input: {}\n- Output: {}",
+        "9.\n**Instruction: {}**\n**Input:** -\n**Output:** {} ###\n10.\n**Instruction**\n{}\nInput: {}\nOutput: {}###",
+        "```\n9. Instruction: {}\rInput: No input needed.\rOutput: {}\r***\r10. Instruction: {}\rInput: {}\rOutput: {}\n```",
+    ],
+)
+def test_two_items_however_they_are_told_apart(text: str) -> None:
+    (first, _, one, _), (second, given, two, _) = TWO
+    assert [fields(item) for item in parse(text.format(first, one, second, given, two), "stop")] == TWO
+
+
+def test_bold_letters_of_the_answer_stay() -> None:
+    [item] = parse("4. **Instruction:** Name *two* **rivers**\nOutput: **Merrow** and __Kestrel__", "stop")
+    assert (item.instruction, item.output) == ("Name *two* **rivers**", "**Merrow** and __Kestrel__")
+
+
+def test_a_code_block_holds_no_marks() -> None:
+    code = "```python\n###\n# adds\n###\nOutput: 1\n```\n1. First\n2. Second"
+    text = f"4. Instruction: Mend it.\nInput:\n```\nInput: 5\nOutput: 6\n```\nOutput: {code}\n###\n5. Instruction: X\nOutput: ```open\n###\nrest"
+    assert [fields(item) for item in parse(text, "stop")] == [
+        ("Mend it.", "```\nInput: 5\nOutput: 6\n```", code, None), ("X", "", "```open", None), ("", "", None, "unparsable"),
+    ]  # fmt: skip
+
+
 def test_texts_of_several_lines_and_lists_within() -> None:
     text = "1. Instruction: Name two rivers.\nOne a line.\nInput: a\nb\nOutput: 1. Merrow\n2. Kestrel\n\n## Notes\ndone\n###\n2. Instruction: X\nOutput: y"
     first, second = parse(text, "stop")
@@ -95,7 +132,7 @@ def test_no_text_stops_it(text: str) -> None:
 
 
 def test_a_long_nonsense_completion_is_read_in_no_time() -> None:
-    for unit in (" ", "#", "1. ", "Instruction: ", "\n", "*", "Input ", "[", "1"):
+    for unit in (" ", "#", "1. ", "Instruction: ", "\n", "*", "Input ", "[", "1", "```a\n", "Task 1\n", "**Instruction\n", "---\n", "\u3000"):
         parse(unit * 50_000, "stop")
 
 

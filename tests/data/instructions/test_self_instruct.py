@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,23 @@ def test_it_stops_where_it_is_told_to(tmp_path: Path) -> None:
     assert stopped() == ("teacher_exhausted", 12, 12)
 
 
+def test_a_live_teacher_of_whom_nothing_can_be_used_is_an_error(tmp_path: Path) -> None:
+    live = SelfInstructSettings(teacher_url="http://localhost:1/v1", teacher_model="m", max_calls=2)
+    with pytest.raises(ValueError, match=r"nothing that the teacher wrote in 2 calls was accepted \({'unparsable': 2}\)$"):
+        run(SEEDS, Scripted("I cannot help.", "Sorry."), live, tmp_path / "out", tmp_path / "work")
+    thinking = written(tmp_path, *[{"text": "<think>What shall I", "finish_reason": "length"}] * 2)
+    with pytest.raises(ValueError, match=r"\(it wrote no task\); 2 of 2 answers were cut off: raise max_tokens \(2048\)"):
+        run(SEEDS, RecordedTeacher(thinking), live, tmp_path / "out", tmp_path / "work2")
+
+
+def test_a_seed_task_as_long_as_a_book_is_no_exemplar(tmp_path: Path) -> None:
+    short, book = ({"instruction": f"Sum up {what}.", "instances": [{"input": text, "output": "Fine."}]} for what, text in (("a", "x"), ("b", "long " * 200_000)))
+    teacher = Scripted("", "")
+    summary = run(written(tmp_path, short, book, name="s"), teacher, SelfInstructSettings(languages=["en"]), tmp_path / "out", tmp_path / "work")
+    assert summary["seed_conversations"] == 2
+    assert max(len(prompt.text) for prompt in teacher.prompts) < 5000 and "Sum up a." in teacher.prompts[0].text
+
+
 def test_progress_is_told_after_every_call(tmp_path: Path) -> None:
     told: list[tuple[int, int | None, str]] = []
     run(SEEDS, BUNDLED, TINY, tmp_path / "out", tmp_path / "work", progress=lambda *args: told.append(args))
@@ -161,6 +179,19 @@ def test_broken_lines_among_the_completions_are_kept_aside(tmp_path: Path) -> No
     path = written(tmp_path, good, "{broken", {"no": "text"}, [1], r'{"text": "nul\u0000byte \ud800", "usage": {"prompt_tokens": "x"}}')
     summary = run(SEEDS, path, TINY, tmp_path / "out", tmp_path / "work")
     assert (summary["teacher_calls"], summary["accepted"], summary["rejected"]) == (5, 1, {"unparsable": 4})
+
+
+def test_recorded_completions_as_people_have_them(tmp_path: Path) -> None:
+    """Marks of byte order, UTF-16, gzip, an array; what is not UTF-8 is not guessed."""
+    values = [{"text": "<think>镇</think>河"}, {"text": "镇", "finish_reason": "length"}]
+    jsonl = "\r\n".join(json.dumps(value, ensure_ascii=False) for value in values)
+    forms = {"a.jsonl": jsonl.encode("utf-8-sig"), "b.jsonl": jsonl.encode("utf-16"), "c.jsonl.gz": gzip.compress(jsonl.encode()), "d.json": json.dumps(values).encode()}
+    for name, content in forms.items():
+        (tmp_path / name).write_bytes(content)
+        teacher = RecordedTeacher(tmp_path / name)
+        assert [teacher.complete(Prompt("x", "zh", call)) for call in range(len(teacher))] == [Completion("河"), Completion("镇", "length")], name
+    (tmp_path / "gbk").write_bytes(jsonl.encode("gbk"))
+    assert [RecordedTeacher(tmp_path / "gbk").complete(Prompt("x", "zh", call)).finish_reason for call in (0, 1)] == ["broken", "broken"]
 
 
 def test_bad_seed_tasks_are_kept_aside_and_none_is_an_error(tmp_path: Path) -> None:

@@ -71,6 +71,14 @@ def test_small_and_empty_sets() -> None:
     assert find_topics(["Only one question here?"], SETTINGS) == ([], {"small_topic": 1})
     with_foreign = find_topics(["この町の古い市場について教えてください。"] * 4, SETTINGS)
     assert with_foreign == ([], {"wrong_language": 4})
+    french = [f"Comment puis-je réserver une place dans le train de nuit pour {town} ?" for town in ("Lyon", "Nantes", "Brest")]
+    assert find_topics(french, SETTINGS) == ([], {"wrong_language": 3})
+
+
+@pytest.mark.parametrize("method", ["kmeans", "dbscan"])
+def test_questions_that_share_all_their_words_are_one_topic(method: str) -> None:
+    [topic], left_out = find_topics([f"What is the visa for {'the ' * number}?" for number in range(30)], TopicSettings(method=method, topics=1))
+    assert (len(topic.members), left_out) == (30, {})
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +133,7 @@ def go(folder: Path, teacher: Any, **settings: Any) -> dict[str, Any]:
 
 def test_a_domain_instruction_set(tmp_path: Path) -> None:
     summary = go(tmp_path, Domain(), max_jaccard=0.95)
-    assert (summary["topics"], summary["texts"], summary["sources_rejected"]) == (4, 42, {"broken_json": 1})
+    assert (summary["topics"], summary["texts"], summary["sources_rejected"]) == (4, 42, {"broken_json": 1, "duplicate": 1})
     assert summary["items"] == 4 * 5
     assert set(summary["rejected"]) <= {"blocked_word", "not_novel", "conflicting_output", "near_duplicate"}
     assert summary["answers"] == 42 - 4 - 3  # of rye bread nothing, of Orsk cut off
@@ -135,6 +143,26 @@ def test_a_domain_instruction_set(tmp_path: Path) -> None:
     assert {record["source"] for record in records} == {"topic", "question"}
     assert summary["items"] == summary["written"] + sum(summary["rejected"].values())
     assert len(json.loads((tmp_path / "out" / "topics.json").read_text())["topics"]) == 4
+
+
+def test_a_question_as_long_as_a_book_is_quoted_in_part_and_named_where_it_has_no_answer(tmp_path: Path) -> None:
+    class Small(Domain):
+        def complete(self, prompt: Prompt) -> Completion:
+            assert len(prompt.text) < 10_000 or prompt.text.startswith("When"), "a topic's prompt"
+            return super().complete(prompt) if len(prompt.text) < 10_000 else Completion("", "too_long")
+
+    questions = written(tmp_path, *({"prompt": f"{text} {f'Or the train of {number}? ' * 50_000}"} for number, text in enumerate(TRAINS[:3])), *({"prompt": text} for text in BREAD), name="q")
+    summary = run(questions, Small(), TopicSettings(topics=2), tmp_path / "out", tmp_path / "work")
+    assert summary["answers_rejected"]["too_long"] >= 1
+
+
+def test_what_was_asked_already_is_not_new(tmp_path: Path) -> None:
+    class Echo(Domain):
+        def complete(self, prompt: Prompt) -> Completion:
+            return Completion(block(1, next(text for text in shuffled() if text in prompt.text), "Yes.") + block(2, f"Tell the tale of number {prompt.call}, slowly.", "No."))
+
+    summary = go(tmp_path, Echo(), answer_questions=False, max_rouge_l=0.9)
+    assert (summary["written"], summary["rejected"]) == (4, {"not_novel": 4})
 
 
 def test_near_duplicates_of_what_was_written_are_dropped(tmp_path: Path) -> None:
@@ -161,6 +189,6 @@ def test_documents_have_topics_too_and_a_teacher_may_run_out(tmp_path: Path) -> 
 
 
 def test_nothing_to_work_on_is_an_error(tmp_path: Path) -> None:
-    for values, message in (([], "holds no question or document"), (["{"], "broken_json"), ([{"prompt": "One single question?"}], "is in a topic of 3 texts")):
+    for values, message in (([], "holds no question or document"), (["{"], "1 broken_json: JSON lines, a JSON array and Parquet are read"), ([{"prompt": "One single question?"}], "is in a topic of 3 texts")):
         with pytest.raises(ValueError, match=message):
             run(written(tmp_path, *values, name="q"), Domain(), SETTINGS, tmp_path / "out", tmp_path / "work")
