@@ -15,6 +15,7 @@ Sources are streamed twice, first to find near-duplicates, then to deal; what is
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -49,6 +50,18 @@ def prompt_key(turns: Sequence[Turn]) -> str:
         text = unicodedata.normalize("NFKC", turn.text).lower()
         parts.append("".join(char for char in text if char.isalnum()) or "".join(text.split()))
     return "\n".join(parts)
+
+
+_MARKS = re.compile(r"""\s|(?<!\d)[.,;:!?'"“”‘’、。「」『』]|[.,;:!?'"“”‘’、。「」『』](?!\d)""")
+
+
+def _spelling(record: Preference) -> str:
+    """What makes a PPO prompt a copy: the system prompt and the turns, NFKC, lower case, without spaces and the marks of sentences.
+
+    Nearer to the text than `prompt_key`: to that 2 + 3 and 2 - 3 are one prompt, which may be dealt together but not left out.
+    """
+    texts = [record.system or "", *(turn.text for turn in record.turns)]
+    return "\n".join(_MARKS.sub("", unicodedata.normalize("NFKC", text).lower()) for text in texts)
 
 
 def prompt_digest(key: str, seed: int) -> bytes:
@@ -228,7 +241,7 @@ def _deal(
     elif settings.max_prompt_words is not None and sum(count_words(turn.text) for turn in record.turns) > settings.max_prompt_words:
         dealt.left_out[source, "too_long"] += 1
     else:
-        dealt.add(step, side, prompt_of(record), source, digest.hex())
+        dealt.add(step, side, prompt_of(record), source, prompt_digest(_spelling(record), settings.seed).hex())
 
 
 def best_answer(record: Preference) -> Conversation:
