@@ -25,10 +25,10 @@ from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Draft, Files, Result
 from tasks.teachers import teacher_of
 
-INSTRUCTIONS_VERSION = 3
-SPLITS_VERSION = 3
-TOPICS_VERSION = 2
-SAMPLED_VERSION = 2
+INSTRUCTIONS_VERSION = 4
+SPLITS_VERSION = 4
+TOPICS_VERSION = 3
+SAMPLED_VERSION = 3
 JUDGED_VERSION = 3
 BUNDLED_COMPLETIONS = Path(__file__).parent.parent / "data" / "samples" / "completions.jsonl"
 

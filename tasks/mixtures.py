@@ -22,7 +22,7 @@ from tasks import show
 from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Draft, Files, Result
 
-MIXTURE_VERSION = 1
+MIXTURE_VERSION = 2
 
 
 @task(task_run_name="mixture", cache_policy=NO_CACHE)

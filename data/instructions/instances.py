@@ -12,10 +12,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from data.instructions.drafts import NO_INPUT
 from data.instructions.filters import same_text
 from data.instructions.parsing import INPUT, OUTPUT, SEPARATOR, at_line_start, cut, pieces
 from data.instructions.prompts import MARKS, Task
-from data.instructions.shapes import NO_INPUT
 
 _LABEL = at_line_start("Class label", "Label", "类别", "标签")
 _HEADING = re.compile(r"^[ \t*#]{0,8}(?:Example|例子?|示例)[ \t]{0,4}\d{0,4}[ \t]{0,4}[.:：*]{0,4}[ \t]{0,8}$", re.MULTILINE | re.IGNORECASE)

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from data.instructions.shapes import NO_INPUT
+from data.instructions.drafts import NO_INPUT
 
 _GAP = r"[ \t]{0,8}"  # bounded, so that a line of blanks is not tried in every way
 _BOLD = r"(?:\*\*|__)?"

@@ -5,29 +5,26 @@ The dictionary at the end is the table of names; its order is the order of detec
 
 from __future__ import annotations
 
-import math
+import re
 
-from data.instructions.shapes import (
+from data.instructions.drafts import (
     INPUTS,
     PROMPTS,
     SYSTEMS,
     Draft,
     Labels,
     Object,
-    Table,
     Unfit,
     asked,
     chat,
     first_of,
-    has_any,
     has_markup,
-    messages,
-    own_conversation,
+    is_number,
     scalars,
-    sharegpt,
     text_of,
     transcript,
 )
+from data.instructions.shapes import Table, has_any, messages, own_conversation, sharegpt
 
 
 def own_preference(value: Object) -> list[Draft]:
@@ -98,7 +95,7 @@ def _numbers(values: object, count: int) -> list[float]:
     """`values` where they are `count` numbers; else nothing."""
     if not isinstance(values, list) or len(values) != count:
         return []
-    numbers = [float(item) for item in values if isinstance(item, int | float) and abs(item) < math.inf]
+    numbers = [float(item) for item in values if is_number(item)]
     return numbers if len(numbers) == count else []
 
 
@@ -114,7 +111,8 @@ def pair(value: Object) -> list[Draft]:
             raise Unfit("unpaired")
         sides.append(next(value[name] for name in names if value.get(name) is not None))
     prompt = sharegpt(value)[0] if "conversations" in value else _prompt(value)
-    (first, best), (second, worst) = (_side(side, prompt) for side in sides)
+    marked = has_markup(first_of(value, PROMPTS))
+    (first, best), (second, worst) = (_side(side, prompt, marked) for side in sides)
     if (first.system, first.turns) != (second.system, second.turns):
         raise Unfit("different_prompts")
     scores = _numbers([value.get("score_chosen"), value.get("score_rejected")], 2)
@@ -126,16 +124,19 @@ def pair(value: Object) -> list[Draft]:
 
 
 def _prompt(value: Object) -> Draft | None:
-    given = first_of(value, PROMPTS)
+    given = first_of(value, (*PROMPTS, *INPUTS))
     if given is None:
         return None
-    if isinstance(given, list):
+    if isinstance(given, list):  # `context` is one in translations of HH
         return chat(given)
     return transcript(given) if has_markup(given) else asked(value)
 
 
-def _side(value: object, prompt: Draft | None) -> tuple[Draft, str]:
-    """The prompt that this side answers, and its answer."""
+_OPENING = re.compile(r"\AAssistant[:：]\s*")  # of an answer to a transcript: rlhf-reward-datasets
+
+
+def _side(value: object, prompt: Draft | None, marked: bool) -> tuple[Draft, str]:
+    """The prompt that this side answers, and its answer. `marked`: the prompt was a transcript."""
     if isinstance(value, dict) and "messages" in value:
         whole = messages(value)[0]
     elif isinstance(value, dict):
@@ -147,7 +148,7 @@ def _side(value: object, prompt: Draft | None) -> tuple[Draft, str]:
     elif prompt is None:
         raise Unfit("no_turns")
     else:
-        return Draft(list(prompt.turns), prompt.system), text_of(value)
+        return Draft(list(prompt.turns), prompt.system), _OPENING.sub("", text_of(value)) if marked else text_of(value)
     if not whole.turns or whole.turns[-1][0] != "assistant":
         raise Unfit("empty_output")
     answer = whole.turns.pop()[1]

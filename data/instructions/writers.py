@@ -14,9 +14,10 @@ from itertools import chain, combinations
 from pathlib import Path
 from typing import IO, Any
 
+from data.instructions.drafts import Unfit, has_markup, transcript
 from data.instructions.lines import dump, write_whole
 from data.instructions.records import Conversation, Preference, Turn
-from data.instructions.shapes import ALIASES, Unfit, has_markup, transcript
+from data.instructions.shapes import ALIASES
 
 Record = Conversation | Preference
 Writer = Callable[[Any], list[dict[str, Any]]]
