@@ -26,8 +26,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from data.instructions.formats import Rejected, Tally, stream_conversations, stream_preferences, why_nothing
-from data.instructions.lines import dump, write_json
+from data.instructions.formats import (
+    Rejected,
+    Tally,
+    read_conversations,
+    stream_conversations,
+    stream_preferences,
+    why_nothing,
+)
+from data.instructions.lines import dump, write_json, write_jsonl
 from data.instructions.near_duplicates import leaders
 from data.instructions.records import Conversation, Label, Preference, Turn, record_id
 from data.instructions.settings import SplitSettings
@@ -242,6 +249,15 @@ def _deal(
         dealt.left_out[source, "too_long"] += 1
     else:
         dealt.add(step, side, prompt_of(record), source, prompt_digest(_spelling(record), settings.seed).hex())
+
+
+def bring_questions(path: Path, out: Path) -> dict[str, Any]:
+    """An evaluation's questions as records in out/questions.jsonl; their rejected lines join out/rejected.jsonl. Returns what is counted."""
+    reading = read_conversations(path)
+    write_jsonl(out / "questions.jsonl", reading.records)
+    with (out / "rejected.jsonl").open("a", encoding="utf-8", newline="\n") as rejected:
+        rejected.writelines(dump({"source": path.name, **item.as_dict()}) for item in reading.rejected)
+    return {"records": len(reading.records), "rejected": reading.reasons()}
 
 
 def best_answer(record: Preference) -> Conversation:

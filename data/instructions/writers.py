@@ -203,7 +203,7 @@ def write(path: Path, records: Iterable[Record], format: str) -> tuple[int, dict
     """
     written, left_out = 0, Counter[str]()
     known = {**CONVERSATION_WRITERS, **PREFERENCE_WRITERS}
-    name = format if format in known else ALIASES.get(format, format)
+    name = "hh_pair" if format == "hh" else format if format in known else ALIASES.get(format, format)  # read, HH is any pair
     if name not in known:
         raise ValueError(f"format {format!r} cannot be written; choose from {', '.join(known)}")
     stream = iter(records)

@@ -19,7 +19,16 @@ from pydantic import ValidationError
 from data.instructions.near_duplicates import _led, leaders
 from data.instructions.records import Turn
 from data.instructions.settings import SplitSettings
-from data.instructions.splits import SIDES, STEPS, prompt_digest, prompt_key, side_of, split, step_of
+from data.instructions.splits import (
+    SIDES,
+    STEPS,
+    bring_questions,
+    prompt_digest,
+    prompt_key,
+    side_of,
+    split,
+    step_of,
+)
 from tests.data.instructions.test_formats import written
 
 SPLITS = [(step, side) for step in STEPS for side in SIDES]
@@ -267,6 +276,16 @@ def test_bad_lines_and_duplicates_are_kept_aside(tmp_path: Path) -> None:
     for source in summary["sources"].values():
         dealt = sum(sum(sides.values()) for sides in source["steps"].values())
         assert source["records"] == dealt + sum(source["left_out"].values())
+
+
+def test_questions_lie_beside_the_splits_and_their_bad_lines_with_the_others(tmp_path: Path) -> None:
+    source = written(tmp_path, *(preference(i) for i in range(200)), "{broken", name="p.jsonl")
+    split([source], [], SplitSettings(), tmp_path / "out")
+    questions = written(tmp_path, {"question": "2 + 2?", "answer": 4}, {"question": ""}, {"prompt": "a", "chosen": "b", "rejected": "c"}, name="q.jsonl")
+    assert bring_questions(questions, tmp_path / "out") == {"records": 1, "rejected": {"empty_turn": 1, "wrong_kind": 1}}
+    assert "2 + 2?" in (tmp_path / "out" / "questions.jsonl").read_text()
+    rejected = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
+    assert [(line["source"], line["line"]) for line in rejected] == [("p.jsonl", 201), ("q.jsonl", 2), ("q.jsonl", 3)]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,11 @@ def test_preferences_come_back_as_rankings_or_all_their_pairs(tmp_path: Path, na
     assert all(record.turns == conversation(*said).turns for record in back)
 
 
+def test_hh_is_written_with_its_marks(tmp_path: Path) -> None:
+    write(tmp_path / "x", [preference("Good.", "Bad.")], "hh")
+    assert json.loads((tmp_path / "x").read_text()) == {"chosen": "\n\nHuman: Q?\n\nAssistant: Good.", "rejected": "\n\nHuman: Q?\n\nAssistant: Bad."}
+
+
 def test_margins_references_and_labels_travel(tmp_path: Path) -> None:
     for name in ("pair", "hh_pair", "lmflow_pair", "preference", "ranked"):
         write(tmp_path / "x", [preference("a", "b", margin=1.5)], name)
