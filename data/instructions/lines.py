@@ -74,7 +74,7 @@ def read_values(path: Path) -> Iterator[Value | Rejected]:
 
 
 _PARQUET_MAGIC = b"PAR1"
-_ROWS = 256  # read at once
+_ROWS = 32  # read at once: answers may be a megabyte each
 _HEAD = 1 << 20  # characters: what the layout is told by; an object over several lines is read up to this size
 _CHUNK = 1 << 18  # characters read on in search of an element's end
 _LOOK_AHEAD = 1 << 22  # characters after which an element that does not parse is broken, if another begins below it
@@ -161,7 +161,7 @@ def _lines(path: Path) -> Iterator[Value | Rejected]:
         if isinstance(raw, Rejected):
             yield raw
             continue
-        number, text = raw
+        number, text = raw[0], raw[1].removeprefix("\ufeff")  # files that were joined have a mark where each began
         if not text.strip():
             continue
         try:

@@ -317,6 +317,12 @@ def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     assert (len(reading.records), reading.reasons()) == (1, {"bad_unicode": 1, "broken_json": 1})
 
 
+def test_joined_files_have_a_byte_order_mark_in_the_middle(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"input": "a", "target": "b"}\r\n' * 2)
+    assert (len(read_conversations(path).records), read_conversations(path).reasons()) == (2, {})
+
+
 def test_every_compression_a_table_and_utf16(tmp_path: Path) -> None:
     values = [{"instruction": "Sort.", "input": "b a", "output": "a b"}, {"instruction": "山谷在哪里？", "input": None, "output": "在北方。"}]
     body = "\n".join(json.dumps(value, ensure_ascii=False) for value in values)
