@@ -205,6 +205,6 @@ _SPOKEN = {*PROMPTS, *INPUTS, *SYSTEMS, *OUTPUTS, "target", "text"}
 _LONGEST = 200  # characters of a label; a longer text is none (Alpaca's table repeats the whole prompt)
 
 
-def described(value: Object) -> Labels:
+def described(value: Object, *without: str) -> Labels:
     """What an object says about its conversation: category, kind, score, its own id."""
-    return {name: label for name, label in scalars(value, *_SPOKEN).items() if not isinstance(label, str) or len(label) <= _LONGEST}
+    return {name: label for name, label in scalars(value, *_SPOKEN, *without).items() if not isinstance(label, str) or len(label) <= _LONGEST}

@@ -17,6 +17,7 @@ from data.instructions.drafts import (
     Unfit,
     asked,
     chat,
+    described,
     first_of,
     has_markup,
     is_number,
@@ -80,6 +81,27 @@ def scored(value: Object) -> list[Draft]:
         raise Unfit("no_scores")
     order = sorted(range(len(texts)), key=lambda place: -worth[place])
     draft.responses, draft.ratings = [texts[place] for place in order], [worth[place] for place in order]
+    draft.labels = described(value)
+    return [draft]
+
+
+_NUMBERED = (("answer_0", "answer_1"), ("response_0", "response_1"), ("response_1", "response_2"))
+
+
+def numbered(value: Object) -> list[Draft]:
+    """Two responses in columns of their own, and which is better: scores (WebGPT), the better one's number (PKU-SafeRLHF), or how
+    much the second is preferred (HelpSteer2)."""
+    names = next(names for names in _NUMBERED if all(name in value for name in names))
+    question = value.get("question")
+    draft = asked({**value, "question": question.get("full_text")} if isinstance(question, dict) else value)
+    texts = [text_of(value[name]) for name in names]
+    better, strength = value.get("better_response_id"), value.get("preference_strength")
+    worth = _numbers([value.get("score_0"), value.get("score_1")], 2)
+    worth = worth or ([1.0 - better, float(better)] if better in (0, 1) else []) or [-number for number in _numbers([strength, 0], 2)]
+    if not worth:
+        raise Unfit("no_scores")
+    order = sorted((0, 1), key=lambda place: -worth[place])
+    draft.responses, draft.ratings = [texts[place] for place in order], [worth[place] for place in order]
     return [draft]
 
 
@@ -97,6 +119,9 @@ def _numbers(values: object, count: int) -> list[float]:
         return []
     numbers = [float(item) for item in values if is_number(item)]
     return numbers if len(numbers) == count else []
+
+
+_OF_A_PAIR = ("chosen", "rejected", "positive", "negative", "margin", "score_chosen", "score_rejected")
 
 
 def pair(value: Object) -> list[Draft]:
@@ -117,7 +142,7 @@ def pair(value: Object) -> list[Draft]:
         raise Unfit("different_prompts")
     scores = _numbers([value.get("score_chosen"), value.get("score_rejected")], 2)
     margin = value["margin"] if _numbers([value.get("margin")], 1) else scores[0] - scores[1] if scores else None
-    labels: Labels = {} if margin is None else {"margin": margin}
+    labels: Labels = described(value, *_OF_A_PAIR) | ({} if margin is None else {"margin": margin})
     first.system = first.system or text_of(first_of(value, SYSTEMS)) or None
     # By a margin of nothing or less the scores contradict the order, which is believed.
     return [Draft(first.turns, first.system, [best, worst], labels, scores or [margin, 0.0] if margin and margin > 0 else None)]
@@ -162,4 +187,5 @@ PREFERENCES: Table = {
     "ranked": (lambda value: "responses_best_first" in value, ranked),
     "pair": (has_any(("chosen", "rejected", "positive", "negative")), pair),
     "scored": (is_scored, scored),
+    "numbered": (lambda value: any(all(name in value for name in names) for names in _NUMBERED), numbered),
 }

@@ -120,6 +120,9 @@ def test_what_is_said_about_a_conversation_becomes_its_labels(tmp_path: Path) ->
     ]  # fmt: skip
     labels = [record.labels for record in read_conversations(written(tmp_path, *values)).records]
     assert labels == [{"kind": "Poem"}, {"category": "qa"}, {"source_id": "x_1"}, {"score": 4.5}, {"good": True}]
+    pairs = [{"prompt": "Q?", "chosen": "x", "rejected": "y", "response": "x", "source": "web", "margin": 2}, {"prompt": "Q?", "responses": ["x", "y"], "scores": [2, 1], "id": 7}]
+    labels = [record.labels for record in read_preferences(written(tmp_path, *pairs, name="pairs")).records]
+    assert labels == [{"source": "web", "margin": 2, "ratings": [2, 0]}, {"source_id": 7, "ratings": [2, 1]}]
 
 
 def test_thoughts_are_kept_and_prompts_may_be_messages(tmp_path: Path) -> None:
@@ -179,6 +182,9 @@ def test_an_lmflow_file_gives_its_instances(tmp_path: Path) -> None:
         {"prompt": QUESTION, "responses": ["Bad.", "Good."], "scores": [1, 9.5]},
         {"instruction": QUESTION, "completions": [{"response": "Bad.", "overall_score": 2}, {"response": "Good.", "overall_score": 7}]},
         {"prompt": QUESTION, "answers": [{"answer": "Bad.", "rank": 2.0}, {"answer": "Good.", "rank": 1.0}]},
+        {"question": {"full_text": QUESTION, "id": "x"}, "answer_0": "Bad.", "answer_1": "Good.", "score_0": -0.5, "score_1": 0.5},
+        {"prompt": QUESTION, "response_0": "Good.", "response_1": "Bad.", "better_response_id": 0},
+        {"prompt": QUESTION, "response_1": "Good.", "response_2": "Bad.", "preference_strength": -2},
         {"context": [{"role": "human", "text": QUESTION}], "chosen": {"role": "assistant", "text": "Good."}, "rejected": {"role": "assistant", "text": "Bad."}},
         {"prompt": f"\n\nHuman: {QUESTION}\n\n", "chosen": "Assistant: Good.", "rejected": "Assistant: Bad."},
         {"prompt": [{"role": "user", "content": QUESTION}], "responses": ["Bad.", "Good."], "scores": [1, 2]},
@@ -278,6 +284,9 @@ BAD_CONVERSATIONS: list[tuple[Any, str]] = [
     ({"turns": [{"role": "user", "text": "a"}], "labels": {"ratings": {"a": 1}}}, "bad_labels"),
 ]
 BAD_PREFERENCES: list[tuple[Any, str]] = [
+    ({"question": {"full_text": "a"}, "answer_0": "x", "answer_1": "y", "score_0": 0, "score_1": 0}, "equal_ratings"),
+    ({"prompt": "a", "response_0": "x", "response_1": "y", "better_response_id": None}, "no_scores"),
+    ({"prompt": "a", "response_1": "x", "response_2": "y", "preference_strength": 0}, "equal_ratings"),
     ({"prompt": "a", "responses": ["x", "y"], "scores": [1, HUGE]}, "no_scores"),
     ({"instruction": "a", "responses_best_first": ["x", "y"], "ratings": [HUGE, 1]}, "bad_labels"),
     ({"prompt": "A?", "chosen": "x"}, "unpaired"),
