@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from data.corpus.language_codes import is_language_code, language_code
-from data.instructions.drafts import Draft, Object, Unfit
+from data.instructions.drafts import PROMPTS, Draft, Object, Unfit
 from data.instructions.language import script_language
 from data.instructions.lines import Rejected, excerpt, read_values, write_jsonl
 from data.instructions.preference_shapes import PREFERENCES
 from data.instructions.records import Conversation, Preference, Turn, record_id
-from data.instructions.shapes import ALIASES, CONVERSATIONS, Table
+from data.instructions.shapes import ALIASES, CONVERSATIONS, Table, has_any
 
 __all__ = [
     "Reading", "Rejected", "Tally", "read_conversations", "read_preferences", "stream_conversations", "stream_preferences", "why_nothing", "write_jsonl",
@@ -174,7 +174,7 @@ def _values(
 
 def _instances(value: Any) -> list[Any]:
     """An LMFlow object that stands on one line gives its instances; any other value is itself."""
-    if isinstance(value, dict) and isinstance(value.get("instances"), list) and "instruction" not in value:
+    if isinstance(value, dict) and isinstance(value.get("instances"), list) and value["instances"] and not has_any(PROMPTS)(value):
         return value["instances"]
     return [value]
 

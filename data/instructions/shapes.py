@@ -105,12 +105,12 @@ def self_instruct(value: Object) -> list[Draft]:
     instances = value["instances"]
     if not isinstance(instances, list) or not instances:
         raise Unfit("no_instances")
-    labels = scalars(value, "instruction")
+    labels = scalars(value, *PROMPTS)
     drafts = []
     for instance in instances:
         if not isinstance(instance, dict):
             raise Unfit("not_text")
-        prompt = joined(value["instruction"], instance.get("input"))
+        prompt = joined(first_of(value, PROMPTS), instance.get("input"))
         drafts.append(Draft(answered(prompt, instance.get("output")), labels=dict(labels)))
     return drafts
 
@@ -146,7 +146,7 @@ CONVERSATIONS: Table = {
     "conversation": (_has("turns"), own_conversation),
     "messages": (_has("messages"), messages),
     "sharegpt": (has_any(DIALOGUES), sharegpt),
-    "self_instruct": (_has("instruction", "instances"), self_instruct),
+    "self_instruct": (lambda value: "instances" in value and has_any(PROMPTS)(value), self_instruct),
     "alpaca": (_has("instruction", "output"), alpaca),
     "completed": (lambda value: has_any(PROMPTS)(value) and has_any(OUTPUTS)(value), alpaca),
     "belle_pair": (_has("input", "target"), belle_pair),

@@ -109,6 +109,8 @@ def test_a_seed_task_gives_one_conversation_per_instance(tmp_path: Path) -> None
     path = written(tmp_path, {"id": "s1", "name": "opposite", "instruction": "Opposite?", "instances": instances, "is_classification": True})
     records = read_conversations(path).records
     assert [texts(record)[0][1] for record in records] == ["Opposite?\nhot", "Opposite?\nup"]
+    [asked] = read_conversations(written(tmp_path, {"prompt": "Opposite?", "instances": instances[:1]}, name="x")).records
+    assert texts(asked) == [("user", "Opposite?\nhot"), ("assistant", "cold")]
     assert records[0].labels == {"source_id": "s1", "name": "opposite", "is_classification": True}
 
 
@@ -245,6 +247,7 @@ def test_margins(tmp_path: Path) -> None:
 TURNS = [{"role": "user", "text": "a"}, {"role": "assistant", "text": "b"}]
 HUGE = 10**400  # no float says it
 BAD_CONVERSATIONS: list[tuple[Any, str]] = [
+    ({"instances": []}, "unknown_format"),
     (json.dumps({"turns": TURNS, "labels": {"\ud800": 1}}), "bad_unicode"),
     (json.dumps({"turns": TURNS, "source": "\ud800"}), "bad_unicode"),
     (json.dumps({"turns": TURNS, "lang": "\ud800"}), "bad_unicode"),
