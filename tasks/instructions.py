@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 
-from data.instructions import formats, judging, sampling, self_instruct, splits, synthesis
+from data.instructions import judging, sampling, self_instruct, splits, synthesis
 from data.instructions.embeddings import HttpEmbedder
 from data.instructions.settings import (
     JudgeSettings,
@@ -26,7 +26,7 @@ from tasks.store.artifacts import Draft, Files, Result
 from tasks.teachers import teacher_of
 
 INSTRUCTIONS_VERSION = 4
-SPLITS_VERSION = 3
+SPLITS_VERSION = 4
 TOPICS_VERSION = 3
 SAMPLED_VERSION = 3
 JUDGED_VERSION = 4
@@ -119,9 +119,7 @@ def split(
         progress = show.Progress("splits").count
         summary = splits.split(ranked, instructions, settings, draft.out, progress)
         if questions:
-            reading = formats.read_conversations(Path(questions))
-            formats.write_jsonl(draft.out / "questions.jsonl", reading.records)
-            summary["questions"] = {"records": len(reading.records), "rejected": reading.reasons()}
+            summary["questions"] = splits.bring_questions(Path(questions), draft.out)
         return Result(counts={}, metrics=summary)
 
     return make(run, "splits", SPLITS_VERSION, settings, inputs, build)

@@ -14,7 +14,7 @@ from prefect.client.schemas import State
 from data.instructions.lines import write_json
 from data.mixtures.account import compare, markdown
 from data.mixtures.plan import make as make_plan
-from data.mixtures.sampling import sample_shards
+from data.mixtures.sampling import sample_conversations, sample_shards
 from data.mixtures.settings import MixtureSettings
 from data.mixtures.sources import as_rows, documents_of, gather, measure
 from data.shards import list_shards
@@ -22,7 +22,7 @@ from tasks import show
 from tasks.stage import Made, Run, make
 from tasks.store.artifacts import Draft, Files, Result
 
-MIXTURE_VERSION = 1
+MIXTURE_VERSION = 2
 
 
 @task(task_run_name="mixture", cache_policy=NO_CACHE)
@@ -44,20 +44,22 @@ def mix(
     def build(draft: Draft) -> Result:
         vocabulary = run.locate(*tokenizer) / "tokenizer.json"
         label_shards = [shard for made in labels.values() for shard in list_shards(run.local(made.artifact) / "labels")]
-        sizes, sampled = {}, {}
+        sizes, sampled, left_out = {}, {}, {}
         for name, source in settings.sources.items():
             place, origin = draft.out / "sources" / name, run.locate(*origins[name])
-            if source.sample is None:
-                gather(origin, place)
-            else:
-                shards = documents_of(origin)
+            shards = documents_of(origin) if source.sample else []
+            if source.sample and shards:
                 sampled[name] = sample_shards(shards, [*label_shards, *shards], source.sample, settings.seed, place)
+            else:
+                left_out[name] = gather(origin, place)
+                if source.sample:
+                    sampled[name] = sample_conversations(place / "conversations.jsonl", source.sample, settings.seed)
             sizes[name] = measure(place, vocabulary)
         plan = make_plan(sizes, settings)
         write_json(draft.out / "plan.json", plan)
         rows = compare(plan, [])
         _draw(rows, draft.out / "plan.svg")
-        metrics = {"tokens": settings.tokens, "sources": plan["sources"], "phases": plan["phases"], "sampled": sampled}
+        metrics = {"tokens": settings.tokens, "sources": plan["sources"], "phases": plan["phases"], "sampled": sampled, "left_out": left_out}
         return Result(counts={}, metrics=metrics)
 
     return make(run, "mixture", MIXTURE_VERSION, settings, inputs, build)

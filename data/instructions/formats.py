@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from data.corpus.language_codes import is_language_code, language_code
+from data.instructions.drafts import PROMPTS, Draft, Object, Unfit
 from data.instructions.language import script_language
 from data.instructions.lines import Rejected, excerpt, read_values, write_jsonl
 from data.instructions.preference_shapes import PREFERENCES
 from data.instructions.records import Conversation, Preference, Turn, record_id
-from data.instructions.shapes import ALIASES, CONVERSATIONS, Draft, Object, Table, Unfit
+from data.instructions.shapes import ALIASES, CONVERSATIONS, Table, has_any
 
 __all__ = [
     "Reading", "Rejected", "Tally", "read_conversations", "read_preferences", "stream_conversations", "stream_preferences", "why_nothing", "write_jsonl",
@@ -40,6 +41,7 @@ class Tally:
 _WAYS_OUT = {
     "bad_unicode": "save it as UTF-8", "broken_json": "JSON lines, a JSON array and Parquet are read",
     "unknown_format": "python -m data.instructions.convert --help names the layouts",
+    "wrong_kind": "preferences stand where conversations are wanted, or conversations where preferences are",
 }  # fmt: skip
 
 
@@ -172,7 +174,7 @@ def _values(
 
 def _instances(value: Any) -> list[Any]:
     """An LMFlow object that stands on one line gives its instances; any other value is itself."""
-    if isinstance(value, dict) and isinstance(value.get("instances"), list) and "instruction" not in value:
+    if isinstance(value, dict) and isinstance(value.get("instances"), list) and value["instances"] and not has_any(PROMPTS)(value):
         return value["instances"]
     return [value]
 
@@ -236,7 +238,7 @@ def _turns(draft: Draft) -> list[Turn]:
     for index, (role, _) in enumerate(draft.turns):
         if role != ("user", "assistant")[index % 2]:
             raise Unfit("turns_do_not_alternate")
-    _check_text([draft.system or "", *(text for _, text in draft.turns), *map(str, draft.labels.values())])
+    _check_text([draft.system or "", *(text for _, text in draft.turns), *draft.labels, *map(str, draft.labels.values())])
     return [Turn(role="user" if role == "user" else "assistant", text=text) for role, text in draft.turns]
 
 
@@ -252,7 +254,10 @@ def _check_text(texts: list[str]) -> None:
 
 def _source(value: Object, default: str) -> str:
     own = value.get("source") if "turns" in value else None
-    return own if isinstance(own, str) and own else default
+    if not isinstance(own, str) or not own:
+        return default
+    _check_text([own])
+    return own
 
 
 def language_of(value: Object, texts: list[str]) -> str | None:
@@ -264,6 +269,7 @@ def language_of(value: Object, texts: list[str]) -> str | None:
         said = value.get(key)
         if isinstance(said, str) and said:
             if "turns" in value:
+                _check_text([said])
                 return said
             if is_language_code(code := language_code(said)):
                 return code

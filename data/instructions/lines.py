@@ -74,11 +74,12 @@ def read_values(path: Path) -> Iterator[Value | Rejected]:
 
 
 _PARQUET_MAGIC = b"PAR1"
-_ROWS = 256  # read at once
+_ROWS = 32  # read at once: answers may be a megabyte each
 _HEAD = 1 << 20  # characters: what the layout is told by; an object over several lines is read up to this size
 _CHUNK = 1 << 18  # characters read on in search of an element's end
 _LOOK_AHEAD = 1 << 22  # characters after which an element that does not parse is broken, if another begins below it
 _INSTANCES = re.compile(r'\{\s*(?:"type"\s*:\s*"[^"]*"\s*,\s*)?"instances"\s*:\s*\[')
+_FIRST_KEY = re.compile(r'\{\s*"[^"\\]*"')
 _GAP = re.compile(r"[\s,\]]*")  # what follows an array's end is read on, as an element or a broken one
 _GAP_WITHIN = re.compile(r"[\s,]*")
 _REST_OF_OBJECT = re.compile(r'\](?:\s*,\s*"[^"]*"\s*:\s*(?:"[^"]*"|[^\s{}\[\]",]+))*\s*\}\s*')
@@ -160,7 +161,7 @@ def _lines(path: Path) -> Iterator[Value | Rejected]:
         if isinstance(raw, Rejected):
             yield raw
             continue
-        number, text = raw
+        number, text = raw[0], raw[1].removeprefix("\ufeff")  # files that were joined have a mark where each began
         if not text.strip():
             continue
         try:
@@ -211,7 +212,7 @@ class _Window:
 
 
 def _array(path: Path, start: int, within: bool = False) -> Iterator[Value | Rejected]:
-    """Elements one by one; after a broken one the reading goes on at the next line that begins as the first did.
+    """Elements one by one; after a broken one the reading goes on at the next one that begins as the first did.
 
     Args:
         start: characters before the first element, the opening bracket included.
@@ -231,7 +232,7 @@ def _array(path: Path, start: int, within: bool = False) -> Iterator[Value | Rej
             break
         if resume is None:
             indent = window.text[: window.position].rpartition("\n")[2]
-            resume = re.compile("\n" + (re.escape(indent) if not indent.strip() else "[ \t]*") + r"(?=\{)")
+            resume = _beginning(window, indent)
         line = window.line_here()
         found, end = _element(window, decoder, resume)
         yield Rejected(line, "broken_json", excerpt(window.text[window.position : end].strip())) if found is None else Value(line, found[0])
@@ -251,9 +252,17 @@ def _element(window: _Window, decoder: json.JSONDecoder, resume: re.Pattern[str]
         except (ValueError, RecursionError):
             following = resume.search(window.text, window.position)
             if window.ended or (following and len(window.text) - window.position >= _LOOK_AHEAD):
-                return None, following.start() if following else len(window.text)
+                return None, following.end() if following else len(window.text)
         window.more(wanted)
         wanted *= 2  # so that a long element is not parsed from its start too often
+
+
+def _beginning(window: _Window, indent: str) -> re.Pattern[str]:
+    """How elements begin: as the first does, in a line of its own, or, where all stand in one line, by the same key."""
+    if not indent.strip():
+        return re.compile("\n" + re.escape(indent) + r"(?=\{)")
+    key = _FIRST_KEY.match(window.text, window.position)
+    return re.compile(r"\n[ \t]*(?=\{)" + (rf"|\}}\s*,\s*(?={re.escape(key[0])})" if key else ""))
 
 
 def _after(pattern: re.Pattern[str], text: str, position: int) -> int:

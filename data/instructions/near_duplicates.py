@@ -2,11 +2,13 @@
 
 Instructions are short: of a prompt of six words every 5-word shingle holds the one word that was changed. So their shingles
 are five characters, in every language, over letters and digits alone. Texts and band keys lie on disk; what is held in
-memory are a few numbers a text, and one band.
+memory are a few numbers a text, one band, and the shingles of one group.
 """
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -61,31 +63,49 @@ def _shingles(text: str) -> Hashes:
 
 
 def _alike(keys: Hashes, component: Rows, texts: pa.ChunkedArray, jaccard: float) -> Links:
-    """Links between rows with the same key that are close enough. Of a group the first row leads; those close to it are
-    linked and leave; the next one left leads then."""
+    """Links between rows with the same key that are close enough, group by group."""
     order = np.lexsort((component, keys))
     fresh = (keys[order][1:] != keys[order][:-1]) | (component[order][1:] != component[order][:-1])
     order = order[np.concatenate([[True], fresh])]  # each component once a group
     borders = np.concatenate([[0], np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1, [len(order)]])
     groups = np.flatnonzero(np.diff(borders) > 1)
-    left, right = list[int](), list[int]()
-    for first, end in zip(borders[groups].tolist(), borders[groups + 1].tolist(), strict=True):
-        waiting = [(row, _grams(texts[row].as_py())) for row in order[first:end].tolist()]
-        while len(waiting) > 1:
-            (leader, grams), *others = waiting
-            waiting = []
-            for row, other in others:
-                shared = len(grams & other)
-                if shared >= jaccard * (len(grams) + len(other) - shared):
-                    left.append(leader)
-                    right.append(row)
-                else:
-                    waiting.append((row, other))
+    links = [
+        (left, right)
+        for first, end in zip(borders[groups].tolist(), borders[groups + 1].tolist(), strict=True)
+        for left, right in _led(order[first:end].tolist(), texts, jaccard)
+    ]
+    left, right = zip(*links, strict=True) if links else ((), ())
     return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
 
 
-def _grams(text: str) -> set[str]:
-    return {text[at : at + _CHARACTERS] for at in range(max(1, len(text) - _CHARACTERS + 1))}
+def _led(rows: list[int], texts: pa.ChunkedArray, jaccard: float) -> Iterator[tuple[int, int]]:
+    """(leader, row) for each row of a group that is close to a leader, the first one that it is close to; who is to none leads.
+
+    A template puts thousands of texts that are not alike into one group, so nobody is compared with all leaders. Of two sets of
+    n <= m shingles, in one common order, whose Jaccard similarity is t or more, the first n - ceil(2tn / (1 + t)) + 1 of the
+    smaller and the first m - ceil(tm) + 1 of the larger have one in common (Xiao et al. 2008, "Efficient Similarity Joins for
+    Near Duplicate Detection", lemmas 1 and 2); the order is by rarity, so that few others have it.
+    """
+    sets = [np.unique(_shingles(texts[row].as_py())) for row in rows]
+    shingles, places, counts = np.unique(np.concatenate(sets), return_inverse=True, return_counts=True)
+    rank = np.empty(len(shingles), dtype=np.int64)
+    rank[np.lexsort((shingles, counts))] = np.arange(len(shingles))
+    ranks = [np.sort(own) for own in np.split(rank[places], np.cumsum([len(own) for own in sets])[:-1])]
+    smaller, larger = defaultdict[int, list[int]](list), defaultdict[int, list[int]](list)  # leaders by their first shingles
+    for place, own in enumerate(ranks):
+        few, more = (own[: len(own) - math.ceil(part * len(own) - 1e-9) + 1].tolist() for part in (2 * jaccard / (1 + jaccard), jaccard))
+        near = {leader for shingle in more for leader in smaller.get(shingle, ())}
+        near.update(leader for shingle in few for leader in larger.get(shingle, ()))
+        for leader in sorted(near):
+            shared = len(np.intersect1d(ranks[leader], own, assume_unique=True))
+            if shared >= jaccard * (len(ranks[leader]) + len(own) - shared):
+                yield rows[leader], rows[place]
+                break
+        else:
+            for shingle in few:
+                smaller[shingle].append(place)
+            for shingle in more:
+                larger[shingle].append(place)
 
 
 def _by_smallest_id(component: Rows, ids: pa.ChunkedArray) -> dict[str, str]:

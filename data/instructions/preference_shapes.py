@@ -5,29 +5,27 @@ The dictionary at the end is the table of names; its order is the order of detec
 
 from __future__ import annotations
 
-import math
+import re
 
-from data.instructions.shapes import (
+from data.instructions.drafts import (
     INPUTS,
     PROMPTS,
     SYSTEMS,
     Draft,
     Labels,
     Object,
-    Table,
     Unfit,
     asked,
     chat,
+    described,
     first_of,
-    has_any,
     has_markup,
-    messages,
-    own_conversation,
+    is_number,
     scalars,
-    sharegpt,
     text_of,
     transcript,
 )
+from data.instructions.shapes import Table, has_any, messages, own_conversation, sharegpt
 
 
 def own_preference(value: Object) -> list[Draft]:
@@ -83,6 +81,27 @@ def scored(value: Object) -> list[Draft]:
         raise Unfit("no_scores")
     order = sorted(range(len(texts)), key=lambda place: -worth[place])
     draft.responses, draft.ratings = [texts[place] for place in order], [worth[place] for place in order]
+    draft.labels = described(value)
+    return [draft]
+
+
+_NUMBERED = (("answer_0", "answer_1"), ("response_0", "response_1"), ("response_1", "response_2"))
+
+
+def numbered(value: Object) -> list[Draft]:
+    """Two responses in columns of their own, and which is better: scores (WebGPT), the better one's number (PKU-SafeRLHF), or how
+    much the second is preferred (HelpSteer2)."""
+    names = next(names for names in _NUMBERED if all(name in value for name in names))
+    question = value.get("question")
+    draft = asked({**value, "question": question.get("full_text")} if isinstance(question, dict) else value)
+    texts = [text_of(value[name]) for name in names]
+    better, strength = value.get("better_response_id"), value.get("preference_strength")
+    worth = _numbers([value.get("score_0"), value.get("score_1")], 2)
+    worth = worth or ([1.0 - better, float(better)] if better in (0, 1) else []) or [-number for number in _numbers([strength, 0], 2)]
+    if not worth:
+        raise Unfit("no_scores")
+    order = sorted((0, 1), key=lambda place: -worth[place])
+    draft.responses, draft.ratings = [texts[place] for place in order], [worth[place] for place in order]
     return [draft]
 
 
@@ -98,8 +117,11 @@ def _numbers(values: object, count: int) -> list[float]:
     """`values` where they are `count` numbers; else nothing."""
     if not isinstance(values, list) or len(values) != count:
         return []
-    numbers = [float(item) for item in values if isinstance(item, int | float) and abs(item) < math.inf]
+    numbers = [float(item) for item in values if is_number(item)]
     return numbers if len(numbers) == count else []
+
+
+_OF_A_PAIR = ("chosen", "rejected", "positive", "negative", "margin", "score_chosen", "score_rejected")
 
 
 def pair(value: Object) -> list[Draft]:
@@ -114,28 +136,32 @@ def pair(value: Object) -> list[Draft]:
             raise Unfit("unpaired")
         sides.append(next(value[name] for name in names if value.get(name) is not None))
     prompt = sharegpt(value)[0] if "conversations" in value else _prompt(value)
-    (first, best), (second, worst) = (_side(side, prompt) for side in sides)
+    marked = has_markup(first_of(value, PROMPTS))
+    (first, best), (second, worst) = (_side(side, prompt, marked) for side in sides)
     if (first.system, first.turns) != (second.system, second.turns):
         raise Unfit("different_prompts")
     scores = _numbers([value.get("score_chosen"), value.get("score_rejected")], 2)
     margin = value["margin"] if _numbers([value.get("margin")], 1) else scores[0] - scores[1] if scores else None
-    labels: Labels = {} if margin is None else {"margin": margin}
+    labels: Labels = described(value, *_OF_A_PAIR) | ({} if margin is None else {"margin": margin})
     first.system = first.system or text_of(first_of(value, SYSTEMS)) or None
     # By a margin of nothing or less the scores contradict the order, which is believed.
     return [Draft(first.turns, first.system, [best, worst], labels, scores or [margin, 0.0] if margin and margin > 0 else None)]
 
 
 def _prompt(value: Object) -> Draft | None:
-    given = first_of(value, PROMPTS)
+    given = first_of(value, (*PROMPTS, *INPUTS))
     if given is None:
         return None
-    if isinstance(given, list):
+    if isinstance(given, list):  # `context` is one in translations of HH
         return chat(given)
     return transcript(given) if has_markup(given) else asked(value)
 
 
-def _side(value: object, prompt: Draft | None) -> tuple[Draft, str]:
-    """The prompt that this side answers, and its answer."""
+_OPENING = re.compile(r"\AAssistant[:：]\s*")  # of an answer to a transcript: rlhf-reward-datasets
+
+
+def _side(value: object, prompt: Draft | None, marked: bool) -> tuple[Draft, str]:
+    """The prompt that this side answers, and its answer. `marked`: the prompt was a transcript."""
     if isinstance(value, dict) and "messages" in value:
         whole = messages(value)[0]
     elif isinstance(value, dict):
@@ -147,7 +173,7 @@ def _side(value: object, prompt: Draft | None) -> tuple[Draft, str]:
     elif prompt is None:
         raise Unfit("no_turns")
     else:
-        return Draft(list(prompt.turns), prompt.system), text_of(value)
+        return Draft(list(prompt.turns), prompt.system), _OPENING.sub("", text_of(value)) if marked else text_of(value)
     if not whole.turns or whole.turns[-1][0] != "assistant":
         raise Unfit("empty_output")
     answer = whole.turns.pop()[1]
@@ -161,4 +187,5 @@ PREFERENCES: Table = {
     "ranked": (lambda value: "responses_best_first" in value, ranked),
     "pair": (has_any(("chosen", "rejected", "positive", "negative")), pair),
     "scored": (is_scored, scored),
+    "numbered": (lambda value: any(all(name in value for name in names) for names in _NUMBERED), numbered),
 }

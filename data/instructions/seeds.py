@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data.instructions.drafts import INPUTS, PROMPTS, Object, first_of
 from data.instructions.formats import Rejected, Tally, language_of, stream_with_values, why_nothing
 from data.instructions.lines import excerpt
 from data.instructions.prompts import Task
 from data.instructions.records import Conversation
-from data.instructions.shapes import INPUTS, PROMPTS, Object, first_of
 
 
 @dataclass

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.instructions.drafts import joined
 from data.instructions.filters import Filters, Verdict
 from data.instructions.instances import (
     Instance,
@@ -32,7 +33,6 @@ from data.instructions.prompts import Task, prompt_text
 from data.instructions.records import Conversation, Turn, record_id
 from data.instructions.seeds import Seeds, read_seeds
 from data.instructions.settings import SelfInstructSettings
-from data.instructions.shapes import joined
 from data.instructions.teacher import Completion, JournaledTeacher, Prompt, RecordedTeacher, Teacher, Usage
 
 _EXEMPLAR = 4000  # characters of one that is shown, a thousand tokens; Self-Instruct's own seed tasks have 333 in the middle, 6387 at most

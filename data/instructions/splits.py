@@ -15,6 +15,7 @@ Sources are streamed twice, first to find near-duplicates, then to deal; what is
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -25,8 +26,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from data.instructions.formats import Rejected, Tally, stream_conversations, stream_preferences, why_nothing
-from data.instructions.lines import dump, write_json
+from data.instructions.formats import (
+    Rejected,
+    Tally,
+    read_conversations,
+    stream_conversations,
+    stream_preferences,
+    why_nothing,
+)
+from data.instructions.lines import dump, write_json, write_jsonl
 from data.instructions.near_duplicates import leaders
 from data.instructions.records import Conversation, Label, Preference, Turn, record_id
 from data.instructions.settings import SplitSettings
@@ -49,6 +57,18 @@ def prompt_key(turns: Sequence[Turn]) -> str:
         text = unicodedata.normalize("NFKC", turn.text).lower()
         parts.append("".join(char for char in text if char.isalnum()) or "".join(text.split()))
     return "\n".join(parts)
+
+
+_MARKS = re.compile(r"""\s|(?<!\d)[.,;:!?'"“”‘’、。「」『』]|[.,;:!?'"“”‘’、。「」『』](?!\d)""")
+
+
+def _spelling(record: Preference) -> str:
+    """What makes a PPO prompt a copy: the system prompt and the turns, NFKC, lower case, without spaces and the marks of sentences.
+
+    Nearer to the text than `prompt_key`: to that 2 + 3 and 2 - 3 are one prompt, which may be dealt together but not left out.
+    """
+    texts = [record.system or "", *(turn.text for turn in record.turns)]
+    return "\n".join(_MARKS.sub("", unicodedata.normalize("NFKC", text).lower()) for text in texts)
 
 
 def prompt_digest(key: str, seed: int) -> bytes:
@@ -228,7 +248,16 @@ def _deal(
     elif settings.max_prompt_words is not None and sum(count_words(turn.text) for turn in record.turns) > settings.max_prompt_words:
         dealt.left_out[source, "too_long"] += 1
     else:
-        dealt.add(step, side, prompt_of(record), source, digest.hex())
+        dealt.add(step, side, prompt_of(record), source, prompt_digest(_spelling(record), settings.seed).hex())
+
+
+def bring_questions(path: Path, out: Path) -> dict[str, Any]:
+    """An evaluation's questions as records in out/questions.jsonl; their rejected lines join out/rejected.jsonl. Returns what is counted."""
+    reading = read_conversations(path)
+    write_jsonl(out / "questions.jsonl", reading.records)
+    with (out / "rejected.jsonl").open("a", encoding="utf-8", newline="\n") as rejected:
+        rejected.writelines(dump({"source": path.name, **item.as_dict()}) for item in reading.rejected)
+    return {"records": len(reading.records), "rejected": reading.reasons()}
 
 
 def best_answer(record: Preference) -> Conversation:

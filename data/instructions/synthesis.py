@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data.document import values
+from data.instructions.drafts import joined
 from data.instructions.filters import Filters
 from data.instructions.formats import Rejected, Tally, stream_conversations, why_nothing
 from data.instructions.language import script_language
@@ -24,7 +25,6 @@ from data.instructions.prompts import topic_prompt
 from data.instructions.records import Conversation, Turn, record_id
 from data.instructions.self_instruct import Progress
 from data.instructions.settings import TopicSettings
-from data.instructions.shapes import joined
 from data.instructions.teacher import Completion, JournaledTeacher, Prompt, RecordedTeacher, Teacher, Usage
 from data.instructions.topics import Embed, Topic, find_topics
 from data.shards import list_shards, read_shard

@@ -14,9 +14,10 @@ from itertools import chain, combinations
 from pathlib import Path
 from typing import IO, Any
 
+from data.instructions.drafts import Unfit, has_markup, transcript
 from data.instructions.lines import dump, write_whole
 from data.instructions.records import Conversation, Preference, Turn
-from data.instructions.shapes import ALIASES, Unfit, has_markup, transcript
+from data.instructions.shapes import ALIASES
 
 Record = Conversation | Preference
 Writer = Callable[[Any], list[dict[str, Any]]]
@@ -202,7 +203,7 @@ def write(path: Path, records: Iterable[Record], format: str) -> tuple[int, dict
     """
     written, left_out = 0, Counter[str]()
     known = {**CONVERSATION_WRITERS, **PREFERENCE_WRITERS}
-    name = format if format in known else ALIASES.get(format, format)
+    name = "hh_pair" if format == "hh" else format if format in known else ALIASES.get(format, format)  # read, HH is any pair
     if name not in known:
         raise ValueError(f"format {format!r} cannot be written; choose from {', '.join(known)}")
     stream = iter(records)

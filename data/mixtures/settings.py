@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,11 +13,19 @@ from data.settings import Settings
 class LabelSampling(Settings):
     """How often a document is taken, by one label: numbers by exp(z / temperature), others by a table of factors."""
 
-    label: str = Field(description="Column of a label table or of the documents themselves (lang, source).")
+    label: str = Field(description="Column of a label table or of the documents themselves (lang, source); of conversations one of their labels, lang or source.")
     temperature: float = Field(2.0, gt=0, description="Of z, the label's standard score; large = all alike (QuRating: 2.0).")
     factors: dict[str, float] | None = Field(None, description="Value of the label -> copies of a document; instead of temperature.")
     otherwise: float = Field(1.0, ge=0, description="Copies of a document whose label is missing or in no factor.")
     max_copies: float = Field(4.0, gt=0, description="Copies at most (Muennighoff et al. 2023: repeated up to 4 times data are nearly as good as new).")
+
+    @field_validator("factors", mode="before")
+    @classmethod
+    def _values_are_named_as_in_json(cls, factors: Any) -> Any:
+        """YAML's and Python's True is `true`; numbers may stand without quotes."""
+        if not isinstance(factors, dict):
+            return factors
+        return {str(value).lower() if str(value) in ("True", "False") else str(value): factor for value, factor in factors.items()}
 
     @field_validator("factors")
     @classmethod

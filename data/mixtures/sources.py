@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 from data.document import values
-from data.instructions.formats import Rejected, stream_conversations, write_jsonl
+from data.instructions.formats import Rejected, stream_conversations, why_nothing, write_jsonl
+from data.instructions.lines import dump
+from data.instructions.records import Conversation
 from data.mixtures.plan import Size
 from data.places import link_file
 from data.shards import list_shards, read_shard, shard_name
@@ -28,8 +31,10 @@ def documents_of(origin: Path) -> list[Path]:
     return list_shards(origin / "documents") or list_shards(origin)
 
 
-def gather(origin: Path, place: Path) -> None:
+def gather(origin: Path, place: Path) -> dict[str, int]:
     """Fill `place` with the source at `origin`: shards linked, conversations of any layout as records of one form.
+
+    Returns what of conversations was left out, by reason; their rejected lines lie in `rejected.jsonl`.
 
     Raises:
         ValueError: there are neither documents nor conversations, or documents without the columns that training reads.
@@ -43,12 +48,29 @@ def gather(origin: Path, place: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         link_file(shard.resolve(), target)
     if shards:
-        return
+        return {}
     files = [origin] if origin.is_file() else [origin / name for name in _CONVERSATIONS if (origin / name).is_file()]
-    records = (record for file in files for record in stream_conversations(file) if not isinstance(record, Rejected))
-    answered = (record for record in records if record.turns[-1].role == "assistant")
-    if not files or not write_jsonl(place / "conversations.jsonl", answered):
+    left_out: Counter[str] = Counter()
+
+    def answered(rejected: IO[str]) -> Iterator[Conversation]:
+        for file in files:
+            for record in stream_conversations(file):
+                if isinstance(record, Rejected):
+                    left_out[record.reason] += 1
+                    rejected.write(dump({"source": file.name, **record.as_dict()}))
+                elif record.turns[-1].role == "user":
+                    left_out["no_answer"] += 1
+                else:
+                    yield record
+
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "rejected.jsonl").open("w", encoding="utf-8", newline="\n") as rejected:
+        written = write_jsonl(place / "conversations.jsonl", answered(rejected)) if files else 0
+    if left_out and not written:
+        raise ValueError(f"{origin} gives nothing to train on: {why_nothing(left_out)}")
+    if not written:
         raise ValueError(f"{origin} holds neither documents (part-*.parquet) nor conversations with answers ({', '.join(_CONVERSATIONS)} or a JSON-lines file)")
+    return dict(sorted(left_out.items()))
 
 
 def measure(place: Path, tokenizer: Path) -> Size:

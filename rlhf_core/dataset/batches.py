@@ -126,14 +126,22 @@ class Order:
 
 @dataclass(frozen=True)
 class InOrder:
-    """Examples as they lie: a staged mixture is already in the order in which it is to be read."""
+    """Examples as they lie: a staged mixture is already in the order in which it is to be read.
+
+    `reads` of them are read in all, over and over where that is more than `size`; the last batch may be smaller.
+    """
 
     size: int
     batch_size: int
+    reads: int
+
+    @property
+    def steps(self) -> int:
+        return -(-self.reads // self.batch_size)
 
     def batch(self, step: int) -> list[int]:
         first = (step - 1) * self.batch_size
-        return [position % self.size for position in range(first, first + self.batch_size)]
+        return [position % self.size for position in range(first, min(first + self.batch_size, self.reads))]
 
 
 def total_steps(size: int, batch_size: int, epochs: float | None, steps: int | None) -> int:

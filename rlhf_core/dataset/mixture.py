@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +23,32 @@ from rlhf_core.job.errors import BadInput
 
 @dataclass(frozen=True)
 class Mixture:
-    """blocks: training rows in reading order. read: tokens taken, by phase and source."""
+    """blocks: training rows in reading order. phases: (name, its segments' end) in order. firsts: of each source the first row."""
 
     blocks: Blocks
-    read: dict[str, dict[str, int]]
+    segments: Segments
+    phases: Sequence[tuple[str, int]]
+    firsts: Mapping[str, int]
+
+    def read(self, rows: int) -> dict[str, dict[str, int]]:
+        """Tokens that the first `rows` training rows hold, by phase and source; after the last row the first comes again.
+
+        The plan's last tokens, too few for a row, are in none.
+        """
+        passes, rest = divmod(rows, max(1, len(self.blocks)))
+        sizes = self.segments.length + self.segments.ends
+        begins = sizes.cumsum() - sizes
+        whole, part = (np.clip(count * (self.blocks.width - 1) - begins, 0, sizes) for count in (len(self.blocks), rest))
+        tokens = passes * whole + part
+        names = list(self.firsts)
+        source = np.searchsorted(np.array(list(self.firsts.values())), self.segments.row, side="right") - 1
+        found: dict[str, dict[str, int]] = {}
+        start = 0
+        for phase, end in self.phases:
+            counts = np.bincount(source[start:end], tokens[start:end], len(names)).astype(np.int64).tolist()
+            found[phase] = {name: count for name, count in zip(names, counts, strict=True) if count}
+            start = end
+        return found
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -59,7 +81,7 @@ def mix(plan: Mapping[str, Any], sources: Mapping[str, Documents], end_id: int, 
         for name in phase["read"]
     }
     columns = [array("q") for _ in range(4)]
-    read: dict[str, dict[str, int]] = {}
+    ends: list[tuple[str, int]] = []
     for phase in plan["phases"]:
         wanted = {name: tokens for name, tokens in phase["read"].items() if tokens}
         done = dict.fromkeys(wanted, 0)
@@ -69,10 +91,11 @@ def mix(plan: Mapping[str, Any], sources: Mapping[str, Documents], end_id: int, 
             done[name] += part.length + part.ends
             for column, value in zip(columns, (part.row, part.offset, part.length, part.ends), strict=True):
                 column.append(value)
-        read[phase["name"]] = done
-    row, offset, lengths, ends = (np.array(column, dtype=np.int64) for column in columns)
-    segments = Segments(row, offset, lengths, ends.astype(np.bool_))
-    return Mixture(Blocks(joined(list(sources.values())), segments, end_id, length), read)
+        ends.append((phase["name"], len(columns[0])))
+    row, offset, lengths, ended = (np.array(column, dtype=np.int64) for column in columns)
+    segments = Segments(row, offset, lengths, ended.astype(np.bool_))
+    blocks = Blocks(joined(list(sources.values())), segments, end_id, length)
+    return Mixture(blocks, segments, ends, {name: first for name, (first, documents) in known.items() if len(documents)})
 
 
 class _Part(NamedTuple):

@@ -46,11 +46,13 @@ class Pretrain(Supervised):
             held_out.append(documents.rows(chosen if chosen.any() else np.arange(min(1, len(documents)))))
         self.documents = sum(map(len, train.values()))
         self.held_out = windows(joined(held_out), chat.end_id, settings.max_length)
-        self.read: dict[str, dict[str, int]] = {}  # of a mixture: tokens by phase and source
+        self.read: dict[str, dict[str, int]] = {}  # of a mixture: tokens that all steps read, by phase and source
         if plan:
             mixture = mix(plan, train, chat.end_id, settings.max_length)
-            self.blocks, self.read = mixture.blocks, mixture.read
-            order: Order | InOrder = InOrder(len(self.blocks), settings.batch_size)
+            self.blocks, rows = mixture.blocks, len(mixture.blocks)
+            reads = settings.steps * settings.batch_size if settings.steps else max(1, round((settings.epochs or 1.0) * rows))
+            order: Order | InOrder = InOrder(rows, settings.batch_size, reads)
+            self.read = mixture.read(reads)
         else:
             passes = [1.0, *settings.blend.values()]
             parts = [
@@ -114,7 +116,8 @@ class Pretrain(Supervised):
             "eval_documents": len(self.held_out.documents),
             "tokens": len(self.blocks) * self.blocks.width,
             **({"mixture": self.read} if self.read else {}),
-            "tokens_seen": self.steps * self.settings.batch_size * (self.settings.max_length - 1),
+            "tokens_seen": sum(sum(phase.values()) for phase in self.read.values())
+            or self.steps * self.settings.batch_size * (self.settings.max_length - 1),
             "parameters": sum(shape_of(p).numel() for p in self.engine.module.parameters()),
         }
 

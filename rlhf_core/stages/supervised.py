@@ -39,7 +39,8 @@ class Supervised(ABC):
         if not order.size:
             raise BadInput(f"stage {settings.name}: no example is left to train on")
         self.settings, self.ranks, self.chat, self.order = settings, ranks, chat, order
-        self.steps = total_steps(order.size, settings.batch_size, settings.epochs, settings.steps)
+        planned = order.steps if isinstance(order, InOrder) else None
+        self.steps = planned or total_steps(order.size, settings.batch_size, settings.epochs, settings.steps)
         rows = -(-settings.batch_size // ranks.world)
         self.micro = min(settings.launch.micro_batch_size or rows, rows)
         self.accumulation = -(-rows // self.micro)

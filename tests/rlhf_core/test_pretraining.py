@@ -127,11 +127,16 @@ def test_a_mixture_reads_to_the_token_and_holds_its_shares(tmp_path: Path) -> No
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     sources = {"web": documents(*[[10] * 6] * 20), "chat": documents(*[[20] * 3] * 5)}
     mixture = mix(read_plan(tmp_path / "plan.json"), sources, END, 11)
-    assert mixture.read == {"stable": {"web": 300}, "anneal": {"web": 51, "chat": 50}}
+    assert mixture.read(20) == {"stable": {"web": 200}, "anneal": {}}
+    read = mixture.read(40)
+    assert read["stable"] == {"web": 300} and sum(read["anneal"].values()) == 100  # the 101st fills no row
+    assert mixture.read(90) == {"stable": {"web": 700}, "anneal": {name: 2 * count for name, count in read["anneal"].items()}}
     stream = [END, *all_rows(mixture.blocks)[:, 1:].reshape(-1).tolist()]
     assert len(stream) == 401  # the first end token is not predicted; 401 = 40 rows of 10 and a tail of 1
     assert 20 not in stream[:301]
     late = stream[301:]
+    # web: an end that stable left, and 7 of 6 tokens and an end; chat: 12 of 3 and an end, and 2
+    assert (read["anneal"], late.count(10), late.count(20)) == ({"web": 50, "chat": 50}, 42, 38)
     first, second = late[:50].count(20), late[50:].count(20)
     assert abs(first - second) <= 6
     web = [index for index, token in enumerate(stream[1:301]) if token == END]
@@ -175,7 +180,12 @@ def test_pretraining_follows_a_mixture_of_corpus_and_conversations(chain: Chain,
     }  # fmt: skip
     output = chain.run("mixed", "pretrain", inputs, init="pretrain", steps=None, epochs=1.0)
     found = json.loads((output / "summary.json").read_text())
-    assert found["mixture"] == {"stable": {"web": 1000}, "anneal": {"web": 300, "chat": 200}}
+    # 1500 tokens are 23 rows of 63, in 3 steps of 8, the last of 7, and 51 tokens that fill no row
+    assert found["mixture"]["stable"] == {"web": 1000}
+    assert sum(found["mixture"]["anneal"].values()) == 449 and found["tokens_seen"] == 1449
+    assert abs(found["mixture"]["anneal"]["chat"] - 0.4 * 449) <= 30
+    part = chain.run("mixed_part", "pretrain", inputs, init="pretrain", steps=1)
+    assert json.loads((part / "summary.json").read_text())["mixture"] == {"stable": {"web": 8 * 63}, "anneal": {}}
     with pytest.raises(BadInput, match="chat"):
         chain.run(
             "mixed_bad",

@@ -62,6 +62,12 @@ def texts(record: Conversation | Preference) -> list[tuple[str, str]]:
         ("sharegpt", {"conversations": [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]}),
         ("sharegpt", {"conversations": [{"from": "human", "value": QUESTION}, {"from": "bing", "value": ANSWER}]}),
         ("messages", {"messages": [{"from": "user", "value": QUESTION}, {"from": "gpt", "value": ANSWER}]}),
+        ("alpaca", {"instruction": "", "input": QUESTION, "output": ANSWER}),
+        ("completed", {"prompt": [{"role": "user", "content": QUESTION}], "completion": [{"role": "assistant", "content": ANSWER}]}),
+        ("sharegpt", {"conversation": [{"role": "user", "content": QUESTION, "toxic": False}, {"role": "assistant", "content": ANSWER}]}),
+        ("sharegpt", {"conversation": [{"human": QUESTION, "assistant": ANSWER}]}),
+        ("messages", {"messages": [{"role": "user", "content": [{"type": "input_text", "text": QUESTION}]}, {"role": "assistant", "content": [{"type": "output_text", "text": ANSWER}], "tool_calls": []}]}),
+        ("text", {"text": HH.replace(":", "：").replace("\n", "\r\n")}),
     ],
 )
 def test_each_layout_gives_the_same_conversation(tmp_path: Path, name: str, value: dict[str, Any]) -> None:
@@ -103,7 +109,32 @@ def test_a_seed_task_gives_one_conversation_per_instance(tmp_path: Path) -> None
     path = written(tmp_path, {"id": "s1", "name": "opposite", "instruction": "Opposite?", "instances": instances, "is_classification": True})
     records = read_conversations(path).records
     assert [texts(record)[0][1] for record in records] == ["Opposite?\nhot", "Opposite?\nup"]
+    [asked] = read_conversations(written(tmp_path, {"prompt": "Opposite?", "instances": instances[:1]}, name="x")).records
+    assert texts(asked) == [("user", "Opposite?\nhot"), ("assistant", "cold")]
     assert records[0].labels == {"source_id": "s1", "name": "opposite", "is_classification": True}
+
+
+def test_what_is_said_about_a_conversation_becomes_its_labels(tmp_path: Path) -> None:
+    said = [{"from": "human", "value": "Q?"}, {"from": "gpt", "value": "A."}]
+    values = [
+        {"kind": "Poem", "input": "Q?", "target": "A."}, {"instruction": "Q?", "context": "", "response": "A.", "category": "qa", "text": "Q? A."},
+        {"id": "x_1", "conversations": said}, {"messages": said, "score": 4.5, "prompt": "Q?", "seen": "long " * 99, "bad": float("nan")}, {"text": HH, "good": True},
+    ]  # fmt: skip
+    labels = [record.labels for record in read_conversations(written(tmp_path, *values)).records]
+    assert labels == [{"kind": "Poem"}, {"category": "qa"}, {"source_id": "x_1"}, {"score": 4.5}, {"good": True}]
+    pairs = [{"prompt": "Q?", "chosen": "x", "rejected": "y", "response": "x", "source": "web", "margin": 2}, {"prompt": "Q?", "responses": ["x", "y"], "scores": [2, 1], "id": 7}]
+    labels = [record.labels for record in read_preferences(written(tmp_path, *pairs, name="pairs")).records]
+    assert labels == [{"source": "web", "margin": 2, "ratings": [2, 0]}, {"source_id": 7, "ratings": [2, 1]}]
+
+
+def test_thoughts_are_kept_and_prompts_may_be_messages(tmp_path: Path) -> None:
+    asks = [{"role": "system", "content": "S"}, {"role": "user", "content": "2 + 2?"}]
+    values = [{"messages": [*asks, {"role": "assistant", "content": "4", "reasoning_content": "Two and two."}]}, {"prompt": asks, "answer": 4, "ratings": 3}]
+    thought, asked = read_conversations(written(tmp_path, *values)).records
+    assert (thought.turns[1].text, thought.system) == ("<think>\nTwo and two.\n</think>\n\n4", "S")
+    assert (texts(asked), asked.system, asked.labels) == ([("user", "2 + 2?")], "S", {"reference": "4"})
+    write_jsonl(tmp_path / "own", [asked])
+    assert read_conversations(tmp_path / "own").records == [asked]
 
 
 def test_questions_become_prompts_with_a_reference(tmp_path: Path) -> None:
@@ -153,6 +184,12 @@ def test_an_lmflow_file_gives_its_instances(tmp_path: Path) -> None:
         {"prompt": QUESTION, "responses": ["Bad.", "Good."], "scores": [1, 9.5]},
         {"instruction": QUESTION, "completions": [{"response": "Bad.", "overall_score": 2}, {"response": "Good.", "overall_score": 7}]},
         {"prompt": QUESTION, "answers": [{"answer": "Bad.", "rank": 2.0}, {"answer": "Good.", "rank": 1.0}]},
+        {"question": {"full_text": QUESTION, "id": "x"}, "answer_0": "Bad.", "answer_1": "Good.", "score_0": -0.5, "score_1": 0.5},
+        {"prompt": QUESTION, "response_0": "Good.", "response_1": "Bad.", "better_response_id": 0},
+        {"prompt": QUESTION, "response_1": "Good.", "response_2": "Bad.", "preference_strength": -2},
+        {"context": [{"role": "human", "text": QUESTION}], "chosen": {"role": "assistant", "text": "Good."}, "rejected": {"role": "assistant", "text": "Bad."}},
+        {"prompt": f"\n\nHuman: {QUESTION}\n\n", "chosen": "Assistant: Good.", "rejected": "Assistant: Bad."},
+        {"prompt": [{"role": "user", "content": QUESTION}], "responses": ["Bad.", "Good."], "scores": [1, 2]},
     ],
 )
 def test_each_layout_gives_the_same_preference(tmp_path: Path, value: dict[str, Any]) -> None:
@@ -207,7 +244,19 @@ def test_margins(tmp_path: Path) -> None:
     assert (against.responses, against.labels) == (["x", "y"], {"margin": -1})
 
 
+TURNS = [{"role": "user", "text": "a"}, {"role": "assistant", "text": "b"}]
+HUGE = 10**400  # no float says it
 BAD_CONVERSATIONS: list[tuple[Any, str]] = [
+    ({"instances": []}, "unknown_format"),
+    (json.dumps({"turns": TURNS, "labels": {"\ud800": 1}}), "bad_unicode"),
+    (json.dumps({"turns": TURNS, "source": "\ud800"}), "bad_unicode"),
+    (json.dumps({"turns": TURNS, "lang": "\ud800"}), "bad_unicode"),
+    ({"turns": TURNS, "source": "a\0"}, "nul_byte"),
+    ({"turns": TURNS, "labels": {"ratings": [HUGE]}}, "bad_labels"),
+    ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "I look.", "tool_calls": [{"id": "1"}]}]}, "tool_call"),
+    ({"prompt": "a", "completion": "b", "label": False}, "unwanted_response"),
+    ({"instruction": "a", "output": "b", "kto_tag": False}, "unwanted_response"),
+    ({"prompt": "a", "completion": [{"role": "user", "content": "b"}]}, "turns_do_not_alternate"),
     ('{"instruction": "A?", "outp', "broken_json"),
     ("[" * 100_000, "broken_json"),
     ('{"input": "a", "target": ' + "9" * 5000 + "}", "broken_json"),
@@ -238,6 +287,11 @@ BAD_CONVERSATIONS: list[tuple[Any, str]] = [
     ({"turns": [{"role": "user", "text": "a"}], "labels": {"ratings": {"a": 1}}}, "bad_labels"),
 ]
 BAD_PREFERENCES: list[tuple[Any, str]] = [
+    ({"question": {"full_text": "a"}, "answer_0": "x", "answer_1": "y", "score_0": 0, "score_1": 0}, "equal_ratings"),
+    ({"prompt": "a", "response_0": "x", "response_1": "y", "better_response_id": None}, "no_scores"),
+    ({"prompt": "a", "response_1": "x", "response_2": "y", "preference_strength": 0}, "equal_ratings"),
+    ({"prompt": "a", "responses": ["x", "y"], "scores": [1, HUGE]}, "no_scores"),
+    ({"instruction": "a", "responses_best_first": ["x", "y"], "ratings": [HUGE, 1]}, "bad_labels"),
     ({"prompt": "A?", "chosen": "x"}, "unpaired"),
     ({"prompt": "A?", "rejected": "x"}, "unpaired"),
     ({"chosen": "x", "rejected": "y"}, "no_turns"),
@@ -273,6 +327,12 @@ def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     path.write_bytes(b'\xef\xbb\xbf{"input": "a", "target": "b"}\n{"input": "caf\xe9", "target": "b"}\n\0\0\0\n')
     reading = read_conversations(path)
     assert (len(reading.records), reading.reasons()) == (1, {"bad_unicode": 1, "broken_json": 1})
+
+
+def test_joined_files_have_a_byte_order_mark_in_the_middle(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"input": "a", "target": "b"}\r\n' * 2)
+    assert (len(read_conversations(path).records), read_conversations(path).reasons()) == (2, {})
 
 
 def test_every_compression_a_table_and_utf16(tmp_path: Path) -> None:
@@ -326,6 +386,14 @@ def test_an_array_goes_on_after_a_broken_element(tmp_path: Path) -> None:
     reading = read_conversations(path)
     assert [record.turns[0].text for record in reading.records] == ["0", "2", "3"]
     assert [(line.line, line.reason) for line in reading.rejected] == [(6, "broken_json")]
+
+
+def test_an_array_in_one_line_goes_on_too(tmp_path: Path) -> None:
+    values = [{"id": number, "conversations": [{"from": "human", "value": f"{number}"}, {"from": "gpt", "value": "b"}]} for number in range(4)]
+    (tmp_path / "x.json").write_text(json.dumps(values).replace('"value": "1"', '"value": "1'))
+    reading = read_conversations(tmp_path / "x.json")
+    assert [record.turns[0].text for record in reading.records] == ["0", "2", "3"]
+    assert reading.reasons() == {"broken_json": 1}
 
 
 def test_a_gzip_file_that_was_cut_off_gives_what_it_has(tmp_path: Path) -> None:

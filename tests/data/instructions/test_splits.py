@@ -5,19 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from data.instructions.near_duplicates import leaders
+from data.instructions.near_duplicates import _led, leaders
 from data.instructions.records import Turn
 from data.instructions.settings import SplitSettings
-from data.instructions.splits import SIDES, STEPS, prompt_digest, prompt_key, side_of, split, step_of
+from data.instructions.splits import (
+    SIDES,
+    STEPS,
+    bring_questions,
+    prompt_digest,
+    prompt_key,
+    side_of,
+    split,
+    step_of,
+)
 from tests.data.instructions.test_formats import written
 
 SPLITS = [(step, side) for step in STEPS for side in SIDES]
@@ -111,6 +122,15 @@ def test_prompts_that_differ_in_form_only_stay_together(tmp_path: Path) -> None:
     assert summary["sources"]["p"]["left_out"]["duplicate"] == 3 * (summary["splits"]["ppo"]["train"] + summary["splits"]["ppo"]["eval"])
 
 
+def test_prompts_of_other_symbols_or_another_system_prompt_are_no_copies(tmp_path: Path) -> None:
+    texts = ["What is 2 + 3?", "What is 2 - 3?", "What is 2.3?", "What is 23?", "Explain C", "Explain C++", "Explain C#", "x < y？", "x > y"]
+    values: list[Any] = [{"prompt": text, "chosen": "a", "rejected": "b"} for text in (*texts, "what is 2+3", "x<y。")]
+    values += [{"prompt": "Who are you?", "system": system, "chosen": "a", "rejected": "b"} for system in ("A poet.", "A cook.", "a cook")]
+    summary = split([written(tmp_path, *values)], [], SplitSettings(shares="0,0,1", eval_share=0), tmp_path / "out")
+    assert [prompt(record) for record in read(tmp_path / "out")["ppo", "train"]] == [*texts, "Who are you?", "Who are you?"]
+    assert summary["sources"]["data.jsonl"]["left_out"] == {"duplicate": 3}
+
+
 WORDS = [f"{a}{b}{c}" for a in ("ker", "mol", "tan", "vi", "sor") for b in ("ba", "fe", "lu", "ri") for c in ("n", "dge", "st", "pp", "mk")]
 
 
@@ -162,6 +182,30 @@ def test_chinese_and_tiny_prompts_have_near_duplicates_too(tmp_path: Path) -> No
     texts = {"a": "请用三句话介绍一下灰泉镇的历史、河流和当地的手工艺。", "b": "请用三句话介绍一下灰泉镇的历史、河流和当地的手工业。", "c": "请写一首关于秋天的诗", "d": "好", "e": "?!", "f": "好"}
     assert leaders(((name, text) for name, text in texts.items()), 0.8, tmp_path / "w") == {"b": "a", "f": "d"}
     assert leaders([], 0.8, tmp_path / "x") == {}
+
+
+def test_a_template_of_thousands_that_are_not_alike_is_not_compared_all_with_all(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    template = "Classify the sentiment of the following customer review as positive, negative or neutral, and answer with one word only, without any explanation: "
+    texts = {f"{i:04}": template + "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=23)) for i in range(1500)}
+    texts["twin"] = texts["0700"][:-1] + "!"
+    begun = time.process_time()
+    assert leaders(texts.items(), 0.8, tmp_path / "w") == {"twin": "0700"}
+    assert time.process_time() - begun < 7  # 1.5 s; every pair of a group: 17 s, and 40 days for a hundred times as many
+
+
+@given(st.lists(st.text("ab 好", min_size=1, max_size=30), min_size=2, max_size=25), st.sampled_from([0.5, 0.8, 1.0]))
+def test_near_duplicates_in_one_group_are_those_of_all_pairs(tmp_path_factory: pytest.TempPathFactory, texts: list[str], jaccard: float) -> None:
+    """By plain sets: who is near to no leader before it leads; who is near to some follows the first."""
+    said, following, leading = pa.chunked_array([texts]), [], list[int]()
+    sets = [{text[at : at + 5] for at in range(max(1, len(text) - 4))} for text in texts]
+    for row, own in enumerate(sets):
+        near = [leader for leader in leading if len(own & sets[leader]) >= jaccard * len(own | sets[leader])]
+        if near:
+            following.append((near[0], row))
+        else:
+            leading.append(row)
+    assert list(_led(list(range(len(texts))), said, jaccard)) == following
 
 
 def test_memory_does_not_grow_with_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +276,16 @@ def test_bad_lines_and_duplicates_are_kept_aside(tmp_path: Path) -> None:
     for source in summary["sources"].values():
         dealt = sum(sum(sides.values()) for sides in source["steps"].values())
         assert source["records"] == dealt + sum(source["left_out"].values())
+
+
+def test_questions_lie_beside_the_splits_and_their_bad_lines_with_the_others(tmp_path: Path) -> None:
+    source = written(tmp_path, *(preference(i) for i in range(200)), "{broken", name="p.jsonl")
+    split([source], [], SplitSettings(), tmp_path / "out")
+    questions = written(tmp_path, {"question": "2 + 2?", "answer": 4}, {"question": ""}, {"prompt": "a", "chosen": "b", "rejected": "c"}, name="q.jsonl")
+    assert bring_questions(questions, tmp_path / "out") == {"records": 1, "rejected": {"empty_turn": 1, "wrong_kind": 1}}
+    assert "2 + 2?" in (tmp_path / "out" / "questions.jsonl").read_text()
+    rejected = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
+    assert [(line["source"], line["line"]) for line in rejected] == [("p.jsonl", 201), ("q.jsonl", 2), ("q.jsonl", 3)]
 
 
 @pytest.mark.parametrize(

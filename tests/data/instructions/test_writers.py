@@ -9,6 +9,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,6 +61,11 @@ def test_preferences_come_back_as_rankings_or_all_their_pairs(tmp_path: Path, na
     expected = [ranking] if name in ("preference", "ranked") else [list(two) for two in combinations(ranking, 2)]
     assert [record.responses for record in back] == (expected if name != "ranked" or len(said) == 1 else [])
     assert all(record.turns == conversation(*said).turns for record in back)
+
+
+def test_hh_is_written_with_its_marks(tmp_path: Path) -> None:
+    write(tmp_path / "x", [preference("Good.", "Bad.")], "hh")
+    assert json.loads((tmp_path / "x").read_text()) == {"chosen": "\n\nHuman: Q?\n\nAssistant: Good.", "rejected": "\n\nHuman: Q?\n\nAssistant: Bad."}
 
 
 def test_margins_references_and_labels_travel(tmp_path: Path) -> None:
@@ -117,6 +124,15 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 # ---- big files: one value in memory at a time ----
+
+
+def test_a_big_table_is_streamed(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"instruction": [str(i) for i in range(200)], "output": ["x" * 80_000] * 200}), tmp_path / "big.parquet")
+    tracemalloc.start()
+    assert sum(1 for _ in stream_conversations(tmp_path / "big.parquet")) == 200
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8_000_000  # of 16 MB
 
 
 @pytest.mark.parametrize("layout", ["lines", "array in one line", "lmflow"])

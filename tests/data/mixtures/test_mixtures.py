@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from data.mixtures.account import compare, markdown, tally
 from data.mixtures.order import Position, documents_at, permute, read, round_keys
 from data.mixtures.plan import Size, allot, make
-from data.mixtures.sampling import Labels, copies, sample_shards
+from data.mixtures.sampling import Labels, copies, sample_conversations, sample_shards
 from data.mixtures.settings import LabelSampling, MixtureSettings
 from data.mixtures.sources import as_rows, gather, measure
 from data.shards import read_shard, write_shard
@@ -235,10 +235,24 @@ def test_numbers_become_weights(tmp_path: Path) -> None:
     capped = Labels([labels], LabelSampling(label="quality", temperature=0.3, max_copies=1.5))
     capped.fit([["a", "b"]])
     assert capped.weights(["b"]).tolist() == [1.5]
+    cold = Labels([labels], LabelSampling(label="quality", temperature=0.001))
+    cold.fit([["a", "b"]])
+    assert cold.weights(["a", "b"]).tolist() == [0, 2]  # all of a mean of 1
+    endless = Labels([shard(tmp_path / "endless.parquet", id=["a", "b", "c"], quality=[1.0, 3.0, float("inf")])], LabelSampling(label="quality"))
+    endless.fit([["a", "b", "c"]])
+    assert endless.weights(["b", "a", "c"]).tolist() == pytest.approx([1.6487 / 1.1276, 0.6065 / 1.1276, 1], abs=1e-4)
     with pytest.raises(ValueError, match="no label 'kindness'"):
         Labels([labels], LabelSampling(label="kindness"))
     with pytest.raises(ValueError, match="the label 'topic' is text: give it factors"):
         Labels([shard(tmp_path / "topics.parquet", id=["a"], topic=["book"])], LabelSampling(label="topic"))
+
+
+def test_factors_are_named_as_in_json_and_one_must_fit(tmp_path: Path) -> None:
+    labels = shard(tmp_path / "l.parquet", id=["a", "b"], clean=[True, False], stars=[1, 2])
+    for label, factors in (("clean", {True: 3, "false": 0}), ("clean", {"True": 3, "False": 0}), ("stars", {1: 3, 2: 0})):
+        assert Labels([labels], LabelSampling.model_validate({"label": label, "factors": factors})).weights(["a", "b"]).tolist() == [3, 0]
+    with pytest.raises(ValueError, match="no value of the label 'stars' has a factor; values: 1, 2"):
+        Labels([labels], LabelSampling(label="stars", factors={"five": 1}))
 
 
 def test_sampling_by_a_number_takes_the_better_ones_more_often(tmp_path: Path) -> None:
@@ -270,6 +284,33 @@ def test_sources_are_gathered_and_measured(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "sft.jsonl" / "conversations.jsonl").read_text().count("\n") == 1
     with pytest.raises(ValueError, match="holds neither documents"):
         gather(tmp_path, tmp_path / "out" / "none")
+
+
+def test_what_a_source_of_conversations_leaves_out_is_counted_and_kept_aside(tmp_path: Path) -> None:
+    (tmp_path / "sft.jsonl").write_text('{"input": "a", "target": "b"}\n{broken\n{"prompt": "only asks"}\n{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    assert gather(tmp_path / "sft.jsonl", tmp_path / "out") == {"broken_json": 1, "no_answer": 1, "wrong_kind": 1}
+    rejected = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
+    assert [(line["source"], line["line"], line["reason"]) for line in rejected] == [("sft.jsonl", 2, "broken_json"), ("sft.jsonl", 4, "wrong_kind")]
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    with pytest.raises(ValueError, match=r"bad.jsonl gives nothing to train on: 1 wrong_kind: preferences stand where"):
+        gather(tmp_path / "bad.jsonl", tmp_path / "bad")
+
+
+def test_conversations_are_sampled_by_their_labels(tmp_path: Path) -> None:
+    file = tmp_path / "sft.jsonl"
+    values = [{"instruction": f"第{i}个问题" if i % 2 else f"Question {i}", "output": "x", "score": i, "kind": "a" if i < 50 else 7} for i in range(100)]
+    file.write_text("".join(json.dumps(value) + "\n" for value in values))
+    drawn = {}
+    for name, sampling in {"lang": {"factors": {"zh": 2, "en": 0}}, "kind": {"factors": {"7": 3}}, "score": {"temperature": 1}}.items():
+        gather(file, tmp_path / name)
+        found = tmp_path / name / "conversations.jsonl"
+        assert sample_conversations(found, LabelSampling(label=name, **sampling), 1)["documents_in"] == 100
+        drawn[name] = [json.loads(line) for line in found.read_text("utf-8").splitlines()]
+    assert [record["lang"] for record in drawn["lang"]] == ["zh"] * 100
+    assert len(drawn["kind"]) == 50 + 3 * 50
+    assert 75 < len(drawn["score"]) < 115 and np.mean([record["labels"]["score"] for record in drawn["score"]]) > 65
+    with pytest.raises(ValueError, match="no label 'kindness'"):
+        sample_conversations(found, LabelSampling(label="kindness"), 1)
 
 
 def test_tables_are_told_by_their_columns(tmp_path: Path) -> None:
