@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from data.mixtures.order import Span
-
-
-def tally(spans: Iterable[Span]) -> list[dict[str, int]]:
-    """Tokens read by source, one dictionary a phase."""
-    phases: list[Counter[str]] = []
-    for span in spans:
-        while len(phases) <= span.phase:
-            phases.append(Counter())
-        phases[span.phase][span.source] += span.tokens
-    return [dict(phase) for phase in phases]
 
 
 def compare(plan: Mapping[str, Any], read: Sequence[Mapping[str, int]]) -> list[dict[str, Any]]:

@@ -16,18 +16,24 @@ from rlhf_core.job.errors import BadInput
 
 @dataclass(frozen=True)
 class Segments:
-    """Parts of documents, in the order in which they are read.
+    """Parts of documents, in the order in which they are read; the columns may be memory maps.
 
     row      (n,) int64, the document
     offset   (n,) int64, its first token that is read
     length   (n,) int64, tokens that are read
     ends     (n,) bool, whether an end token follows
+    behind   (n,) int64, tokens and ends up to here
     """
 
     row: NDArray[np.int64]
     offset: NDArray[np.int64]
     length: NDArray[np.int64]
     ends: NDArray[np.bool_]
+    behind: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, row: NDArray[np.int64], offset: NDArray[np.int64], length: NDArray[np.int64], ends: NDArray[np.bool_]) -> Segments:
+        return cls(row, offset, length, ends, (length + ends).cumsum())
 
 
 class Blocks:
@@ -39,8 +45,7 @@ class Blocks:
 
     def __init__(self, documents: Documents, segments: Segments, end_id: int, width: int) -> None:
         self._documents, self._segments, self._end_id, self.width = documents, segments, end_id, width
-        self._behind = (segments.length + segments.ends).cumsum()  # the stream's place behind each segment, from 0
-        tokens = 1 + (int(self._behind[-1]) if len(self._behind) else 0)
+        tokens = 1 + (int(segments.behind[-1]) if len(segments.behind) else 0)
         self._rows = (tokens - 1) // (width - 1)
         if self._rows == 0 and tokens > 1:
             raise BadInput(f"the corpus has {tokens} tokens, fewer than one block of max_length {width}")
@@ -60,21 +65,21 @@ class Blocks:
         segments = self._segments
         at = 1 if first == 0 else 0
         place = first + at - 1
-        number = int(self._behind.searchsorted(place, side="right"))
+        number = int(segments.behind.searchsorted(place, side="right"))
         while at < len(row):
             length, ends = int(segments.length[number]), bool(segments.ends[number])
-            read = place - (int(self._behind[number]) - length - ends)
+            read = place - (int(segments.behind[number]) - length - ends)
             offset = int(segments.offset[number])
             part = self._documents.ids(int(segments.row[number]))[offset + read : offset + length][: len(row) - at]
             row[at : at + len(part)] = part
             at += len(part) + ends
-            place, number = int(self._behind[number]), number + 1
+            place, number = int(segments.behind[number]), number + 1
 
 
 def pack(documents: Documents, end_id: int, width: int, seed: int) -> Blocks:
     """Whole documents in a seeded order, an end token before, between and behind them."""
     order = np.random.default_rng([seed, 0xD0C]).permutation(len(documents))
-    whole = Segments(order, np.zeros(len(order), np.int64), documents.length[order], np.ones(len(order), np.bool_))
+    whole = Segments.of(order, np.zeros(len(order), np.int64), documents.length[order], np.ones(len(order), np.bool_))
     return Blocks(documents, whole, end_id, width)
 
 

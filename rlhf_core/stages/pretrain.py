@@ -48,7 +48,7 @@ class Pretrain(Supervised):
         self.held_out = windows(joined(held_out), chat.end_id, settings.max_length)
         self.read: dict[str, dict[str, int]] = {}  # of a mixture: tokens that all steps read, by phase and source
         if plan:
-            mixture = mix(plan, train, chat.end_id, settings.max_length)
+            mixture = mix(plan, train, chat.end_id, settings.max_length, inputs.scratch("mixture"), ranks)
             self.blocks, rows = mixture.blocks, len(mixture.blocks)
             reads = settings.steps * settings.batch_size if settings.steps else max(1, round((settings.epochs or 1.0) * rows))
             order: Order | InOrder = InOrder(rows, settings.batch_size, reads)

@@ -20,6 +20,7 @@ from rlhf_core.dataset.corpus import read_documents
 from rlhf_core.dataset.mixture import mix, read_plan
 from rlhf_core.dataset.token_store import Documents
 from rlhf_core.dataset.vocabulary import train_tokenizer
+from rlhf_core.engine import Ranks
 from rlhf_core.job.errors import BadInput
 from rlhf_core.models.networks import fresh_policy
 from rlhf_core.schedule import learning_rate_share
@@ -27,6 +28,7 @@ from rlhf_core.settings import FreshModel, Optimizer, PretrainStage, TokenizerSe
 from tests.rlhf_core.toy import Chain, killed_and_resumed, read_metrics, weights
 
 END = 1
+ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
 def documents(*tokens: list[int]) -> Documents:
@@ -126,7 +128,7 @@ def test_a_mixture_reads_to_the_token_and_holds_its_shares(tmp_path: Path) -> No
     ]}  # fmt: skip
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     sources = {"web": documents(*[[10] * 6] * 20), "chat": documents(*[[20] * 3] * 5)}
-    mixture = mix(read_plan(tmp_path / "plan.json"), sources, END, 11)
+    mixture = mix(read_plan(tmp_path / "plan.json"), sources, END, 11, tmp_path, ALONE)
     assert mixture.read(20) == {"stable": {"web": 200}, "anneal": {}}
     read = mixture.read(40)
     assert read["stable"] == {"web": 300} and sum(read["anneal"].values()) == 100  # the 101st fills no row
@@ -143,10 +145,10 @@ def test_a_mixture_reads_to_the_token_and_holds_its_shares(tmp_path: Path) -> No
     assert web == list(range(6, 300, 7))
 
 
-def test_every_epoch_of_a_source_has_each_document_once_in_an_order_of_its_own() -> None:
+def test_every_epoch_of_a_source_has_each_document_once_in_an_order_of_its_own(tmp_path: Path) -> None:
     web = documents(*[[10 + i] for i in range(12)])
     plan = {"seed": 1, "phases": [{"name": "all", "tokens": 48, "read": {"web": 48}}]}
-    stream = all_rows(mix(plan, {"web": web}, END, 49).blocks)[0].tolist()
+    stream = all_rows(mix(plan, {"web": web}, END, 49, tmp_path, ALONE).blocks)[0].tolist()
     tokens = [token for token in stream if token != END]
     assert sorted(tokens[:12]) == sorted(tokens[12:]) == list(range(10, 22))
     assert tokens[:12] != tokens[12:]

@@ -1,8 +1,7 @@
-"""A mixture is planned and read to the token, in memory that does not grow with the documents."""
+"""A mixture is planned to the token, by counts alone; its sources are gathered and sampled."""
 
 from __future__ import annotations
 
-import copy
 import json
 import tracemalloc
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from data.mixtures.account import compare, markdown, tally
-from data.mixtures.order import Position, documents_at, permute, read, round_keys
+from data.mixtures.account import compare, markdown
 from data.mixtures.plan import Size, allot, make
 from data.mixtures.sampling import Labels, copies, sample_conversations, sample_shards
 from data.mixtures.settings import LabelSampling, MixtureSettings
@@ -98,115 +96,33 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
         MixtureSettings.model_validate({"tokens": 10, "sources": {"a": {"origin": "x"}, "b": {"origin": "y"}}, **wrong})
 
 
-# ---- the order ----
-
-
-@given(st.integers(1, 5000), st.integers(0, 3), st.integers(0, 2))
-@settings(max_examples=40, deadline=None)
-def test_an_epoch_is_each_document_once(size: int, seed: int, epoch: int) -> None:
-    order = permute(np.arange(size), size, round_keys(seed, "web", epoch))
-    assert np.array_equal(np.sort(order), np.arange(size))
-
-
-def test_orders_differ_by_epoch_source_and_seed_and_look_random() -> None:
-    orders = [permute(np.arange(2000), 2000, round_keys(*key)) for key in ((1, "a", 0), (1, "a", 1), (1, "b", 0), (2, "a", 0))]
-    for number, one in enumerate(orders):
-        assert (one == np.arange(2000)).sum() < 10  # one fixed point on average
-        assert abs(np.corrcoef(one, np.arange(2000))[0, 1]) < 0.1
-        for other in orders[:number]:
-            assert (one == other).sum() < 10
-    with pytest.raises(ValueError, match="must lie in"):
-        permute(np.array([5]), 5, round_keys(1, "a", 0))
-
-
-def test_the_order_is_the_same_for_ever() -> None:
-    # a change here gives everyone another order and needs a new stage version
-    assert documents_at(np.array([0, 1, 2, 99_999_999, 100_000_000]), 10**8, 1, "web").tolist() == [
-        15975524, 62244134, 76946140, 41574170, 80661750,
-    ]  # fmt: skip
-
-
-def test_a_hundred_million_documents_in_a_few_megabytes() -> None:
-    documents = 100_000_000
-    size = {"web": Size("documents", documents, documents * 700), "sft": Size("conversations", 50_000_000, 50_000_000 * 200)}
+def test_a_plan_of_a_hundred_million_documents_is_arithmetic_on_counts() -> None:
+    size = {"web": Size("documents", 100_000_000, 100_000_000 * 700), "sft": Size("conversations", 50_000_000, 50_000_000 * 200)}
     wanted = mixture(150_000_000_000, {"web": {"weight": 9}, "sft": {}}, schedule="late", good=["sft"], good_share=0.4)
-
-    def lengths(indices: np.ndarray) -> np.ndarray:
-        return indices % 997 + 200
-
     tracemalloc.start()
     plan = make(size, wanted)
-    position = Position()
-    first = [span for span, _ in zip(read(plan, {"web": lengths, "sft": lengths}, position), range(1000), strict=False)]
-    # a resume deep in the last epoch costs no more than the start
-    deep = Position(1, {}, {"web": 219_000_000, "sft": 7}, {"web": 3})
-    last = [span for span, _ in zip(read(plan, {"web": lengths, "sft": lengths}, deep), range(1000), strict=False)]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 5_000_000
+    assert peak < 1_000_000
     assert sum(sum(phase["read"].values()) for phase in plan["phases"]) == 150_000_000_000
-    assert {span.source for span in first} == {"web"} and {span.source for span in last} == {"web", "sft"}
-    assert len({span.document for span in first}) == 1000
     assert len(json.dumps(plan)) < 2000
 
 
-# ---- reading to the token ----
-
-LENGTHS = {"a": np.array([5, 0, 17, 3, 8, 100, 1]), "b": np.array([2, 2, 9])}
-
-
-def lengths_of(name: str) -> Any:
-    return lambda indices: LENGTHS[name][indices]
-
-
-READERS = {name: lengths_of(name) for name in LENGTHS}
+# ---- planned and read ----
 
 
 @pytest.fixture
 def plan() -> dict[str, Any]:
-    size = {name: Size("documents", len(lengths), int(lengths.sum())) for name, lengths in LENGTHS.items()}
+    size = {"a": Size("documents", 7, 134), "b": Size("documents", 3, 13)}
     phases = [{"name": "one", "share": 2}, {"name": "two", "share": 1, "weights": {"a": 1}}]
     return make(size, mixture(300, {"a": {"weight": 3}, "b": {"max_epochs": None}}, phases=phases))
 
 
-def test_what_is_read_is_what_was_planned(plan: dict[str, Any]) -> None:
-    spans = list(read(plan, READERS))
-    rows = compare(plan, tally(spans))
+def test_what_was_read_stands_beside_what_was_planned(plan: dict[str, Any]) -> None:
+    rows = compare(plan, [{"a": 150, "b": 50}, {"a": 50, "b": 50}])
     assert [(row["planned"], row["read"]) for row in rows] == [(150, 150), (50, 50), (50, 50), (50, 50)]
     assert rows[-1]["epochs"] == round(100 / 13, 4)
     assert "| two | b | 50 | 50 | 50.0% | 7.69 |" in markdown(rows)
-    # each source's spans are its documents in the order of its stream, none left out, none read twice
-    for name, lengths in LENGTHS.items():
-        pieces = [span for span in spans if span.source == name]
-        told = [(span.document, span.start + i) for span in pieces for i in range(span.tokens)]
-        order = documents_at(np.arange(200), len(lengths), plan["seed"], name)
-        stream = [(int(document), i) for document in order for i in range(int(lengths[document]))]
-        assert told == stream[: len(told)]
-
-
-def test_shares_hold_all_through_a_phase(plan: dict[str, Any]) -> None:
-    taken = {"a": 0, "b": 0}
-    for span in read(plan, READERS):
-        if span.phase == 0:
-            taken[span.source] += span.tokens
-            assert abs(taken["a"] * 50 - taken["b"] * 150) <= 100 * 150  # never further apart than the longest document
-
-
-def test_a_reading_stopped_anywhere_goes_on_as_if_it_had_not(plan: dict[str, Any]) -> None:
-    whole = list(read(plan, READERS))
-    for stop in (0, 1, 2, 10, len(whole) // 2, len(whole) - 1, len(whole)):
-        position, before = Position(), []
-        for span in read(plan, READERS, position) if stop else []:
-            before.append(span)
-            if len(before) == stop:
-                break
-        resumed = Position(**json.loads(json.dumps(copy.deepcopy(position).as_dict())))
-        assert before + list(read(plan, READERS, resumed)) == whole
-
-
-def test_a_source_without_a_token_is_an_error(plan: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="no document of source a has a token"):
-        list(read(plan, {"a": lambda indices: indices * 0, "b": READERS["b"]}))
 
 
 # ---- sampling by quality or label ----

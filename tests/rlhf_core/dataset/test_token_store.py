@@ -118,7 +118,7 @@ def test_packed_rows_are_the_joined_stream_cut_up(width: int, longest: int) -> N
 def test_parts_of_documents_follow_one_another_with_an_end_only_where_one_is_due() -> None:
     documents, lists = random_documents(2, 9, 8)
     first, second = lists
-    parts = Segments(np.array([0, 1, 0]), np.array([0, 0, 1]), np.array([1, len(second), len(first) - 1]), np.array([False, True, True]))
+    parts = Segments.of(np.array([0, 1, 0]), np.array([0, 0, 1]), np.array([1, len(second), len(first) - 1]), np.array([False, True, True]))
     stream = [END, first[0], *second, END, *first[1:], END]
     blocks = Blocks(documents, parts, END, len(stream))
     assert blocks[[0]].tolist() == [stream]
