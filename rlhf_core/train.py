@@ -60,6 +60,9 @@ def guarded(work: Callable[[Read], None], job: Read) -> int:
     except TrainingFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except SystemExit as end:  # a reward function's, say: a status of 0 would pass for a job that is done
+        print(f"error: code that the job calls ended it: sys.exit({end.code!r})", file=sys.stderr)
+        return 1
     return 0
 
 

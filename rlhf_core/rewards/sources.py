@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -198,13 +197,23 @@ class FunctionReward(Scorer):
     def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
         returned = self.function(prompts, texts)  # what it raises is for its author: the traceback goes to the log
         expected = f"reward {self.name}: {len(texts)} finite numbers were expected, one an answer"
+        if isinstance(returned, str | bytes | Mapping | Set):  # their letters or keys would be taken for the numbers
+            raise BadInput(f"{expected}; it returned a {type(returned).__name__}: {str(returned)[:100]}")
         try:
-            values = [float(value) for value in returned]
-        except (TypeError, ValueError) as error:
+            values = [float(_no_text(value)) for value in returned]
+            scores = torch.tensor(values, dtype=torch.float32)
+        except (TypeError, ValueError, OverflowError) as error:
             raise BadInput(f"{expected}; it returned {str(returned)[:100]}: {error}") from error
-        if len(values) != len(texts) or not all(map(math.isfinite, values)):
-            raise BadInput(f"{expected}; it returned {len(values)}: {values[:4]}")
-        return torch.tensor(values, dtype=torch.float32, device=self.device)
+        if len(scores) != len(texts) or not bool(scores.isfinite().all()):
+            raise BadInput(f"{expected}; it returned {len(values)}: {values[:4]} (in float32: {scores[:4].tolist()})")
+        return scores.to(self.device)
+
+
+def _no_text(value: Any) -> Any:
+    """The value; TypeError for text, which float() would read."""
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{value!r} is text")
+    return value
 
 
 def _imported(name: str) -> RewardFunction:

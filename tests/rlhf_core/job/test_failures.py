@@ -244,7 +244,7 @@ def test_a_reward_or_value_model_of_fewer_positions_is_refused_before_the_first_
         chain.run("short_value", "ppo", {"value_init": str(short)}, steps=1, value_init="short")
 
 
-@pytest.mark.parametrize("function", ["none", "words", "too_few"])
+@pytest.mark.parametrize("function", ["none", "words", "too_few", "figures_in_words", "figures", "by_answer", "too_large", "far_too_large"])
 def test_what_a_reward_function_returns_is_named(chain: Chain, function: str) -> None:
     with pytest.raises(BadInput, match=rf"{function}: \d+ finite numbers were expected, one an answer; it returned"):
         chain.run(f"returns_{function}", "rloo", steps=1, reward_model=None, rewards=[{"function": f"{HERE}:{function}"}])
@@ -263,3 +263,37 @@ def words(prompts: list[Any], answers: list[str]) -> Any:
 
 def too_few(prompts: list[Any], answers: list[str]) -> Any:
     return [1.0]
+
+
+def figures_in_words(prompts: list[Any], answers: list[str]) -> Any:
+    return ["1.5"] * len(answers)
+
+
+def figures(prompts: list[Any], answers: list[str]) -> Any:
+    return "1" * len(answers)
+
+
+def by_answer(prompts: list[Any], answers: list[str]) -> Any:
+    return dict.fromkeys(range(len(answers)), 1.0)  # its keys would be the scores
+
+
+def too_large(prompts: list[Any], answers: list[str]) -> Any:
+    return [1e300] * len(answers)  # infinite in float32
+
+
+def far_too_large(prompts: list[Any], answers: list[str]) -> Any:
+    return [10**400] * len(answers)
+
+
+def leaving(prompts: list[Any], answers: list[str]) -> Any:
+    raise SystemExit(0)
+
+
+def test_a_reward_function_that_calls_exit_ends_no_job_well(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a status of 0 the job would pass for done."""
+    from rlhf_core.settings import Job
+    from rlhf_core.train import guarded, train
+
+    job = Job.model_validate(chain.job("left", "rloo", steps=1, reward_model=None, rewards=[{"function": f"{HERE}:leaving"}]))
+    assert guarded(train, job) == 1
+    assert capsys.readouterr().err.endswith("error: code that the job calls ended it: sys.exit(0)\n")
