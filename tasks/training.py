@@ -22,7 +22,7 @@ from tasks.stopping import StopRule
 from tasks.store.artifacts import Draft, Files, Result
 
 TOKENIZER_VERSION = 2
-TRAINING_VERSION = 6
+TRAINING_VERSION = 7
 EVALUATION_VERSION = 6
 
 

@@ -101,12 +101,14 @@ class Chat:
         """Text without any special token."""
         return self._spelling.ids(texts)
 
-    def decode(self, ids: list[int]) -> str:
-        """The text of an answer: up to the first end token, without special tokens, outer blanks and what the template writes before
-        every answer (Qwen3's empty thoughts, which are no special tokens)."""
+    def decode(self, ids: list[int], marks: Sequence[str] = ()) -> str:
+        """The text of an answer: up to the first end token and the first of `marks`, without special tokens, outer blanks and what the
+        template writes before every answer (Qwen3's empty thoughts, which are no special tokens)."""
         if self.end_id in ids:
             ids = ids[: ids.index(self.end_id)]
-        text = str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        # before the outer blanks go: of "\nUser: " they are a part
+        text = text[: min([place for mark in marks if (place := text.find(mark)) >= 0], default=len(text))].strip()
         return text.removeprefix(self._before.strip()).strip()
 
     def prompt_text(self, system: str | None, turns: tuple[Turn, ...]) -> str:

@@ -68,9 +68,10 @@ class Scoring:
 
     @property
     def critic_source(self) -> str | None:
-        """The first reward whose model reads the policy's own tokens: what a value model may start from."""
+        """The first reward whose model reads the policy's own tokens: what a value model may start from. (One that is only watched,
+        its weight 0, would say 0 whatever it learned.)"""
         for role, scorer in self.scorers.items():
-            if isinstance(scorer, RewardModel) and scorer.same_vocabulary:
+            if isinstance(scorer, RewardModel) and scorer.same_vocabulary and self.sources[role].weight:
                 return role
         return None
 

@@ -266,6 +266,8 @@ class BestOfNStage(GroupOptions, OnPolicyStage):
     def _pool_fits_a_batch(self) -> BestOfNStage:
         if self.keep > self.samples:
             raise ValueError(f"keep: {self.keep} answers a prompt are more than a rollout's {self.samples} (samples), whose passes learn them")
+        if self.reward_normalisation == "running":
+            raise ValueError("reward_normalisation: running scores every rollout by another yardstick, and the pool holds answers of many; take references or none")
         return self
 
 

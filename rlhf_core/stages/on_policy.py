@@ -19,7 +19,7 @@ from rlhf_core.dataset.chat_template import load_chat
 from rlhf_core.dataset.prompts import read_prompts
 from rlhf_core.dataset.records import Record
 from rlhf_core.engine import Engine, Ranks, split_frozen
-from rlhf_core.generation.rollout import Rollout, cut_at_marks, noise, without_marks
+from rlhf_core.generation.rollout import Rollout, cut_at_marks, noise
 from rlhf_core.generation.sampler import OwnSampler, Sampler
 from rlhf_core.job.errors import BadInput
 from rlhf_core.job.inputs import Inputs, check_length
@@ -243,7 +243,7 @@ class OnPolicy(ABC):
         return replace(rollout, logprobs=own)
 
     def texts(self, rollout: Rollout) -> list[str]:
-        return [without_marks(self.chat.decode(ids), self.settings.cut_marks) for ids in rollout.responses()]
+        return [self.chat.decode(ids, self.settings.cut_marks) for ids in rollout.responses()]
 
     def figures(self, answers: Answers, kl: Tensor | None = None) -> dict[str, float]:
         """What every kind reports of a rollout, over all ranks. Lengths are in tokens, KL in nats a response."""

@@ -176,6 +176,18 @@ def test_an_answer_read_back_is_what_was_said() -> None:
     assert chat.decode(thought) == "<think>\nno\n</think>\n\nb"
 
 
+@pytest.mark.parametrize(
+    ("written", "mark", "said"), [("\nUser: b", "\nUser:", ""), ("a\nUser: ", "\nUser: ", "a"), (" a User: b\nUser:", "\nUser:", "a User: b")]
+)
+def test_blanks_of_a_mark_are_a_part_of_it(written: str, mark: str, said: str) -> None:
+    """They were taken off the answer first: the mark was not found, and rewards read it."""
+    chat = Chat(marked_tokenizer())
+    ids = chat.tokenizer(written, add_special_tokens=False)["input_ids"]
+    assert chat.tokenizer.decode(ids) == written
+    assert chat.decode(ids, ["unsaid", mark]) == said
+    assert chat.decode(ids) == written.strip()
+
+
 def test_sft_counts_the_conversations_that_a_template_divides(tmp_path: Path) -> None:
     turns = [{"role": role, "text": text} for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))]
     lines = [{"id": "long", "turns": turns}, {"id": "short", "turns": turns[:2]}]
