@@ -7,7 +7,9 @@ the job or its inputs cannot be used; 1 where training failed. The last line on 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +54,7 @@ def read_job(kind: type[Read]) -> Read:
 def guarded(work: Callable[[Read], None], job: Read) -> int:
     """Run `work(job)`; expected failures become one line on stderr and an exit status."""
     owner.watch()
+    faulthandler.register(signal.SIGUSR1, all_threads=False)  # where it stands: asked by the owner of a job that is silent
     try:
         work(job)
     except BadInput as error:

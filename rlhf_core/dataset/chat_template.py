@@ -120,6 +120,10 @@ class Chat:
 
     # How it is done
 
+    @property
+    def _owner(self) -> str:
+        return self.source or "the tokenizer"
+
     def _told(self, records: list[Record]) -> list[list[Segments]]:
         """The rows of each conversation as segments."""
         told = []
@@ -166,17 +170,13 @@ class Chat:
         return [position <= last for position in range(len(answer))]
 
     def _render(self, system: str | None, turns: Sequence[Turn], ask: bool) -> str:
-        from jinja2 import TemplateError
-
         messages = [{"role": "system", "content": system}] if system else []
         messages += [{"role": turn.role, "content": turn.text} for turn in turns]
         try:
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
-        except TemplateError as error:  # Gemma's and Mistral's know no system prompt
-            raise BadInput(
-                f"the chat template of {self.source or 'the tokenizer'} refuses a conversation{' with a system prompt' if system else ''}: "
-                f"{error}"
-            ) from error
+        except Exception as error:  # a template is code: Gemma's and Mistral's refuse system prompts, others fail in any way
+            what = str(error) if type(error).__module__.startswith("jinja2") else f"{type(error).__name__}: {error}"
+            raise BadInput(f"the chat template of {self._owner} refuses a conversation{' with a system prompt' if system else ''}: {what}") from error
 
     def _answer_frame(self) -> tuple[str, str]:
         """What the template writes between its request to answer and the answer, and after the answer."""
@@ -184,7 +184,10 @@ class Chat:
         asked = self._render(None, question, ask=True)
         whole = self._render(None, (*question, Turn("assistant", _PROBE)), ask=False)
         if not whole.startswith(asked) or _PROBE not in whole[len(asked) :]:
-            raise BadInput("the chat template's prompt is not the beginning of its conversation")
+            raise BadInput(
+                f"the chat template of {self._owner}: what asks for an answer must be the beginning of the conversation with it, and the answer "
+                "must stand there as it was given; mend its chat_template.jinja, or take it away: then the tokenizer gets this project's"
+            )
         before, after = whole[len(asked) :].split(_PROBE, 1)
         return before, after
 
@@ -195,7 +198,7 @@ class Chat:
             if token in special:
                 return int(token)
         if self.tokenizer.eos_token_id is None:
-            raise BadInput("the tokenizer has no end-of-text token, and its chat template writes none")
+            raise BadInput(f"the tokenizer of {self._owner} has no end-of-text token, and its chat template writes none: name an eos_token in its tokenizer_config.json")
         self._after += self.tokenizer.eos_token
         self.added.append("end token after answers")
         return int(self.tokenizer.eos_token_id)

@@ -206,3 +206,20 @@ def test_what_a_template_refuses_is_said() -> None:
     chat = Chat(tokenizer, source="gemma")
     with pytest.raises(BadInput, match="record x: the chat template of gemma refuses a conversation with a system prompt: System role not supported"):
         chat.conversations([conversation("a", "b", system="Be brief.")])
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ 1 + 'a' }}", "the chat template of base refuses a conversation: TypeError: unsupported operand"),
+        ("{{ 1 / 0 }}", "refuses a conversation: ZeroDivisionError"),
+        ("{% if %}", "refuses a conversation: Expected an expression"),
+        ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", "the answer must stand there as it was given; mend its chat_template.jinja"),
+    ],
+)
+def test_a_template_that_fails_in_any_way_is_said(template: str, message: str) -> None:
+    """It is code of others: what it raises was a traceback."""
+    tokenizer = marked_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(BadInput, match=message):
+        Chat(tokenizer, source="base")
