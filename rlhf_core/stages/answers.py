@@ -47,6 +47,7 @@ def answer_figures(answers: Answers, kl: Tensor, scoring: Scoring, watched_patte
         "rows": len(answers.scores),
         "tokens": rollout.response_mask.sum(),
         "reward": answers.scores.sum(),
+        "squares": answers.scores.double().square().sum(),
         "raw": scoring.combined(answers.raw).sum(),
         "kl": kl.sum(),
         "negative": ((kl < -_NOISE) & rollout.response_mask).sum(),
@@ -60,6 +61,7 @@ def answer_figures(answers: Answers, kl: Tensor, scoring: Scoring, watched_patte
     watched = [totals[f"watched_{number}"] / rows for number in range(len(watched_patterns))]
     return {
         "reward": totals["reward"] / rows,
+        "reward_std": max(totals["squares"] / rows - (totals["reward"] / rows) ** 2, 0.0) ** 0.5,
         "reward_unclipped": totals["raw"] / rows,
         "kl": totals["kl"] / rows,
         "negative_kl_share": totals["negative"] / tokens,
@@ -68,6 +70,7 @@ def answer_figures(answers: Answers, kl: Tensor, scoring: Scoring, watched_patte
         "distinct_2": distinct_n(ids),
         "phrase_share": commonest_share(ids),
         **({"watched_share": max(watched)} if watched else {}),
+        **({f"watched_share_{number}": share for number, share in enumerate(watched, 1)} if len(watched) > 1 else {}),
         **{name: totals[name] / rows for name in apart},
         "tokens": totals["tokens"],
     }
