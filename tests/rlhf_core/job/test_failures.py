@@ -7,13 +7,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from rlhf_core.engine import Engine
+from rlhf_core.engine import Engine, Ranks
 from rlhf_core.job.errors import BadInput, TrainingFailed
 from rlhf_core.job.failures import is_full_disk, is_out_of_memory
 from rlhf_core.job.recorder import Recorder
+from rlhf_core.stages.sft import Sft
 from tests.rlhf_core import toy
 from tests.rlhf_core.toy import Chain, read_metrics
 
@@ -147,6 +149,53 @@ def test_nan_names_the_step_and_leaves_no_model(chain: Chain, kind: str) -> None
     with pytest.raises(TrainingFailed, match=r"step \d+: .*(nan|inf)"):
         chain.run(f"nan_{kind}", kind, steps=12, eval_steps=1, optimizer=optimizer)
     assert not (chain.world / f"nan_{kind}" / "model").exists()
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "sft", "reward", "dpo", "rloo"])
+def test_a_checkpoint_of_other_data_is_not_gone_on_from(chain: Chain, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file was changed while the job was dead: the rest of the steps would be of other examples than the first."""
+    given = Path(chain.job("same", kind)["inputs"]["data"])
+    names = {"pretrain": "documents/part-00000.parquet"}
+    data = shutil.copytree(given, tmp_path / "data")
+    changed = data / names.get(kind, "train.jsonl")
+    options: dict[str, Any] = {"steps": 5, "checkpoint_steps": 2, "eval_steps": 5}
+
+    def change() -> None:
+        if kind == "pretrain":
+            table = pq.read_table(changed)
+            pq.write_table(table.slice(0, len(table) - 1), changed)
+        else:
+            changed.write_text("".join(changed.read_text().splitlines(keepends=True)[:-1]))
+
+    output = toy.killed_and_resumed(chain, 4, f"changed_{kind}", kind, {"data": str(data)}, between=change, **options)
+    said = capsys.readouterr()
+    assert "it belongs to other settings, other data or another number of ranks" in said.err and "resumed" not in said.out
+    assert read_metrics(output) == read_metrics(chain.run(f"changed_{kind}_anew", kind, {"data": str(data)}, **options))
+
+
+def test_ranks_that_have_read_different_data_end() -> None:
+    class Two(Ranks):
+        def gather(self, value: Any) -> list[Any]:
+            return [value, "other"]
+
+    assert Two(0, 2, torch.device("cpu")).same("other") == "other"
+    with pytest.raises(BadInput, match="different data: they must be the same on all nodes"):
+        Two(0, 2, torch.device("cpu")).same("own")
+
+
+def test_data_that_change_while_they_are_read_end_the_job(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one length as before, a letter in the middle."""
+    data = shutil.copytree(chain.world / "splits" / "sft", tmp_path / "data")
+    read = Sft._read
+
+    def reading(path: Path, *more: Any) -> Any:
+        found = read(path, *more)
+        path.write_text(path.read_text().replace("Orsk", "Orsj"))
+        return found
+
+    monkeypatch.setattr(Sft, "_read", staticmethod(reading))
+    with pytest.raises(BadInput, match=r"data changed while they were read \(.*data\): start the job again"):
+        chain.run("changing", "sft", {"data": str(data)}, steps=1)
 
 
 # What only cards can do
