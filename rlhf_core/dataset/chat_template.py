@@ -176,7 +176,8 @@ class Chat:
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
         except Exception as error:  # a template is code: Gemma's and Mistral's refuse system prompts, others fail in any way
             what = str(error) if type(error).__module__.startswith("jinja2") else f"{type(error).__name__}: {error}"
-            raise BadInput(f"the chat template of {self._owner} refuses a conversation{' with a system prompt' if system else ''}: {what}") from error
+            hint = "; write what it says before the first question" if system else ""
+            raise BadInput(f"the chat template of {self._owner} refuses a conversation{' with a system prompt' if system else ''}: {what}{hint}") from error
 
     def _answer_frame(self) -> tuple[str, str]:
         """What the template writes between its request to answer and the answer, and after the answer."""

@@ -41,6 +41,13 @@ class Inputs:
             raise BadInput(f"input {role}: {path} is no folder")
         return path
 
+    def examples(self, role: str) -> Path:
+        """The file to learn from in a split or another folder of records."""
+        folder = self.folder(role)
+        if not (folder / "train.jsonl").is_file():
+            raise BadInput(f"input {role}: no train.jsonl in {folder}: a split is wanted, or a folder with such a file of conversations or rankings")
+        return folder / "train.jsonl"
+
     def scratch(self, name: str) -> Path:
         """A folder below `work`, which may not exist yet."""
         if self.work is None:

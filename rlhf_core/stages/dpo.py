@@ -59,10 +59,10 @@ class Dpo(Supervised):
         data = inputs.folder("data")
         if own:
             source = OwnAnswers(settings, inputs, chat, ranks, module.to(ranks.device).eval())
-            self.train, self.dropped = source.pairs(data / "train.jsonl", settings.max_prompt_length)
+            self.train, self.dropped = source.pairs(inputs.examples("data"), settings.max_prompt_length)
             self.held_out, _ = source.pairs(data / "eval.jsonl", settings.max_prompt_length)
         else:
-            self.train, self.dropped = read_pairs(data / "train.jsonl", chat, settings)
+            self.train, self.dropped = read_pairs(inputs.examples("data"), chat, settings)
             self.held_out, _ = read_pairs(data / "eval.jsonl", chat, settings)
         if not self.train:
             raise BadInput(

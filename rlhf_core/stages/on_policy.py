@@ -49,7 +49,7 @@ class OnPolicy(ABC):
         self.scoring = Scoring(settings, inputs, self.chat, ranks, settings.precision, settings.launch)
         self.scoring.check_length(longest)
         data = inputs.folder("data")
-        self.prompts, self.dropped = read_prompts(data / "train.jsonl", self.chat, settings.max_prompt_length)
+        self.prompts, self.dropped = read_prompts(inputs.examples("data"), self.chat, settings.max_prompt_length)
         held_out, _ = read_prompts(data / "eval.jsonl", self.chat, settings.max_prompt_length)
         self.eval_prompts = held_out[: settings.eval_prompts]
         if not self.prompts:

@@ -204,7 +204,7 @@ def test_what_a_template_refuses_is_said() -> None:
     refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     tokenizer.chat_template = refusal + tokenizer.chat_template
     chat = Chat(tokenizer, source="gemma")
-    with pytest.raises(BadInput, match="record x: the chat template of gemma refuses a conversation with a system prompt: System role not supported"):
+    with pytest.raises(BadInput, match="record x: the chat template of gemma refuses a conversation with a system prompt: System role not supported; write what it says before"):
         chat.conversations([conversation("a", "b", system="Be brief.")])
 
 

@@ -151,6 +151,23 @@ def test_nan_names_the_step_and_leaves_no_model(chain: Chain, kind: str) -> None
     assert not (chain.world / f"nan_{kind}" / "model").exists()
 
 
+@pytest.mark.parametrize("kind", ["sft", "reward", "dpo", "rloo"])
+def test_a_folder_without_examples_is_named(chain: Chain, kind: str, tmp_path: Path) -> None:
+    """As a blend it was left out without a word."""
+    with pytest.raises(BadInput, match=f"input data: no train.jsonl in {tmp_path}: a split is wanted"):
+        chain.run(f"no_examples_{kind}", kind, {"data": str(tmp_path)}, steps=1)
+    if kind == "sft":
+        with pytest.raises(BadInput, match=f"input data_1: no train.jsonl in {tmp_path}"):
+            chain.run("no_blend", kind, {"data_1": str(tmp_path)}, steps=1, blend={"more": 2.0})
+
+
+def test_an_empty_corpus_of_ptx_is_named(chain: Chain, tmp_path: Path) -> None:
+    corpus = chain.world / "corpus" / "documents" / "part-00000.parquet"
+    pq.write_table(pq.read_table(corpus).slice(0, 0), tmp_path / "part-00000.parquet")
+    with pytest.raises(BadInput, match="ptx_data: the corpus has no document"):
+        chain.run("no_ptx", "rloo", {"ptx": str(tmp_path)}, ptx_coef=1.0, ptx_data="corpus", max_length=24, steps=1)
+
+
 @pytest.mark.parametrize("kind", ["pretrain", "sft", "reward", "dpo", "rloo"])
 def test_a_checkpoint_of_other_data_is_not_gone_on_from(chain: Chain, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The file was changed while the job was dead: the rest of the steps would be of other examples than the first."""
