@@ -16,7 +16,7 @@ from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
 from rlhf_core.dataset.records import Record
 from rlhf_core.engine import split_frozen
 from rlhf_core.generation.rollout import Rollout
-from rlhf_core.job.errors import BadInput
+from rlhf_core.job.errors import BadInput, TrainingFailed
 from rlhf_core.models.networks import ScalarModel, is_classifier, last_tokens, load_scalar
 from rlhf_core.settings import Launch
 from rlhf_core.settings.alignment import RewardSource
@@ -49,6 +49,17 @@ class Scorer(ABC):
     def score_rollout(self, rollout: Rollout, prompts: list[Record], texts: list[str]) -> Tensor:
         """Scores (B,) float32 of the answers of a rollout; `texts` are what they say."""
         return self.score_texts(prompts, texts, rollout.finished.tolist())
+
+
+def finite(scores: Tensor, name: str) -> Tensor:
+    """The scores; TrainingFailed where one is no number: sorted by it, answers would lie in any order."""
+    broken = len(scores) - int(scores.isfinite().sum())
+    if broken:
+        raise TrainingFailed(
+            f"{name}: {broken} of {len(scores)} scores are not finite: its training went wrong, or its weights do not bear this precision; "
+            "take another"
+        )
+    return scores
 
 
 class RewardModel(Scorer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from rlhf_core.engine import Engine, Ranks
 from rlhf_core.job.errors import BadInput, TrainingFailed
@@ -149,6 +151,21 @@ def test_nan_names_the_step_and_leaves_no_model(chain: Chain, kind: str) -> None
     with pytest.raises(TrainingFailed, match=r"step \d+: .*(nan|inf)"):
         chain.run(f"nan_{kind}", kind, steps=12, eval_steps=1, optimizer=optimizer)
     assert not (chain.world / f"nan_{kind}" / "model").exists()
+
+
+@pytest.mark.parametrize("kind", ["rloo", "raft", "dpo"])
+def test_a_reward_model_that_says_no_number_is_named(chain: Chain, kind: str, tmp_path: Path) -> None:
+    """dpo went on: its pairs were in any order. The others said that their learning rate was too high."""
+    broken = shutil.copytree(chain.world / "reward" / "model", tmp_path / "broken")
+    state = load_file(broken / "model.safetensors")
+    state["score.weight"][0, 0] = math.nan
+    save_file(state, broken / "model.safetensors", metadata={"format": "pt"})
+    inputs, more = {"reward_model": str(broken)}, {}
+    if kind == "dpo":
+        inputs["data"] = str(chain.world / "splits" / "ppo")
+        more = {"pairs_from": "samples", "data": "splits/ppo", "reward_model": "reward", "samples": 4}
+    with pytest.raises(TrainingFailed, match=r"reward reward_model: \d+ of \d+ scores are not finite"):
+        chain.run(f"no_number_{kind}", kind, inputs, steps=2, **more)
 
 
 @pytest.mark.parametrize("kind", ["sft", "reward", "dpo", "rloo"])
