@@ -65,10 +65,12 @@ def _scores(scorer: Scorer, records: list[Record]) -> list[list[float | None]]:
     """Of each record's answers, in their order."""
     prompts = [record for record in records for _ in record.responses]
     texts = [text for record in records for text in record.responses]
+    from rlhf_core.rewards.sources import finite
+
     fitting = [place for place, fits in enumerate(scorer.fits(prompts, texts)) if fits]
     found: list[float | None] = [None] * len(texts)
     if fitting:
-        given = scorer.score_texts([prompts[i] for i in fitting], [texts[i] for i in fitting], [True] * len(fitting))
+        given = finite(scorer.score_texts([prompts[i] for i in fitting], [texts[i] for i in fitting], [True] * len(fitting)), "the judge")
         for place, value in zip(fitting, given.tolist(), strict=True):
             found[place] = round(value, 6)
     rest: Iterator[float | None] = iter(found)

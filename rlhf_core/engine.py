@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlhf_core.job.errors import BadInput
 from rlhf_core.models.lora import add_lora, has_lora, merged
 from rlhf_core.settings import Launch, Optimizer
 
@@ -67,6 +68,13 @@ class Ranks:
         values = [value]
         torch.distributed.broadcast_object_list(values, src=0)
         return values[0]
+
+    def same(self, data: str) -> str:
+        """What tells this rank's data from others; BadInput where another rank has others: they would wait for each other, or learn
+        from different examples as one batch."""
+        if len(set(self.gather(data))) > 1:
+            raise BadInput("the ranks see different data: they must be the same on all nodes, and stay as they are while they are read")
+        return data
 
     def barrier(self) -> None:
         if self.world > 1:

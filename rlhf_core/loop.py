@@ -52,10 +52,10 @@ class Stage(Protocol):
         """Final figures under flat names, from the last figures of step and evaluation."""
 
 
-def run(job: Job, settings: TrainingStage, stage: Stage, ranks: Ranks) -> None:
-    """Train `stage` to its end, from its last checkpoint where there is one."""
+def run(job: Job, settings: TrainingStage, stage: Stage, ranks: Ranks, data: str = "") -> None:
+    """Train `stage` to its end, from its last checkpoint where there is one. `data` tells what it learns from from other data."""
     recorder = Recorder(Path(job.output), ranks.is_main, settings.tensorboard)
-    checkpoints = Checkpoints(Path(job.work), job_identity(settings, ranks), ranks)
+    checkpoints = Checkpoints(Path(job.work), job_identity(settings, ranks, data), ranks)
 
     def write(folder: Path) -> None:
         for name, engine in stage.engines.items():
@@ -101,11 +101,11 @@ def check_finite(figures: dict[str, float], step: int) -> None:
         )
 
 
-def job_identity(settings: TrainingStage, ranks: Ranks) -> str:
-    """What a checkpoint must agree with to be resumed: every setting that bears on the result, ranks and ZeRO stage."""
+def job_identity(settings: TrainingStage, ranks: Ranks, data: str) -> str:
+    """What a checkpoint must agree with to be resumed: every setting that bears on the result, ranks and ZeRO stage, and the data."""
     content = settings.model_dump(mode="json", exclude=_elsewhere(settings))
     launch = settings.launch
-    content |= {"world": ranks.world, "zero": launch.zero_stage, "micro": launch.micro_batch_size}
+    content |= {"world": ranks.world, "zero": launch.zero_stage, "micro": launch.micro_batch_size, "data": data}
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

@@ -211,18 +211,21 @@ def read(path: Path, ranks: int | None = None) -> list[Planned]:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         stages: list[Any] = TypeAdapter(list[AnyStage]).validate_python(raw["training"])
         tokenizer = TokenizerSettings.model_validate(raw.get("tokenizer") or {})
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise BadInput(f"{path} is no recipe: {error!r}") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise BadInput(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} is no recipe: {error!r}") from error
+    if not stages:
+        raise BadInput(f"{path}: training: it names no stage")
     made: dict[str, Shape] = {}
     planned = []
     for stage in stages:
         models = {role: made.get(source) or shapes.named(source) for role, source in stage.models().items()}
         shape = models.pop("init", None)
         if shape is None:
-            assert isinstance(stage, PretrainStage)
+            if not isinstance(stage, PretrainStage):
+                raise BadInput(f"{path}: stage {stage.name}: init: name the stage, folder or hub name that it starts from")
             shape = shapes.fresh(stage.model, tokenizer.vocab_size)
         made[stage.name] = shape
         everywhere, here = _ranks(stage.launch, path.parent, ranks)
@@ -240,9 +243,10 @@ def _ranks(launch: Launch, folder: Path, given: int | None) -> tuple[int, int]:
             raise BadInput(f"launch.hostfile: no such file: {path}; write it, or say --ranks")
         return given, min(given, launch.ranks)
     lines = [line.split("#")[0] for line in path.read_text(encoding="utf-8").splitlines()]
-    slots = [int(part.split("=")[1]) for line in lines for part in line.split() if part.startswith("slots=")]
-    if not slots:
-        raise BadInput(f"launch.hostfile: {path} has no line `HOST slots=N`")
+    found = [part.removeprefix("slots=") for line in lines for part in line.split() if part.startswith("slots=")]
+    slots = [int(number) for number in found if number.isdecimal() and int(number)]
+    if not slots or len(slots) < len(found):
+        raise BadInput(f"launch.hostfile: {path} has no line `HOST slots=N`, or one whose N is no number of ranks")
     return sum(slots), max(slots)
 
 
@@ -277,6 +281,9 @@ def main() -> int:
     )
     parser.add_argument("--ranks", type=int, help="ranks in all, where the recipe's hostfile is not here")
     options = parser.parse_args()
+    for name, given in (("--card-gb", options.card_gb), ("--ranks", options.ranks)):
+        if given is not None and not given > 0:
+            parser.error(f"argument {name}: {given:g} is not above 0")
     bundled = Path(__file__).parents[1] / "flows" / "recipes" / f"{options.recipe}.yaml"
     try:
         planned = read(options.recipe if options.recipe.is_file() else bundled, options.ranks)

@@ -7,7 +7,9 @@ the job or its inputs cannot be used; 1 where training failed. The last line on 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +54,7 @@ def read_job(kind: type[Read]) -> Read:
 def guarded(work: Callable[[Read], None], job: Read) -> int:
     """Run `work(job)`; expected failures become one line on stderr and an exit status."""
     owner.watch()
+    faulthandler.register(signal.SIGUSR1, file=2, all_threads=False)  # where it stands: asked by the owner of a job that is silent
     try:
         work(job)
     except BadInput as error:
@@ -59,6 +62,9 @@ def guarded(work: Callable[[Read], None], job: Read) -> int:
         return 2
     except TrainingFailed as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except SystemExit as end:  # a reward function's, say: a status of 0 would pass for a job that is done
+        print(f"error: code that the job calls ended it: sys.exit({end.code!r})", file=sys.stderr)
         return 1
     return 0
 
@@ -73,8 +79,14 @@ def train(job: Job) -> None:
     ranks = engine.start(job.stage.launch)
     check_machine(job.stage, has_card=ranks.device.type == "cuda")
     quiet_libraries()
+    inputs = Inputs(job.inputs, Path(job.work))
+    learned = [*job.stage.datasets(), *(role for role in job.inputs if role.startswith("source:"))]
     with explained(job.stage, [Path(job.output), Path(job.work)]):
-        loop.run(job, job.stage, build(job.stage, Inputs(job.inputs, Path(job.work)), ranks), ranks)
+        data = ranks.same(inputs.digest(learned))
+        stage = build(job.stage, inputs, ranks)
+        if ranks.same(inputs.digest(learned)) != data:
+            raise BadInput(f"the data changed while they were read ({', '.join(job.inputs[role] for role in learned)}): start the job again")
+        loop.run(job, job.stage, stage, ranks, data)
 
 
 _STAGES = {

@@ -33,6 +33,7 @@ HUB_TOKENS = ("HF_TOKEN", "HF_TOKEN_PATH")  # a job reads models from the hub by
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "AUTH", "CONNECTION_URL")
 OF_A_LOST_RANK = ("closed by peer", "reset by peer", "remote process exited")  # gloo, gloo, NCCL
 PR_SET_PDEATHSIG = 1
+_CALLS = 5  # of a silent rank that are told: a collective of torch is three
 _LIBC = ctypes.CDLL(None)  # loaded before any fork
 
 
@@ -149,10 +150,36 @@ def _wait(process: Process, log: Path, follower: _Follower, limits: Limits) -> N
             raise JobFailed(f"the job {how}")
         now = time.monotonic()
         if now - started > limits.total:
-            raise JobFailed(f"the job ran longer than launch.timeout_seconds = {limits.total:g}")
+            raise JobFailed(f"the job ran longer than launch.timeout_seconds = {limits.total:g}; {standing(process, log)}")
         if now - heard > limits.silence:
-            raise JobFailed(f"the job was silent longer than launch.silence_seconds = {limits.silence:g}")
+            raise JobFailed(f"the job was silent longer than launch.silence_seconds = {limits.silence:g}; {standing(process, log)}")
         time.sleep(POLL_SECONDS)
+
+
+def standing(process: Process, log: Path) -> str:
+    """What each process of a job is doing: the innermost calls of its main thread, which it writes into its log when it is asked
+    (`rlhf_core.train.guarded`)."""
+    said = []
+    for member in list(_family(process.pid)):
+        with contextlib.suppress(psutil.Error, OSError):
+            if member.status() == psutil.STATUS_STOPPED:
+                said.append(f"process {member.pid} is stopped (SIGSTOP)")
+            elif _answers(member.pid):
+                known = log.stat().st_size
+                member.send_signal(signal.SIGUSR1)
+                time.sleep(POLL_SECONDS)
+                with log.open("rb") as stream:
+                    stream.seek(known)
+                    calls = [line.strip() for line in stream.read().decode("utf-8", "replace").splitlines() if line.startswith('  File "')]
+                said.append(f"process {member.pid} is at {', called by '.join(calls[:_CALLS])}")
+    return "\n".join(said)
+
+
+def _answers(pid: int) -> bool:
+    """Whether the process handles SIGUSR1; any other it would end."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (signal.SIGUSR1 - 1) & 1)
 
 
 class _Follower:

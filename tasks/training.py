@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from prefect.states import Cancelled
 
 from rlhf_core.settings import EvaluationSettings, Job, TokenizerSettings, TrainingStage
 from tasks import mixtures, names, show
-from tasks.jobs import job_command, prepare_jobs
+from tasks.jobs import JobFailed, job_command, prepare_jobs
 from tasks.reporting.figures import json_lines, thinned
 from tasks.stage import Made, Run, make
 from tasks.stage_job import output_of, run_in_draft
@@ -52,7 +52,8 @@ def train(run: Run, stage: TrainingStage, artifacts: Mapping[str, Made | Files],
     """
 
     def build(draft: Draft) -> Result:
-        return _launch(stage, stage.name, _locate(run, artifacts, folders), "rlhf_core.train", draft, run.stop)
+        located = _locate(run, artifacts, folders)
+        return _launch(stage, stage.name, located, "rlhf_core.train", draft, run.stop, lambda: _check_unchanged(artifacts))
 
     try:
         return make(run, stage.name, TRAINING_VERSION, stage, artifacts, build)
@@ -79,17 +80,28 @@ def _locate(run: Run, artifacts: Mapping[str, Made | Files], folders: Mapping[st
     return located
 
 
+def _check_unchanged(artifacts: Mapping[str, Made | Files]) -> None:
+    """JobFailed where files from outside are no longer what the stage's fingerprint was made of: it would name what was not learned."""
+    for role, source in artifacts.items():
+        if isinstance(source, Files) and Files.of(source.path) != source:
+            raise JobFailed(f"input {role}: {source.path} changed while the job was started; run again, and it is read as it is now")
+
+
 def _launch(
     settings: TrainingStage | EvaluationSettings, name: str, inputs: dict[str, str], module: str, draft: Draft,
-    stop: StopRule | None = None,
+    stop: StopRule | None = None, at_first_step: Callable[[], None] = lambda: None,
 ) -> Result:
-    """Run the job; its output becomes the draft's, its curves are shown."""
+    """Run the job; its output becomes the draft's, its curves are shown. `at_first_step` is called when all inputs have been read."""
     job = Job(stage=settings, inputs=inputs, output=str(output_of(draft)), work=str(draft.work))
     launch = settings.launch
     ranks = launch.ranks if isinstance(settings, TrainingStage) else 1  # evaluation is one process
     progress = show.Progress(name)
 
+    to_do = [at_first_step]
+
     def report(line: dict[str, Any]) -> None:
+        while to_do:
+            to_do.pop()()
         progress(line)
         if stop is not None:
             stop.check(name, line)

@@ -101,12 +101,14 @@ class Chat:
         """Text without any special token."""
         return self._spelling.ids(texts)
 
-    def decode(self, ids: list[int]) -> str:
-        """The text of an answer: up to the first end token, without special tokens, outer blanks and what the template writes before
-        every answer (Qwen3's empty thoughts, which are no special tokens)."""
+    def decode(self, ids: list[int], marks: Sequence[str] = ()) -> str:
+        """The text of an answer: up to the first end token and the first of `marks`, without special tokens, outer blanks and what the
+        template writes before every answer (Qwen3's empty thoughts, which are no special tokens)."""
         if self.end_id in ids:
             ids = ids[: ids.index(self.end_id)]
-        text = str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        # before the outer blanks go: of "\nUser: " they are a part
+        text = text[: min([place for mark in marks if (place := text.find(mark)) >= 0], default=len(text))].strip()
         return text.removeprefix(self._before.strip()).strip()
 
     def prompt_text(self, system: str | None, turns: tuple[Turn, ...]) -> str:
@@ -117,6 +119,10 @@ class Chat:
         return self._render(system and spelled(system), told, ask=True)
 
     # How it is done
+
+    @property
+    def _owner(self) -> str:
+        return self.source or "the tokenizer"
 
     def _told(self, records: list[Record]) -> list[list[Segments]]:
         """The rows of each conversation as segments."""
@@ -164,17 +170,14 @@ class Chat:
         return [position <= last for position in range(len(answer))]
 
     def _render(self, system: str | None, turns: Sequence[Turn], ask: bool) -> str:
-        from jinja2 import TemplateError
-
         messages = [{"role": "system", "content": system}] if system else []
         messages += [{"role": turn.role, "content": turn.text} for turn in turns]
         try:
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
-        except TemplateError as error:  # Gemma's and Mistral's know no system prompt
-            raise BadInput(
-                f"the chat template of {self.source or 'the tokenizer'} refuses a conversation{' with a system prompt' if system else ''}: "
-                f"{error}"
-            ) from error
+        except Exception as error:  # a template is code: Gemma's and Mistral's refuse system prompts, others fail in any way
+            what = str(error) if type(error).__module__.startswith("jinja2") else f"{type(error).__name__}: {error}"
+            hint = "; write what it says before the first question" if system else ""
+            raise BadInput(f"the chat template of {self._owner} refuses a conversation{' with a system prompt' if system else ''}: {what}{hint}") from error
 
     def _answer_frame(self) -> tuple[str, str]:
         """What the template writes between its request to answer and the answer, and after the answer."""
@@ -182,7 +185,10 @@ class Chat:
         asked = self._render(None, question, ask=True)
         whole = self._render(None, (*question, Turn("assistant", _PROBE)), ask=False)
         if not whole.startswith(asked) or _PROBE not in whole[len(asked) :]:
-            raise BadInput("the chat template's prompt is not the beginning of its conversation")
+            raise BadInput(
+                f"the chat template of {self._owner}: what asks for an answer must be the beginning of the conversation with it, and the answer "
+                "must stand there as it was given; mend its chat_template.jinja, or take it away: then the tokenizer gets this project's"
+            )
         before, after = whole[len(asked) :].split(_PROBE, 1)
         return before, after
 
@@ -193,7 +199,7 @@ class Chat:
             if token in special:
                 return int(token)
         if self.tokenizer.eos_token_id is None:
-            raise BadInput("the tokenizer has no end-of-text token, and its chat template writes none")
+            raise BadInput(f"the tokenizer of {self._owner} has no end-of-text token, and its chat template writes none: name an eos_token in its tokenizer_config.json")
         self._after += self.tokenizer.eos_token
         self.added.append("end token after answers")
         return int(self.tokenizer.eos_token_id)

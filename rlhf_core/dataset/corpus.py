@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -46,14 +48,29 @@ def read_documents(file: Path, chat: Chat) -> Iterator[Document]:
 
 
 def _read_shard(file: Path, chat: Chat) -> Iterator[Document]:
-    with pq.ParquetFile(file) as shard:
-        for batch in shard.iter_batches(_AT_ONCE, columns=["id", "lang", "text"]):
-            texts = [text or "" for text in batch["text"].to_pylist()]
-            for identity, lang, text, ids in zip(
-                batch["id"].to_pylist(), batch["lang"].to_pylist(), texts, chat.plain(texts), strict=True
-            ):
-                if ids:
-                    yield _document(str(identity), lang, len(text.encode()), ids)
+    for identities, langs, found in _columns(file):
+        texts = [text or "" for text in found]
+        for identity, lang, text, ids in zip(identities, langs, texts, chat.plain(texts), strict=True):
+            if ids:
+                yield _document(str(identity), lang, len(text.encode()), ids)
+
+
+def _columns(file: Path) -> Iterator[list[list[Any]]]:
+    """The ids, languages and texts of a shard, a part at a time; BadInput where the file has none or cannot be read."""
+    names = ["id", "lang", "text"]
+    try:
+        with pq.ParquetFile(file) as shard:
+            schema = shard.schema_arrow
+            if wrong := [name for name in names if name not in schema.names or (name != "id" and not _holds_text(schema.field(name).type))]:
+                raise BadInput(f"{file} is no shard of a corpus (id, lang, text): it has no {', no '.join(wrong)} that holds text")
+            for batch in shard.iter_batches(_AT_ONCE, columns=names):
+                yield [batch[name].to_pylist() for name in names]
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BadInput(f"{file} cannot be read: {error}; make the corpus again, or copy it again") from error
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    return any(is_(kind) for is_ in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null, pa.types.is_dictionary))
 
 
 def _read_conversations(file: Path, chat: Chat) -> Iterator[Document]:

@@ -114,10 +114,14 @@ def iterate_records(path: Path) -> Iterator[Record]:
     """Every record of a JSON-lines file; BadInput names file and line of the first that cannot be read."""
     if not path.is_file():
         raise BadInput(f"no such file: {path}")
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 try:
-                    yield parse_record(line, f"line {number}")  # what is measured of a record is compared by its name
-                except (ValueError, KeyError, TypeError) as error:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")  # Windows' editors begin a file with a mark
+                    record = parse_record(text, f"line {number}")  # what is measured of a record is compared by its name
+                except UnicodeDecodeError as error:
+                    raise BadInput(f"{path}, line {number}: {error}; write the file in UTF-8, such as by iconv -f GB18030 -t UTF-8") from error
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
                     raise BadInput(f"{path}, line {number}: {error!r} is no record") from error
+                yield record

@@ -171,12 +171,6 @@ def cut_at_marks(rollout: Rollout, chat: Chat, marks: list[str]) -> Rollout:
     return rollout.shortened(torch.tensor(lengths, device=rollout.response_mask.device), chat.pad_id)
 
 
-def without_marks(text: str, marks: list[str]) -> str:
-    """The text before the first of `marks`."""
-    found = [place for mark in marks if (place := text.find(mark)) >= 0]
-    return text[: min(found)].strip() if found else text
-
-
 def _first_mark(chat: Chat, ids: list[int], marks: list[str]) -> bool:
     text = chat.tokenizer.decode(ids, skip_special_tokens=True)
     return any(mark in text for mark in marks)

@@ -92,7 +92,7 @@ class Checkpoints:
             try:
                 content = self._marker(step)
                 if content["job"] != self.job:
-                    reason = "it belongs to other settings or another number of ranks"
+                    reason = "it belongs to other settings, other data or another number of ranks"
                 elif _describe(self._place(step)) != content["files"]:
                     reason = "its files are not those that were written"
                 else:

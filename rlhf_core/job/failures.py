@@ -55,7 +55,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def is_full_disk(error: BaseException) -> bool:
     """Also through the writers of torch and safetensors, which keep no errno."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # the last: a limit of the shell's
         return True
     return any(words in str(error).lower() for words in _DISK)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +41,32 @@ class Inputs:
             raise BadInput(f"input {role}: {path} is no folder")
         return path
 
+    def examples(self, role: str) -> Path:
+        """The file to learn from in a split or another folder of records."""
+        folder = self.folder(role)
+        if not (folder / "train.jsonl").is_file():
+            raise BadInput(f"input {role}: no train.jsonl in {folder}: a split is wanted, or a folder with such a file of conversations or rankings")
+        return folder / "train.jsonl"
+
     def scratch(self, name: str) -> Path:
         """A folder below `work`, which may not exist yet."""
         if self.work is None:
             raise BadInput("these inputs belong to no job, so there is no folder to work in")
         return self.work / name
+
+    def digest(self, roles: Iterable[str]) -> str:
+        """What tells the data in these folders from others. Of a Parquet file its size and its end are read, where the sizes and the
+        statistics of all its columns are."""
+        total = hashlib.blake2b(digest_size=8)
+        for folder in map(self.folder, roles):
+            for file in sorted(path for name in _READ for path in folder.rglob(name)):
+                with file.open("rb") as stream:
+                    size = stream.seek(0, os.SEEK_END)
+                    stream.seek(max(0, size - _FOOTER) if file.suffix == ".parquet" else 0)
+                    total.update(f"{file.relative_to(folder)}\0{size}\0".encode("utf-8", "surrogateescape"))
+                    while block := stream.read(2**20):
+                        total.update(block)
+        return total.hexdigest()
 
     def model(self, role: str) -> str:
         """A model or tokenizer folder, or a hub name where no such folder exists."""
@@ -55,6 +79,10 @@ class Inputs:
         if path.is_absolute() and not path.exists():
             raise BadInput(f"input {role}: no such folder: {path}")
         return str(path)
+
+
+_READ = ("train.jsonl", "eval.jsonl", "conversations.jsonl", "plan.json", "part-*.parquet")  # what stages learn from
+_FOOTER = 2**16  # bytes
 
 
 def portion(count: int, passes: float, seed: int) -> NDArray[np.int64]:

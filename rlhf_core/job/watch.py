@@ -8,7 +8,7 @@ Line = Mapping[str, float]
 
 _SPAN = 5  # iterations that are averaged: single rollouts are noisy
 _WATCHED = {"reward", "kl", "distinct_2"}  # figures that every iteration with a rollout has
-_CLIMB = 0.5  # of the reward, in deviations of the starting policy's scores where rewards are normalised
+_CLIMB = 0.5  # of the reward, in deviations of the first answers' (about 1 where rewards are normalised; others have any unit)
 FALL = 2 / 3  # of distinct-2: LMFlow's hacked run fell from .39 to .22
 SPREAD = 0.3, 0.2  # a pattern's share at least, and gained ('#' went from 3% to half of the answers there)
 _FAR = 10.0  # nats a response; useful policies of the published runs stay below
@@ -33,14 +33,16 @@ def warnings(lines: Sequence[Line]) -> dict[str, str]:
         return found
     first, last = lines[:_SPAN], lines[-_SPAN:]
     climbed = _mean(last, "reward") - _mean(first, "reward")
-    if climbed > _CLIMB:
+    if climbed > _CLIMB * (_mean(first, "reward_std") or 1.0):
         before, after = _mean(first, "distinct_2"), _mean(last, "distinct_2")
         if after < FALL * before:
             found["sameness"] = (
                 f"The reward climbed by {climbed:.1f} while distinct-2 fell from {before:.2f} to {after:.2f}: the answers "
                 "grow alike, which pays but may not please (reward hacking). Raise kl_coef, or stop earlier."
             )
-        before, after = _mean(first, "watched_share"), _mean(last, "watched_share")
+        watched = [name for name in lines[-1] if name.startswith("watched_share")]  # of all patterns the commonest, and each
+        shares = [(_mean(first, name), _mean(last, name)) for name in watched]
+        before, after = max(shares, key=lambda share: share[1] - share[0], default=(0.0, 0.0))
         if after > SPREAD[0] and after - before > SPREAD[1]:
             found["pattern"] = (
                 f"The reward climbed by {climbed:.1f} while a watched pattern spread from {before:.0%} to {after:.0%} of "

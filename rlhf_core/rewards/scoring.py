@@ -15,7 +15,7 @@ from rlhf_core.dataset.records import Record
 from rlhf_core.engine import Ranks
 from rlhf_core.generation.rollout import Rollout
 from rlhf_core.job.inputs import Inputs
-from rlhf_core.rewards.sources import RewardModel, Scorer, load_scorer
+from rlhf_core.rewards.sources import RewardModel, Scorer, finite, load_scorer
 from rlhf_core.settings import Launch
 from rlhf_core.settings.alignment import PatternPenalty, RewardOptions
 
@@ -68,9 +68,10 @@ class Scoring:
 
     @property
     def critic_source(self) -> str | None:
-        """The first reward whose model reads the policy's own tokens: what a value model may start from."""
+        """The first reward whose model reads the policy's own tokens: what a value model may start from. (One that is only watched,
+        its weight 0, would say 0 whatever it learned.)"""
         for role, scorer in self.scorers.items():
-            if isinstance(scorer, RewardModel) and scorer.same_vocabulary:
+            if isinstance(scorer, RewardModel) and scorer.same_vocabulary and self.sources[role].weight:
                 return role
         return None
 
@@ -83,8 +84,11 @@ class Scoring:
         return scale, -(shift + known.mean) * scale
 
     def raw(self, rollout: Rollout, prompts: list[Record], texts: list[str]) -> Tensor:
-        """Scores of every reward: (B, rewards) float32. `texts`: what the answers say, up to a role mark."""
-        return torch.stack([s.score_rollout(rollout, prompts, texts) for s in self.scorers.values()], dim=1)
+        """Scores of every reward: (B, rewards) float32. `texts`: what the answers say, up to a role mark. TrainingFailed where one is no
+        number: sorted by it, answers would come in any order."""
+        return torch.stack(
+            [finite(scorer.score_rollout(rollout, prompts, texts), f"reward {role}") for role, scorer in self.scorers.items()], dim=1
+        )
 
     @property
     def cuts(self) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
 from rlhf_core.dataset.records import Record
 from rlhf_core.engine import split_frozen
 from rlhf_core.generation.rollout import Rollout
-from rlhf_core.job.errors import BadInput
+from rlhf_core.job.errors import BadInput, TrainingFailed
 from rlhf_core.models.networks import ScalarModel, is_classifier, last_tokens, load_scalar
 from rlhf_core.settings import Launch
 from rlhf_core.settings.alignment import RewardSource
@@ -50,6 +49,17 @@ class Scorer(ABC):
     def score_rollout(self, rollout: Rollout, prompts: list[Record], texts: list[str]) -> Tensor:
         """Scores (B,) float32 of the answers of a rollout; `texts` are what they say."""
         return self.score_texts(prompts, texts, rollout.finished.tolist())
+
+
+def finite(scores: Tensor, name: str) -> Tensor:
+    """The scores; TrainingFailed where one is no number: sorted by it, answers would lie in any order."""
+    broken = len(scores) - int(scores.isfinite().sum())
+    if broken:
+        raise TrainingFailed(
+            f"{name}: {broken} of {len(scores)} scores are not finite: its training went wrong, or its weights do not bear this precision; "
+            "take another"
+        )
+    return scores
 
 
 class RewardModel(Scorer):
@@ -198,13 +208,23 @@ class FunctionReward(Scorer):
     def score_texts(self, prompts: list[Record], texts: list[str], finished: list[bool]) -> Tensor:
         returned = self.function(prompts, texts)  # what it raises is for its author: the traceback goes to the log
         expected = f"reward {self.name}: {len(texts)} finite numbers were expected, one an answer"
+        if isinstance(returned, str | bytes | Mapping | Set):  # their letters or keys would be taken for the numbers
+            raise BadInput(f"{expected}; it returned a {type(returned).__name__}: {str(returned)[:100]}")
         try:
-            values = [float(value) for value in returned]
-        except (TypeError, ValueError) as error:
+            values = [float(_no_text(value)) for value in returned]
+            scores = torch.tensor(values, dtype=torch.float32)
+        except (TypeError, ValueError, OverflowError) as error:
             raise BadInput(f"{expected}; it returned {str(returned)[:100]}: {error}") from error
-        if len(values) != len(texts) or not all(map(math.isfinite, values)):
-            raise BadInput(f"{expected}; it returned {len(values)}: {values[:4]}")
-        return torch.tensor(values, dtype=torch.float32, device=self.device)
+        if len(scores) != len(texts) or not bool(scores.isfinite().all()):
+            raise BadInput(f"{expected}; it returned {len(values)}: {values[:4]} (in float32: {scores[:4].tolist()})")
+        return scores.to(self.device)
+
+
+def _no_text(value: Any) -> Any:
+    """The value; TypeError for text, which float() would read."""
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{value!r} is text")
+    return value
 
 
 def _imported(name: str) -> RewardFunction:

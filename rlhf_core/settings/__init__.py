@@ -6,9 +6,9 @@ A field marked WHERE says where or how fast, never what comes out: it is left ou
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
 
 from rlhf_core.settings.alignment import (
     WHERE,
@@ -266,6 +266,8 @@ class BestOfNStage(GroupOptions, OnPolicyStage):
     def _pool_fits_a_batch(self) -> BestOfNStage:
         if self.keep > self.samples:
             raise ValueError(f"keep: {self.keep} answers a prompt are more than a rollout's {self.samples} (samples), whose passes learn them")
+        if self.reward_normalisation == "running":
+            raise ValueError("reward_normalisation: running scores every rollout by another yardstick, and the pool holds answers of many; take references or none")
         return self
 
 
@@ -331,6 +333,12 @@ AnyStage = Annotated[
 ]
 
 
+def _training_or_evaluation(stage: Any) -> str:
+    """Which of the two a job's stage is meant to be: errors then speak of that one alone."""
+    given = stage if isinstance(stage, dict) else vars(stage) if isinstance(stage, BaseModel) else {}
+    return "training" if given.keys() & {"kind", "name"} else "evaluation"
+
+
 class Job(Settings):
     """One launched job: what `python -m rlhf_core.train JOB.json` (under the deepspeed launcher) or `rlhf_core.evaluate` reads.
 
@@ -349,7 +357,9 @@ class Job(Settings):
     `output` becomes the artifact; `work` keeps checkpoints from one attempt to the next.
     """
 
-    stage: AnyStage | EvaluationSettings
+    stage: Annotated[
+        Annotated[AnyStage, Tag("training")] | Annotated[EvaluationSettings, Tag("evaluation")], Discriminator(_training_or_evaluation)
+    ]
     inputs: dict[str, str]
     output: str
     work: str

@@ -21,7 +21,7 @@ from rlhf_core.dataset.chat_template import Chat, Tokens, load_chat
 from rlhf_core.dataset.prompts import read_prompts
 from rlhf_core.dataset.records import Record, read_records
 from rlhf_core.engine import Ranks, split_on_loading
-from rlhf_core.generation.rollout import cut_at_marks, generate, noise, without_marks
+from rlhf_core.generation.rollout import cut_at_marks, generate, noise
 from rlhf_core.job.errors import BadInput
 from rlhf_core.job.inputs import Inputs, check_length
 from rlhf_core.losses import dpo_loss
@@ -59,10 +59,10 @@ class Dpo(Supervised):
         data = inputs.folder("data")
         if own:
             source = OwnAnswers(settings, inputs, chat, ranks, module.to(ranks.device).eval())
-            self.train, self.dropped = source.pairs(data / "train.jsonl", settings.max_prompt_length)
+            self.train, self.dropped = source.pairs(inputs.examples("data"), settings.max_prompt_length)
             self.held_out, _ = source.pairs(data / "eval.jsonl", settings.max_prompt_length)
         else:
-            self.train, self.dropped = read_pairs(data / "train.jsonl", chat, settings)
+            self.train, self.dropped = read_pairs(inputs.examples("data"), chat, settings)
             self.held_out, _ = read_pairs(data / "eval.jsonl", chat, settings)
         if not self.train:
             raise BadInput(
@@ -273,7 +273,7 @@ class OwnAnswers:
             settings.max_new_tokens, settings.temperature, uniforms,
         )  # fmt: skip
         rollout = cut_at_marks(rollout, self.chat, settings.cut_marks)
-        texts = [without_marks(self.chat.decode(ids), settings.cut_marks) for ids in rollout.responses()]
+        texts = [self.chat.decode(ids, settings.cut_marks) for ids in rollout.responses()]
         records = [prompts[place][0] for place in rows]
         raw = self.scoring.raw(rollout, records, texts)
         whole = [not cut for cut in self.scoring.cut(records, texts)]

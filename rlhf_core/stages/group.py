@@ -8,7 +8,7 @@ from torch import Tensor
 from rlhf_core.losses import group_relative, kl_estimate, leave_one_out
 from rlhf_core.settings import GrpoStage, RlooStage
 from rlhf_core.stages.actors import Pass
-from rlhf_core.stages.on_policy import Answers
+from rlhf_core.stages.answers import Answers
 from rlhf_core.stages.policy_gradient import Experience, PolicyGradient
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +18,19 @@ from rlhf_core.dataset.chat_template import load_chat
 from rlhf_core.dataset.prompts import read_prompts
 from rlhf_core.dataset.records import Record
 from rlhf_core.engine import Engine, Ranks, split_frozen
-from rlhf_core.generation.rollout import Rollout, cut_at_marks, noise, without_marks
+from rlhf_core.generation.rollout import Rollout, cut_at_marks, noise
 from rlhf_core.generation.sampler import OwnSampler, Sampler
 from rlhf_core.job.errors import BadInput
 from rlhf_core.job.inputs import Inputs, check_length
 from rlhf_core.losses import kl_estimate
-from rlhf_core.measures.text_measures import commonest_share, distinct_n
 from rlhf_core.models.lora import WithoutAdapters, is_frozen_below
 from rlhf_core.models.networks import DTYPES, PolicyModel, load_policy, selected_labels
 from rlhf_core.rewards.scoring import Scoring
 from rlhf_core.settings import OnPolicyStage
-
-_SAMPLES = 2
+from rlhf_core.stages.answers import Answers, answer_figures, sample_lines
 
 # (input_ids, select, labels, temperature) -> log-probabilities, entropies: as `PolicyModel.forward` with labels
 Likelihood = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """One rank's part of a rollout, rows of one prompt together.
-
-    records  the prompts, one a row
-    places   (B,) their places in the stage's list of prompts
-    rollout  the answers
-    texts    their texts, up to a role mark
-    raw      (B, rewards) float32
-    scores   (B,) float32, what training is given
-    """
-
-    records: list[Record]
-    places: list[int]
-    rollout: Rollout
-    texts: list[str]
-    raw: Tensor
-    scores: Tensor
 
 
 class OnPolicy(ABC):
@@ -72,7 +49,7 @@ class OnPolicy(ABC):
         self.scoring = Scoring(settings, inputs, self.chat, ranks, settings.precision, settings.launch)
         self.scoring.check_length(longest)
         data = inputs.folder("data")
-        self.prompts, self.dropped = read_prompts(data / "train.jsonl", self.chat, settings.max_prompt_length)
+        self.prompts, self.dropped = read_prompts(inputs.examples("data"), self.chat, settings.max_prompt_length)
         held_out, _ = read_prompts(data / "eval.jsonl", self.chat, settings.max_prompt_length)
         self.eval_prompts = held_out[: settings.eval_prompts]
         if not self.prompts:
@@ -164,18 +141,7 @@ class OnPolicy(ABC):
         }
 
     def samples(self) -> list[dict[str, Any]]:
-        if self._last is None:
-            return []
-        last, scores = self._last, self._last.scores.tolist()
-        return [
-            {
-                "id": last.records[i].id,
-                "prompt": last.records[i].turns[-1].text,
-                "response": last.texts[i],
-                "reward": round(scores[i], 4),
-            }
-            for i in range(min(_SAMPLES, len(scores)))
-        ]
+        return sample_lines(self._last) if self._last is not None else []
 
     def save(self, folder: Path) -> None:
         self.save_policy(folder)
@@ -243,41 +209,12 @@ class OnPolicy(ABC):
         return replace(rollout, logprobs=own)
 
     def texts(self, rollout: Rollout) -> list[str]:
-        return [without_marks(self.chat.decode(ids), self.settings.cut_marks) for ids in rollout.responses()]
+        return [self.chat.decode(ids, self.settings.cut_marks) for ids in rollout.responses()]
 
     def figures(self, answers: Answers, kl: Tensor | None = None) -> dict[str, float]:
-        """What every kind reports of a rollout, over all ranks. Lengths are in tokens, KL in nats a response."""
-        rollout, settings = answers.rollout, self.settings
-        kl = self.kl(rollout) if kl is None else kl
-        apart = self.scoring.apart(answers.raw) | self.scoring.cut_count(answers.records, answers.texts)
-        sums: dict[str, Any] = apart | {
-            "rows": len(answers.scores),
-            "tokens": rollout.response_mask.sum(),
-            "reward": answers.scores.sum(),
-            "raw": self.scoring.combined(answers.raw).sum(),
-            "kl": kl.sum(),
-            "negative": ((kl < -_NOISE) & rollout.response_mask).sum(),
-            "finished": rollout.finished.sum(),
-        }
-        for number, pattern in enumerate(settings.watched_patterns):
-            sums[f"watched_{number}"] = sum(bool(re.search(pattern, text)) for text in answers.texts)
-        totals = self.ranks.sums(sums)
-        rows, tokens = totals["rows"], max(totals["tokens"], 1)
-        ids = [answer for part in self.ranks.gather(rollout.responses()) for answer in part]
-        watched = [totals[f"watched_{number}"] / rows for number in range(len(settings.watched_patterns))]
-        return {
-            "reward": totals["reward"] / rows,
-            "reward_unclipped": totals["raw"] / rows,
-            "kl": totals["kl"] / rows,
-            "negative_kl_share": totals["negative"] / tokens,
-            "length": totals["tokens"] / rows,
-            "finished_share": totals["finished"] / rows,
-            "distinct_2": distinct_n(ids),
-            "phrase_share": commonest_share(ids),
-            **({"watched_share": max(watched)} if watched else {}),
-            **{name: totals[name] / rows for name in apart},
-            "tokens": totals["tokens"],
-        }
+        """`answer_figures`; kl (B, T) where it is known."""
+        kl = self.kl(answers.rollout) if kl is None else kl
+        return answer_figures(answers, kl, self.scoring, self.settings.watched_patterns, self.ranks)
 
     # Passes over the models, in micro-batches
 
@@ -346,9 +283,6 @@ class OnPolicy(ABC):
         size = len(items) // self.updates_a_pass
         parts = [items[i * size : (i + 1) * size] for i in range(self.updates_a_pass)]
         return [item for part in parts for item in part[self.ranks.rank :: self.ranks.world]]
-
-
-_NOISE = 1e-5  # nats; a policy that is still its reference has estimates of either sign below this
 
 
 def spread(values: Tensor, mask: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ from rlhf_core.losses import adapted_kl_coef, kl_estimate, policy_loss
 from rlhf_core.models.networks import DTYPES
 from rlhf_core.settings import PolicyGradientStage
 from rlhf_core.stages.actors import Actor, Pass
-from rlhf_core.stages.on_policy import Answers, Likelihood, OnPolicy, spread
+from rlhf_core.stages.answers import Answers
+from rlhf_core.stages.on_policy import Likelihood, OnPolicy, spread
 from rlhf_core.stages.ptx import Ptx
 
 

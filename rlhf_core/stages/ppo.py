@@ -19,7 +19,8 @@ from rlhf_core.losses import gae, kl_estimate, shaped_rewards, value_loss, white
 from rlhf_core.models.networks import load_scalar
 from rlhf_core.settings import PpoStage
 from rlhf_core.stages.actors import Actor, Pass, PolicyWithValue, SeparateCritic, SharedCritic
-from rlhf_core.stages.on_policy import Answers, spread
+from rlhf_core.stages.answers import Answers
+from rlhf_core.stages.on_policy import spread
 from rlhf_core.stages.policy_gradient import Experience, PolicyGradient, add
 
 

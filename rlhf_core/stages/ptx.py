@@ -14,6 +14,7 @@ from torch import Tensor
 from rlhf_core.dataset.batches import Order
 from rlhf_core.dataset.blocks import pack
 from rlhf_core.dataset.token_store import Documents
+from rlhf_core.job.errors import BadInput
 
 
 class Ptx:
@@ -21,6 +22,8 @@ class Ptx:
 
     def __init__(self, documents: Documents, end_id: int, length: int, rows: int, seed: int, device: torch.device) -> None:
         self.blocks, self.device = pack(documents, end_id, length, seed), device
+        if not len(self.blocks):
+            raise BadInput("ptx_data: the corpus has no document; name another, or leave ptx_coef and ptx_data out")
         self.order, self.rows = Order(len(self.blocks), rows, seed), rows
 
     def loss(

@@ -14,7 +14,8 @@ from rlhf_core.engine import Ranks
 from rlhf_core.job.inputs import Inputs
 from rlhf_core.models.networks import selected_labels
 from rlhf_core.settings import BestOfNStage, RaftStage
-from rlhf_core.stages.on_policy import Answers, OnPolicy
+from rlhf_core.stages.answers import Answers
+from rlhf_core.stages.on_policy import OnPolicy
 
 Scored = tuple[int, list[int], float]  # place of the prompt, token ids of the answer, score
 

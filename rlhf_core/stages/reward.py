@@ -61,7 +61,7 @@ class Reward(Supervised):
         module.model.config.score_pooling = settings.pooling
         module.model.config.score_shift = 0.0  # of the reward model that this one may begin with
         data = inputs.folder("data")
-        self.train, self.counts = read_rankings(data / "train.jsonl", chat, settings)
+        self.train, self.counts = read_rankings(inputs.examples("data"), chat, settings)
         self.held_out, self.eval_counts = read_rankings(data / "eval.jsonl", chat, settings)
         if not self.train:
             raise BadInput(f"{data / 'train.jsonl'}: no prompt has two different answers: {self.counts}")

@@ -31,9 +31,9 @@ class Sft(Supervised):
             module = load_policy(inputs.model("init"), chat, settings.precision, settings.launch.attention)
         check_length(settings, module.model)
         data = inputs.folder("data")
-        self.train, self.dropped, self.cut, self.divided = self._read(data / "train.jsonl", chat, settings.max_length)
+        self.train, self.dropped, self.cut, self.divided = self._read(inputs.examples("data"), chat, settings.max_length)
         for number, passes in enumerate(settings.blend.values(), 1):
-            path = inputs.folder(f"data_{number}") / "train.jsonl"
+            path = inputs.examples(f"data_{number}")
             examples, dropped, cut, divided = self._read(path, chat, settings.max_length)
             self.train += [examples[place] for place in portion(len(examples), passes, settings.seed)]
             self.dropped, self.cut, self.divided = self.dropped + dropped, self.cut + cut, self.divided + divided

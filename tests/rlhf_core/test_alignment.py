@@ -94,7 +94,8 @@ def test_a_reward_is_hacked_without_the_pattern_penalty_and_not_with_it(chain: C
     penalty = {"pattern": "[A-Z]", "penalty": 2.0, "most": 20}
     held = chain.run("hack_closed", "rloo", **options, pattern_penalties=[penalty])
     assert read_metrics(held)[-1]["watched_share"] < 0.2
-    assert "warnings" not in summary(held)
+    said = summary(held).get("warnings", [])
+    assert all("distinct-2" in text for text in said)  # that nothing is said any more pays here: no two tokens differ
 
 
 def test_a_tokenizer_whose_pad_is_its_end_learns_to_stop(chain: Chain, tmp_path: Path) -> None:
@@ -255,6 +256,16 @@ def test_of_several_rewards_each_is_reported_too(chain: Chain) -> None:
     assert held_out["eval_score_reward_1"] == pytest.approx(held_out["eval_score"]) and held_out["eval_score_reward_2"] == 0.0
     alone = chain.built("rloo", reward_model=None, rewards=rewards[:1])
     assert not any("score_reward" in name for name in alone.figures(alone.roll(1)))
+
+
+def test_the_spread_of_the_scores_and_the_share_of_each_pattern_are_those_of_the_answers(chain: Chain) -> None:
+    stage = chain.built("rloo", watched_patterns=["[A-M]", "o"], reward_normalisation="none")
+    answers = stage.roll(1)
+    figures = stage.figures(answers)
+    assert figures["reward_std"] == pytest.approx(float(answers.scores.std(unbiased=False)), rel=1e-5) and figures["reward_std"] > 0
+    shares = [sum(any(letter in text for letter in letters) for text in answers.texts) / 16 for letters in ("ABCDEFGHIJKLM", "o")]
+    assert [figures["watched_share_1"], figures["watched_share_2"]] == shares and figures["watched_share"] == max(shares)
+    assert shares[0] != shares[1]
 
 
 def test_rewards_that_cannot_be_used_are_named(chain: Chain) -> None:

@@ -19,7 +19,7 @@ from rlhf_core import answer_scores
 from rlhf_core.answer_scores import score
 from rlhf_core.dataset.chat_template import load_chat
 from rlhf_core.dataset.records import parse_record
-from rlhf_core.job.errors import BadInput
+from rlhf_core.job.errors import BadInput, TrainingFailed
 from rlhf_core.settings import AnswerScoringJob, AnswerScoringSettings
 from tests.rlhf_core.toy import record, write_lines
 
@@ -44,6 +44,16 @@ def job(model: Path, folder: Path, **settings: Any) -> AnswerScoringJob:
     write_lines(folder / "samples.jsonl", LINES)
     chosen = AnswerScoringSettings(model=str(model), **settings)
     return AnswerScoringJob(settings=chosen, model=str(model), samples=str(folder / "samples.jsonl"), output=str(folder / "out"))
+
+
+def test_a_judge_that_says_no_number_is_refused(world: Path, tmp_path: Path) -> None:
+    """Its answers would be ranked in any order."""
+    folder = model(world, tmp_path / "model")
+    network = AutoModelForSequenceClassification.from_pretrained(folder)
+    network.score.weight.data.fill_(float("nan"))
+    network.save_pretrained(folder)
+    with pytest.raises(TrainingFailed, match=r"the judge: \d+ of \d+ scores are not finite"):
+        score(job(folder, tmp_path))
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

@@ -63,9 +63,8 @@ def test_bad_jobs_end_with_status_2_and_one_clear_line(tmp_path: Path) -> None:
     )
     status, output = finish(start(job))
     assert status == 2
-    assert output.startswith("error: ")
-    assert "batch_size" in output
-    assert "Traceback" not in output
+    # of the kind that was meant alone: the others' names and an evaluation's were 4,000 letters more
+    assert output == f"error: {job}: stage.training.sft.batch_size: Input should be greater than or equal to 1\n"
 
 
 KILLED = """

@@ -190,6 +190,15 @@ def test_a_critic_starts_in_the_unit_of_the_rewards_whatever_the_reward_models_w
         assert first[0][name] == pytest.approx(first[1][name], rel=1e-3, abs=1e-4), name
 
 
+def test_a_reward_that_is_only_watched_is_no_start_of_a_critic(chain: Chain) -> None:
+    """Its values would be 0 times what the critic says: it could learn nothing."""
+    watched = [{"model": "reward", "weight": 0.0}, {"model": "reward"}]
+    models = {f"reward_{number}": str(chain.world / "reward") for number in (1, 2)}
+    stage = chain.built("ppo", models, reward_model=None, rewards=watched)
+    stage.begin({})
+    assert stage.scoring.critic_source == "reward_2" and stage.actor.scale > 0
+
+
 def test_ppo_climbs_a_reward_that_can_be_hacked(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reward that pays for length alone: the policy soon writes all it may, far from where it began."""
     from rlhf_core.rewards.sources import RewardModel

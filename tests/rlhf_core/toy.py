@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -169,9 +170,9 @@ class Killed(BaseException):
 
 
 def killed_and_resumed(
-    chain: Chain, step: int, name: str, kind: str, inputs: dict[str, str] | None = None, **settings: Any
+    chain: Chain, step: int, name: str, kind: str, inputs: dict[str, str] | None = None, between: Callable[[], None] = lambda: None, **settings: Any
 ) -> Path:
-    """Run, be killed in the given step, and run again to the end; the output folder."""
+    """Run, be killed in the given step, and run again to the end; the output folder. `between` is called before the second run."""
     from rlhf_core import train
 
     build = train.build
@@ -192,6 +193,7 @@ def killed_and_resumed(
         patch.setattr(train, "build", building)
         with pytest.raises(Killed):
             chain.run(name, kind, inputs, **settings)
+    between()
     return chain.run(name, kind, inputs, **settings)
 
 

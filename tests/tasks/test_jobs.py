@@ -77,6 +77,24 @@ def test_nan_ends_the_job(tmp_path: Path) -> None:
         )
 
 
+def test_of_a_silent_job_it_is_said_where_its_processes_stand(tmp_path: Path) -> None:
+    """One hangs in a reward, its child cannot be asked, another was stopped."""
+    body = """
+        import faulthandler, signal
+        subprocess.Popen(["sleep", "30"])
+        os.kill(subprocess.Popen(["sleep", "30"]).pid, signal.SIGSTOP)
+        faulthandler.register(signal.SIGUSR1, all_threads=False)
+        def slow_reward():
+            time.sleep(30)
+        def score():
+            slow_reward()
+        score()
+        """
+    with pytest.raises(JobFailed, match=r'silence_seconds = 1; process \d+ is at File ".*job.py", line \d+ in slow_reward, called by .* in score, ') as failed:
+        run(tmp_path, body, Limits(total=60, silence=1))
+    assert str(failed.value).count("is at") == 1 and str(failed.value).count("is stopped (SIGSTOP)") == 1
+
+
 @pytest.mark.parametrize(("limits", "message"), [(Limits(1, 60), "timeout_seconds"), (Limits(60, 1), "silence_seconds")])
 def test_a_hanging_job_is_ended_with_all_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits, message: str

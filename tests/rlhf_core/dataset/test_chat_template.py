@@ -176,6 +176,18 @@ def test_an_answer_read_back_is_what_was_said() -> None:
     assert chat.decode(thought) == "<think>\nno\n</think>\n\nb"
 
 
+@pytest.mark.parametrize(
+    ("written", "mark", "said"), [("\nUser: b", "\nUser:", ""), ("a\nUser: ", "\nUser: ", "a"), (" a User: b\nUser:", "\nUser:", "a User: b")]
+)
+def test_blanks_of_a_mark_are_a_part_of_it(written: str, mark: str, said: str) -> None:
+    """They were taken off the answer first: the mark was not found, and rewards read it."""
+    chat = Chat(marked_tokenizer())
+    ids = chat.tokenizer(written, add_special_tokens=False)["input_ids"]
+    assert chat.tokenizer.decode(ids) == written
+    assert chat.decode(ids, ["unsaid", mark]) == said
+    assert chat.decode(ids) == written.strip()
+
+
 def test_sft_counts_the_conversations_that_a_template_divides(tmp_path: Path) -> None:
     turns = [{"role": role, "text": text} for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))]
     lines = [{"id": "long", "turns": turns}, {"id": "short", "turns": turns[:2]}]
@@ -192,5 +204,22 @@ def test_what_a_template_refuses_is_said() -> None:
     refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     tokenizer.chat_template = refusal + tokenizer.chat_template
     chat = Chat(tokenizer, source="gemma")
-    with pytest.raises(BadInput, match="record x: the chat template of gemma refuses a conversation with a system prompt: System role not supported"):
+    with pytest.raises(BadInput, match="record x: the chat template of gemma refuses a conversation with a system prompt: System role not supported; write what it says before"):
         chat.conversations([conversation("a", "b", system="Be brief.")])
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ 1 + 'a' }}", "the chat template of base refuses a conversation: TypeError: unsupported operand"),
+        ("{{ 1 / 0 }}", "refuses a conversation: ZeroDivisionError"),
+        ("{% if %}", "refuses a conversation: Expected an expression"),
+        ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", "the answer must stand there as it was given; mend its chat_template.jinja"),
+    ],
+)
+def test_a_template_that_fails_in_any_way_is_said(template: str, message: str) -> None:
+    """It is code of others: what it raises was a traceback."""
+    tokenizer = marked_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(BadInput, match=message):
+        Chat(tokenizer, source="base")

@@ -44,6 +44,18 @@ def test_what_is_no_record_is_named_by_its_line(wrong: dict[str, Any], tmp_path:
         read_records(path)
 
 
+def test_a_files_mark_and_windows_lines_are_read_and_other_encodings_named(tmp_path: Path) -> None:
+    path, text = tmp_path / "train.jsonl", json.dumps(GOOD | {"system": "说中文"}, ensure_ascii=False)
+    path.write_bytes(f"{text}\r\n{text}\r\n".encode("utf-8-sig"))
+    assert [record.system for record in read_records(path)] == ["说中文"] * 2
+    path.write_bytes(f"{json.dumps(GOOD)}\n{text}\n".encode("gb18030"))
+    with pytest.raises(BadInput, match=r"train\.jsonl, line 2: .* write the file in UTF-8, such as by iconv -f GB18030"):
+        read_records(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(BadInput, match=r"line 1: RecursionError"):
+        read_records(path)
+
+
 @pytest.mark.parametrize("line", ["", "{", "[]", "5", "null", '"turns"', '{"turns": [1]}', '["turns"]'])
 def test_what_is_no_object_is_no_record(line: str) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):

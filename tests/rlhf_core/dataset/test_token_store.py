@@ -93,6 +93,26 @@ def test_nothing_half_written_or_stale_is_read(tmp_path: Path, monkeypatch: pyte
     assert len(list(store.glob("part-*.npz"))) == 3
 
 
+def test_shards_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """Each was an error of pyarrow's that named no file."""
+    ranks, shard = Ranks(0, 1, torch.device("cpu")), tmp_path / "part-00000.parquet"
+    table = pa.table({"id": [7], "lang": ["en"], "text": ["a"]})
+
+    def refused() -> str:
+        with pytest.raises(BadInput, match=f"{shard}.* (cannot be read|is no shard)") as error:
+            tokenized(tmp_path, chat(), tmp_path / "store", ranks)
+        return str(error.value)
+
+    shard.write_bytes(b"no Parquet")
+    assert "cannot be read: Parquet magic bytes" in refused()
+    pq.write_table(table.drop(["lang"]), shard)
+    assert "it has no lang that holds text" in refused()
+    pq.write_table(table.set_column(2, "text", pa.array([5])), shard)
+    assert "it has no text that holds text" in refused()
+    pq.write_table(table, shard)
+    assert len(tokenized(tmp_path, chat(), tmp_path / "store", ranks)) == 1
+
+
 def random_documents(count: int, longest: int, seed: int) -> tuple[Documents, list[list[int]]]:
     rng = np.random.default_rng(seed)
     lists = [rng.integers(2, 99, rng.integers(1, longest + 1)).tolist() for _ in range(count)]

@@ -11,7 +11,7 @@ from rlhf_core.dataset.batches import PromptBatch
 from rlhf_core.dataset.chat_template import Chat, load_chat
 from rlhf_core.generation import small
 from rlhf_core.generation.decoding import CacheDecoder, LlamaDecoder, OptDecoder, make_decoder
-from rlhf_core.generation.rollout import cut_at_marks, draw, generate, noise, without_marks
+from rlhf_core.generation.rollout import cut_at_marks, draw, generate, noise
 from rlhf_core.job.errors import BadInput
 from rlhf_core.models.networks import PolicyModel, fresh_policy, selected_labels
 from rlhf_core.settings import FreshModel
@@ -164,7 +164,7 @@ def test_marks_in_plain_text_cut_an_answer(policy: PolicyModel, chat: Chat) -> N
             text = chat.tokenizer.decode(after, skip_special_tokens=True)
             assert mark in text
             assert mark not in chat.tokenizer.decode(after[:-1], skip_special_tokens=True)
-            assert without_marks(text, [mark]) == before[: before.index(mark)].strip()
+            assert chat.decode(after, [mark]) == before[: before.index(mark)].strip()
         else:
             assert after == rollout.responses()[row]
     assert len(cut.responses()[0]) <= 5

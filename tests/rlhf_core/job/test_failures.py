@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from rlhf_core.engine import Engine
+from rlhf_core.engine import Engine, Ranks
 from rlhf_core.job.errors import BadInput, TrainingFailed
 from rlhf_core.job.failures import is_full_disk, is_out_of_memory
 from rlhf_core.job.recorder import Recorder
+from rlhf_core.stages.sft import Sft
 from tests.rlhf_core import toy
 from tests.rlhf_core.toy import Chain, read_metrics
 
@@ -149,6 +153,85 @@ def test_nan_names_the_step_and_leaves_no_model(chain: Chain, kind: str) -> None
     assert not (chain.world / f"nan_{kind}" / "model").exists()
 
 
+@pytest.mark.parametrize("kind", ["rloo", "raft", "dpo"])
+def test_a_reward_model_that_says_no_number_is_named(chain: Chain, kind: str, tmp_path: Path) -> None:
+    """dpo went on: its pairs were in any order. The others said that their learning rate was too high."""
+    broken = shutil.copytree(chain.world / "reward" / "model", tmp_path / "broken")
+    state = load_file(broken / "model.safetensors")
+    state["score.weight"][0, 0] = math.nan
+    save_file(state, broken / "model.safetensors", metadata={"format": "pt"})
+    inputs, more = {"reward_model": str(broken)}, {}
+    if kind == "dpo":
+        inputs["data"] = str(chain.world / "splits" / "ppo")
+        more = {"pairs_from": "samples", "data": "splits/ppo", "reward_model": "reward", "samples": 4}
+    with pytest.raises(TrainingFailed, match=r"reward reward_model: \d+ of \d+ scores are not finite"):
+        chain.run(f"no_number_{kind}", kind, inputs, steps=2, **more)
+
+
+@pytest.mark.parametrize("kind", ["sft", "reward", "dpo", "rloo"])
+def test_a_folder_without_examples_is_named(chain: Chain, kind: str, tmp_path: Path) -> None:
+    """As a blend it was left out without a word."""
+    with pytest.raises(BadInput, match=f"input data: no train.jsonl in {tmp_path}: a split is wanted"):
+        chain.run(f"no_examples_{kind}", kind, {"data": str(tmp_path)}, steps=1)
+    if kind == "sft":
+        with pytest.raises(BadInput, match=f"input data_1: no train.jsonl in {tmp_path}"):
+            chain.run("no_blend", kind, {"data_1": str(tmp_path)}, steps=1, blend={"more": 2.0})
+
+
+def test_an_empty_corpus_of_ptx_is_named(chain: Chain, tmp_path: Path) -> None:
+    corpus = chain.world / "corpus" / "documents" / "part-00000.parquet"
+    pq.write_table(pq.read_table(corpus).slice(0, 0), tmp_path / "part-00000.parquet")
+    with pytest.raises(BadInput, match="ptx_data: the corpus has no document"):
+        chain.run("no_ptx", "rloo", {"ptx": str(tmp_path)}, ptx_coef=1.0, ptx_data="corpus", max_length=24, steps=1)
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "sft", "reward", "dpo", "rloo"])
+def test_a_checkpoint_of_other_data_is_not_gone_on_from(chain: Chain, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file was changed while the job was dead: the rest of the steps would be of other examples than the first."""
+    given = Path(chain.job("same", kind)["inputs"]["data"])
+    names = {"pretrain": "documents/part-00000.parquet"}
+    data = shutil.copytree(given, tmp_path / "data")
+    changed = data / names.get(kind, "train.jsonl")
+    options: dict[str, Any] = {"steps": 5, "checkpoint_steps": 2, "eval_steps": 5}
+
+    def change() -> None:
+        if kind == "pretrain":
+            table = pq.read_table(changed)
+            pq.write_table(table.slice(0, len(table) - 1), changed)
+        else:
+            changed.write_text("".join(changed.read_text().splitlines(keepends=True)[:-1]))
+
+    output = toy.killed_and_resumed(chain, 4, f"changed_{kind}", kind, {"data": str(data)}, between=change, **options)
+    said = capsys.readouterr()
+    assert "it belongs to other settings, other data or another number of ranks" in said.err and "resumed" not in said.out
+    assert read_metrics(output) == read_metrics(chain.run(f"changed_{kind}_anew", kind, {"data": str(data)}, **options))
+
+
+def test_ranks_that_have_read_different_data_end() -> None:
+    class Two(Ranks):
+        def gather(self, value: Any) -> list[Any]:
+            return [value, "other"]
+
+    assert Two(0, 2, torch.device("cpu")).same("other") == "other"
+    with pytest.raises(BadInput, match="different data: they must be the same on all nodes"):
+        Two(0, 2, torch.device("cpu")).same("own")
+
+
+def test_data_that_change_while_they_are_read_end_the_job(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one length as before, a letter in the middle."""
+    data = shutil.copytree(chain.world / "splits" / "sft", tmp_path / "data")
+    read = Sft._read
+
+    def reading(path: Path, *more: Any) -> Any:
+        found = read(path, *more)
+        path.write_text(path.read_text().replace("Orsk", "Orsj"))
+        return found
+
+    monkeypatch.setattr(Sft, "_read", staticmethod(reading))
+    with pytest.raises(BadInput, match=r"data changed while they were read \(.*data\): start the job again"):
+        chain.run("changing", "sft", {"data": str(data)}, steps=1)
+
+
 # What only cards can do
 
 
@@ -244,7 +327,7 @@ def test_a_reward_or_value_model_of_fewer_positions_is_refused_before_the_first_
         chain.run("short_value", "ppo", {"value_init": str(short)}, steps=1, value_init="short")
 
 
-@pytest.mark.parametrize("function", ["none", "words", "too_few"])
+@pytest.mark.parametrize("function", ["none", "words", "too_few", "figures_in_words", "figures", "by_answer", "too_large", "far_too_large"])
 def test_what_a_reward_function_returns_is_named(chain: Chain, function: str) -> None:
     with pytest.raises(BadInput, match=rf"{function}: \d+ finite numbers were expected, one an answer; it returned"):
         chain.run(f"returns_{function}", "rloo", steps=1, reward_model=None, rewards=[{"function": f"{HERE}:{function}"}])
@@ -263,3 +346,37 @@ def words(prompts: list[Any], answers: list[str]) -> Any:
 
 def too_few(prompts: list[Any], answers: list[str]) -> Any:
     return [1.0]
+
+
+def figures_in_words(prompts: list[Any], answers: list[str]) -> Any:
+    return ["1.5"] * len(answers)
+
+
+def figures(prompts: list[Any], answers: list[str]) -> Any:
+    return "1" * len(answers)
+
+
+def by_answer(prompts: list[Any], answers: list[str]) -> Any:
+    return dict.fromkeys(range(len(answers)), 1.0)  # its keys would be the scores
+
+
+def too_large(prompts: list[Any], answers: list[str]) -> Any:
+    return [1e300] * len(answers)  # infinite in float32
+
+
+def far_too_large(prompts: list[Any], answers: list[str]) -> Any:
+    return [10**400] * len(answers)
+
+
+def leaving(prompts: list[Any], answers: list[str]) -> Any:
+    raise SystemExit(0)
+
+
+def test_a_reward_function_that_calls_exit_ends_no_job_well(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a status of 0 the job would pass for done."""
+    from rlhf_core.settings import Job
+    from rlhf_core.train import guarded, train
+
+    job = Job.model_validate(chain.job("left", "rloo", steps=1, reward_model=None, rewards=[{"function": f"{HERE}:leaving"}]))
+    assert guarded(train, job) == 1
+    assert capsys.readouterr().err.endswith("error: code that the job calls ended it: sys.exit(0)\n")

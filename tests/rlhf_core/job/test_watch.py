@@ -29,6 +29,11 @@ def run(**curves: tuple[float, float]) -> list[dict[str, Any]]:
         ({"distinct_2": (0.4, 0.1)}, set()),  # variety fell, but not for the reward
         ({"reward": (2.7, 4.2), "distinct_2": (0.39, 0.15)}, {"sameness"}),
         ({"reward": (2.7, 4.2), "watched_share": (0.03, 0.7)}, {"pattern"}),
+        # one spreads beside another that is there anyway
+        ({"reward": (2.7, 4.2), "watched_share": (0.45, 0.45), "watched_share_1": (0.45, 0.45), "watched_share_2": (0.0, 0.4)}, {"pattern"}),
+        # rewards of their own unit, not normalised: right or wrong, and points of a hundred
+        ({"reward": (0.1, 0.5), "reward_std": (0.3, 0.5), "distinct_2": (0.39, 0.15)}, {"sameness"}),
+        ({"reward": (50.0, 52.0), "reward_std": (20.0, 20.0), "distinct_2": (0.39, 0.15)}, set()),
         ({"kl": (0.0, 20.0)}, {"kl"}),
         ({"kl": (0.01, 1.0)}, set()),
     ],
