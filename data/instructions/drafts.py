@@ -122,6 +122,10 @@ def _one_by_one(messages: list[Any]) -> Iterator[Object]:
         yield from ({"role": name, "content": message[name]} for name in said) if said else [message]
 
 
+def has_text_alone(values: list[Any]) -> bool:
+    return bool(values) and all(isinstance(item, str) for item in values)
+
+
 def is_chat(value: object) -> bool:
     """True for a list of messages."""
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and ("role" in item or "from" in item) for item in value)

@@ -21,6 +21,7 @@ from data.instructions.drafts import (
     first_of,
     has_markup,
     is_number,
+    joined,
     scalars,
     text_of,
     transcript,
@@ -54,7 +55,7 @@ def ranked(value: Object) -> list[Draft]:
     return [draft]
 
 
-_LISTS = ("responses", "completions", "answers")
+_LISTS = ("responses", "completions", "answers", "output")
 _TEXTS = ("text", "response", "answer", "content")
 _SCORES = ("score", "overall_score")
 
@@ -70,7 +71,7 @@ def is_scored(value: Object) -> bool:
 
 def scored(value: Object) -> list[Draft]:
     """Responses with a score each (more is better) or a rank (1 is the best), in objects or in a list `scores` or `ranks` beside
-    them: UltraFeedback, Nectar. Both become ratings, so responses of one score are not told apart in training."""
+    them: UltraFeedback, Nectar, LMFlow's `text_to_scored_textlist`. Both become ratings, so responses of one score are not told apart in training."""
     draft = asked(value)
     responses = first_of(value, _LISTS)
     objects = [item for item in responses if isinstance(item, dict)]
@@ -98,6 +99,30 @@ def numbered(value: Object) -> list[Draft]:
     better, strength = value.get("better_response_id"), value.get("preference_strength")
     worth = _numbers([value.get("score_0"), value.get("score_1")], 2)
     worth = worth or ([1.0 - better, float(better)] if better in (0, 1) else []) or [-number for number in _numbers([strength, 0], 2)]
+    return _of_two(draft, texts, worth)
+
+
+def upvoted(value: Object) -> list[Draft]:
+    """Two answers to a post; `labels` is 1 where the first got more votes: Stanford Human Preferences."""
+    draft = Draft([("user", joined(value["history"], None))], labels=described(value, "history", "labels", "human_ref_A", "human_ref_B"))
+    first = value.get("labels")
+    return _of_two(draft, [text_of(value["human_ref_A"]), text_of(value["human_ref_B"])], [float(first), 1.0 - first] if first in (0, 1) else [])
+
+
+_WINNERS = {"model_a": [1.0, 0.0], "model_b": [0.0, 1.0], "tie": [0.0, 0.0], "tie (bothbad)": [0.0, 0.0]}
+
+
+def arena(value: Object) -> list[Draft]:
+    """Two whole conversations and the `winner`: Chatbot Arena, MT-Bench's judgements."""
+    (first, one), (second, other) = (_side(value[name], None, False) for name in ("conversation_a", "conversation_b"))
+    if (first.system, first.turns) != (second.system, second.turns):
+        raise Unfit("different_prompts")
+    first.labels = described(value, "winner")
+    return _of_two(first, [one, other], _WINNERS.get(str(value.get("winner")), []))
+
+
+def _of_two(draft: Draft, texts: list[str], worth: list[float]) -> list[Draft]:
+    """The draft with both responses, the better one first; Unfit(`no_scores`) where nothing says which that is."""
     if not worth:
         raise Unfit("no_scores")
     order = sorted((0, 1), key=lambda place: -worth[place])
@@ -187,5 +212,7 @@ PREFERENCES: Table = {
     "ranked": (lambda value: "responses_best_first" in value, ranked),
     "pair": (has_any(("chosen", "rejected", "positive", "negative")), pair),
     "scored": (is_scored, scored),
+    "upvoted": (lambda value: "human_ref_A" in value and "human_ref_B" in value and "history" in value, upvoted),
+    "arena": (lambda value: "conversation_a" in value and "conversation_b" in value, arena),
     "numbered": (lambda value: any(all(name in value for name in names) for names in _NUMBERED), numbered),
 }

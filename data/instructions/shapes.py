@@ -23,6 +23,7 @@ from data.instructions.drafts import (
     described,
     first_of,
     has_markup,
+    has_text_alone,
     is_chat,
     is_number,
     joined,
@@ -81,6 +82,14 @@ def sharegpt(value: Object) -> list[Draft]:
     """ShareGPT, and BELLE's conversations; LMSYS, WildChat and MOSS call them `conversation`."""
     draft = chat(first_of(value, DIALOGUES))
     draft.system = draft.system or text_of(first_of(value, SYSTEMS)) or None
+    draft.labels = described(value)
+    return [draft]
+
+
+def in_turn(value: Object) -> list[Draft]:
+    """UltraChat: texts of the user and the assistant in turn."""
+    said = [{"role": "assistant" if place % 2 else "user", "content": text} for place, text in enumerate(value["data"])]
+    draft = chat(said)
     draft.labels = described(value)
     return [draft]
 
@@ -152,6 +161,7 @@ CONVERSATIONS: Table = {
     "belle_pair": (_has("input", "target"), belle_pair),
     "text2text": (_has("input", "output"), text2text),
     "text": (lambda value: has_markup(value.get("text")), marked_text),
+    "in_turn": (lambda value: isinstance(value.get("data"), list) and has_text_alone(value["data"]), in_turn),
     "question": (lambda value: "prompt" in value or "question" in value, question),
 }
 # Names that people know a layout by. "" = detected value by value.

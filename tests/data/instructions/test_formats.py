@@ -66,6 +66,7 @@ def texts(record: Conversation | Preference) -> list[tuple[str, str]]:
         ("completed", {"prompt": [{"role": "user", "content": QUESTION}], "completion": [{"role": "assistant", "content": ANSWER}]}),
         ("sharegpt", {"conversation": [{"role": "user", "content": QUESTION, "toxic": False}, {"role": "assistant", "content": ANSWER}]}),
         ("sharegpt", {"conversation": [{"human": QUESTION, "assistant": ANSWER}]}),
+        ("in_turn", {"id": "0", "data": [QUESTION, ANSWER]}),
         ("messages", {"messages": [{"role": "user", "content": [{"type": "input_text", "text": QUESTION}]}, {"role": "assistant", "content": [{"type": "output_text", "text": ANSWER}], "tool_calls": []}]}),
         ("text", {"text": HH.replace(":", "：").replace("\n", "\r\n")}),
     ],
@@ -190,6 +191,13 @@ def test_an_lmflow_file_gives_its_instances(tmp_path: Path) -> None:
         {"context": [{"role": "human", "text": QUESTION}], "chosen": {"role": "assistant", "text": "Good."}, "rejected": {"role": "assistant", "text": "Bad."}},
         {"prompt": f"\n\nHuman: {QUESTION}\n\n", "chosen": "Assistant: Good.", "rejected": "Assistant: Bad."},
         {"prompt": [{"role": "user", "content": QUESTION}], "responses": ["Bad.", "Good."], "scores": [1, 2]},
+        {"input": QUESTION, "output": [{"score": 0.1, "text": "Bad."}, {"score": 0.9, "text": "Good."}]},
+        {"history": QUESTION, "human_ref_A": "Bad.", "human_ref_B": "Good.", "labels": 0, "score_A": 3, "score_B": 12, "domain": "askbaking"},
+        {
+            "winner": "model_b", "model_a": "x", "model_b": "y",
+            "conversation_a": [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": "Bad."}],
+            "conversation_b": [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": "Good."}],
+        },
     ],
 )
 def test_each_layout_gives_the_same_preference(tmp_path: Path, value: dict[str, Any]) -> None:
@@ -246,6 +254,9 @@ def test_margins(tmp_path: Path) -> None:
 
 TURNS = [{"role": "user", "text": "a"}, {"role": "assistant", "text": "b"}]
 HUGE = 10**400  # no float says it
+ARENA: dict[str, Any] = {
+    name: [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}] for name, said in (("conversation_a", "x"), ("conversation_b", "y"))
+}
 BAD_CONVERSATIONS: list[tuple[Any, str]] = [
     ({"instances": []}, "unknown_format"),
     (json.dumps({"turns": TURNS, "labels": {"\ud800": 1}}), "bad_unicode"),
@@ -277,6 +288,8 @@ BAD_CONVERSATIONS: list[tuple[Any, str]] = [
     ({"messages": [{"role": "system", "content": "a"}]}, "no_turns"),
     ({"messages": [{"role": ["user"], "content": "a"}]}, "unknown_role"),
     ({"messages": "a"}, "no_turns"),
+    ({"data": ["a", "b", "c", " "]}, "empty_turn"),
+    ({**ARENA, "winner": "model_a"}, "wrong_kind"),
     ({"messages": ["a"]}, "not_text"),
     ({"instruction": "A\0?", "output": "x"}, "nul_byte"),
     ('{"instruction": "A\\ud800?", "output": "x"}', "bad_unicode"),
@@ -292,6 +305,10 @@ BAD_PREFERENCES: list[tuple[Any, str]] = [
     ({"prompt": "a", "response_1": "x", "response_2": "y", "preference_strength": 0}, "equal_ratings"),
     ({"prompt": "a", "responses": ["x", "y"], "scores": [1, HUGE]}, "no_scores"),
     ({"instruction": "a", "responses_best_first": ["x", "y"], "ratings": [HUGE, 1]}, "bad_labels"),
+    ({"history": "a", "human_ref_A": "x", "human_ref_B": "y", "labels": None}, "no_scores"),
+    ({**ARENA, "winner": "tie (bothbad)"}, "equal_ratings"),
+    ({**ARENA, "winner": "both"}, "no_scores"),
+    ({**ARENA, "conversation_b": ARENA["conversation_b"][:1]}, "empty_output"),
     ({"prompt": "A?", "chosen": "x"}, "unpaired"),
     ({"prompt": "A?", "rejected": "x"}, "unpaired"),
     ({"chosen": "x", "rejected": "y"}, "no_turns"),
