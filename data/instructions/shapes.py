@@ -161,8 +161,8 @@ CONVERSATIONS: Table = {
     "belle_pair": (_has("input", "target"), belle_pair),
     "text2text": (_has("input", "output"), text2text),
     "text": (lambda value: has_markup(value.get("text")), marked_text),
-    "in_turn": (lambda value: isinstance(value.get("data"), list) and has_text_alone(value["data"]), in_turn),
     "question": (lambda value: "prompt" in value or "question" in value, question),
+    "in_turn": (lambda value: isinstance(value.get("data"), list) and has_text_alone(value["data"]), in_turn),
 }
 # Names that people know a layout by. "" = detected value by value.
 ALIASES = {
