@@ -23,7 +23,7 @@ DOCUMENT_FIELDS: list[pa.Field[Any]] = [
     pa.field("id", pa.string(), nullable=False),  # content id, see `content_id`
     pa.field("url", pa.string()),  # as crawled; normalised by the URL filter; null where the source has none
     pa.field("date", pa.string()),  # ISO 8601, UTC, as the crawl says; null where it does not
-    pa.field("source", pa.string(), nullable=False),  # input file, relative to the corpus, and place in it: "a.warc.gz#4711" (data.corpus.reading.streams.Place)
+    pa.field("source", pa.string(), nullable=False),  # input file, relative to the corpus, and place in it: "a.warc.gz#4711" (data.corpus.reading.chunks.Place)
     pa.field("lang", pa.string()),  # ISO 639-1/3 as the language stage says; null before it
     pa.field("text", pa.string()),  # Unicode text; null only in pages that carry html
 ]

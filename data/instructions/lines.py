@@ -15,7 +15,8 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.corpus.reading.streams import BrokenStream, codec_of, is_damage, open_chunks
+from data.corpus.reading.chunks import BrokenStream
+from data.corpus.reading.streams import codec_of, is_damage, open_chunks
 
 EXCERPT = 200  # characters of a rejected line that are kept: enough to find it, small enough for a table
 

@@ -14,12 +14,9 @@ Sources are streamed twice, first to find near-duplicates, then to deal; what is
 
 from __future__ import annotations
 
-import hashlib
-import re
 import shutil
 import sqlite3
 import tempfile
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,63 +33,15 @@ from data.instructions.formats import (
 )
 from data.instructions.lines import dump, write_json, write_jsonl
 from data.instructions.near_duplicates import leaders
+from data.instructions.prompt_keys import STEPS, prompt_digest, prompt_key, side_of, spelling, step_of
 from data.instructions.records import Conversation, Label, Preference, Turn, record_id
 from data.instructions.settings import SplitSettings
 from data.text import count_words
 
-STEPS = ("sft", "reward", "ppo")
 SIDES = ("train", "eval")
 
 Record = Conversation | Preference
 Progress = Callable[[int, int | None, str], None]
-
-
-def prompt_key(turns: Sequence[Turn]) -> str:
-    """What makes two prompts the same: their letters and digits, NFKC, lower case; the system prompt does not count.
-
-    A prompt without letters and digits ("?!") is compared by its characters.
-    """
-    parts = []
-    for turn in turns:
-        text = unicodedata.normalize("NFKC", turn.text).lower()
-        parts.append("".join(char for char in text if char.isalnum()) or "".join(text.split()))
-    return "\n".join(parts)
-
-
-_MARKS = re.compile(r"""\s|(?<!\d)[.,;:!?'"“”‘’、。「」『』]|[.,;:!?'"“”‘’、。「」『』](?!\d)""")
-
-
-def _spelling(record: Preference) -> str:
-    """What makes a PPO prompt a copy: the system prompt and the turns, NFKC, lower case, without spaces and the marks of sentences.
-
-    Nearer to the text than `prompt_key`: to that 2 + 3 and 2 - 3 are one prompt, which may be dealt together but not left out.
-    """
-    texts = [record.system or "", *(turn.text for turn in record.turns)]
-    return "\n".join(_MARKS.sub("", unicodedata.normalize("NFKC", text).lower()) for text in texts)
-
-
-def prompt_digest(key: str, seed: int) -> bytes:
-    """16 bytes that say where a prompt belongs: the first half draws its step, the second its side."""
-    return hashlib.blake2b(key.encode("utf-8"), digest_size=16, key=f"splits:{seed}".encode()).digest()
-
-
-def step_of(digest: bytes, shares: Sequence[float]) -> str:
-    drawn, total, upto = _fraction(digest[:8]), sum(shares), 0.0
-    for step, share in zip(STEPS, shares, strict=True):
-        upto += share / total
-        if share and drawn < upto:
-            return step
-    return next(step for step, share in reversed(list(zip(STEPS, shares, strict=True))) if share)
-
-
-def side_of(digest: bytes, eval_share: float) -> str:
-    """The same whatever the shares of the steps are."""
-    return "eval" if _fraction(digest[8:]) < eval_share else "train"
-
-
-def _fraction(eight: bytes) -> float:
-    """Eight bytes as a number in [0, 1)."""
-    return (int.from_bytes(eight, "big") >> 11) / (1 << 53)
 
 
 class _Seen:
@@ -248,7 +197,7 @@ def _deal(
     elif settings.max_prompt_words is not None and sum(count_words(turn.text) for turn in record.turns) > settings.max_prompt_words:
         dealt.left_out[source, "too_long"] += 1
     else:
-        dealt.add(step, side, prompt_of(record), source, prompt_digest(_spelling(record), settings.seed).hex())
+        dealt.add(step, side, prompt_of(record), source, prompt_digest(spelling(record), settings.seed).hex())
 
 
 def bring_questions(path: Path, out: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.corpus.reading.charset import text_of
-from data.corpus.reading.streams import COMPRESSION_ENDINGS, BrokenStream, ByteReader, is_damage, open_chunks
+from data.corpus.reading.chunks import BrokenStream
+from data.corpus.reading.streams import COMPRESSION_ENDINGS, ByteReader, is_damage, open_chunks
 
 _ENDINGS = {".txt": "text", ".tsv": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 _ANSWERING = ("assistant", "gpt", "bot", "model")  # who answers, as the usual formats name it

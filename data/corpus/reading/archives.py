@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from data.corpus.reading.streams import BrokenStream, ByteReader, GzipChunks, Place, PlainChunks, open_chunks
+from data.corpus.reading.chunks import BrokenStream, Place, PlainChunks
+from data.corpus.reading.gzip_members import GzipChunks
+from data.corpus.reading.streams import ByteReader, open_chunks
 
 _MAX_HEAD = 1 << 16  # bytes of a record's head
 _MIN_HEAD = 64  # fewer bytes outside any record are the tail of the one before

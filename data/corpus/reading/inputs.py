@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.corpus.reading import hub
-from data.corpus.reading.streams import COMPRESSION_ENDINGS, BrokenStream, ByteReader, codec_of, open_chunks
+from data.corpus.reading.chunks import BrokenStream
+from data.corpus.reading.streams import COMPRESSION_ENDINGS, ByteReader, codec_of, open_chunks
 from data.places import file_system
 
 _KINDS = {

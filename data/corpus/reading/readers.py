@@ -16,11 +16,12 @@ from pathlib import Path
 from data.corpus.reading import rows
 from data.corpus.reading.archives import ArchiveRecord, Records, first_record
 from data.corpus.reading.charset import decode, find_charset
+from data.corpus.reading.chunks import BrokenStream
 from data.corpus.reading.dates import iso_date
 from data.corpus.reading.http import TooLarge, parse_response
 from data.corpus.reading.inputs import InputFile, file_kind, looks_like_html, open_input
 from data.corpus.reading.page_writer import Page, PageWriter
-from data.corpus.reading.streams import BrokenStream, ByteReader, open_chunks
+from data.corpus.reading.streams import ByteReader, open_chunks
 from data.document import Counts
 from data.settings import IngestSettings
 from data.shards import list_shards, read_shard, write_note

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 
 from data.corpus.reading import hub
 from data.corpus.reading.charset import find_charset, text_of
+from data.corpus.reading.chunks import BrokenStream
 from data.corpus.reading.dates import iso_date
 from data.corpus.reading.inputs import InputFile, open_input
 from data.corpus.reading.page_writer import Page
-from data.corpus.reading.streams import BrokenStream, ByteReader, is_damage, open_chunks
+from data.corpus.reading.streams import ByteReader, is_damage, open_chunks
 from data.document import Verdict
 from data.settings import IngestSettings
 

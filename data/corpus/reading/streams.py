@@ -1,109 +1,29 @@
-"""Bytes of one input file, decompressed as they are asked for, so that memory is bounded by what is asked.
-
-Every byte has a place. WARC and ARC files compress each record into a gzip member of its own, so the place of a record
-is the offset of its member: reading can start there, which is how one big file is split among workers, and how reading
-goes on after a broken member (`resync`).
-"""
+"""Bytes of one input file, decompressed as they are asked for, so that memory is bounded by what is asked."""
 
 from __future__ import annotations
 
 import lzma
-import re
-import zlib
 from collections.abc import Iterator
 from io import IOBase
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, cast
+from typing import BinaryIO, Literal, cast
 
 import pyarrow as pa
 
-_CHUNK = 1 << 18  # bytes read and, at most, decompressed at once
+from data.corpus.reading.chunks import CHUNK, MAX_REREAD, BrokenStream, Chunks, Place, PlainChunks
+from data.corpus.reading.gzip_members import GzipChunks
+
 _GZIP_MAGIC = b"\x1f\x8b"
-_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04][\x00-\x0d\xff]", re.DOTALL)  # RFC 1952, 2.3
-_MEMBER_HEAD = 10  # bytes
-_PIECE = 1 << 14  # bytes of a member fed to zlib at once; also enough of one to see how its content starts
 _XZ_MEMORY = 256 << 20  # bytes; `xz -9` needs 65 MiB to decompress
-_MAX_REREAD = 64 << 20  # bytes read twice in search of the next member, in one file: a hostile file costs no more
 _MAX_GONE_BACK = 16  # times that as much as the whole rest of one file is read twice
-_RECORD_HEAD = re.compile(rb"WARC/\d|filedesc:|[a-zA-Z][a-zA-Z0-9+.-]{1,20}://")  # WARC, or ARC's first two kinds of line
 Codec = Literal["bz2", "brotli", "gzip", "lz4", "zstd"]
 _COMPRESSIONS: dict[str, Codec | Literal["xz"]] = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": "xz"}
 COMPRESSION_ENDINGS = tuple(_COMPRESSIONS)
 
 
-class BrokenStream(Exception):
-    """The compressed bytes are damaged or end too early."""
-
-
 def is_damage(error: OSError) -> bool:
     """Whether Arrow says it of a file's bytes: what disks and networks say has a number (errno) or is of a kind of its own."""
     return type(error) is OSError and error.errno is None
-
-
-class Place(NamedTuple):
-    """Where a byte lies in a file: `within` counts in the gzip member that starts at `member`, or in the whole file
-    as it stands decompressed where `member` is None."""
-
-    member: int | None
-    within: int
-
-    def __str__(self) -> str:
-        if self.member is None:
-            return str(self.within)
-        return f"{self.member}+{self.within}" if self.within else str(self.member)
-
-    @property
-    def start(self) -> int | None:
-        """The offset at which reading of the file can start to find this byte first; None where there is none."""
-        if self.member is None:
-            return self.within
-        return None if self.within else self.member
-
-
-class Chunks(Protocol):
-    place: Place  # of the first byte that `next` returned last
-
-    def next(self) -> bytes:
-        """The next bytes, of one member; b"" at the end. Raises BrokenStream."""
-
-    def damage(self) -> Place:
-        """After BrokenStream: of the member that is damaged."""
-
-    def resync(self) -> bool:
-        """After BrokenStream: go to the next member that starts with a record. False where there is none."""
-
-    def go_back(self, place: Place) -> bool:
-        """Go back to this place, or in a file of members to the next member that starts with a record. False where that cannot be."""
-
-
-class PlainChunks:
-    """The bytes as they stand, in `file` or in what looks like one; places count them from `start`."""
-
-    def __init__(self, file: BinaryIO, start: int = 0) -> None:
-        file.seek(start)
-        self._begin(file, start)
-
-    def _begin(self, stream: Any, start: int) -> None:
-        self._stream = stream
-        self._next = start
-        self.place = Place(None, start)
-
-    def next(self) -> bytes:
-        chunk: bytes = self._stream.read(_CHUNK)
-        self.place = Place(None, self._next)
-        self._next += len(chunk)
-        return chunk
-
-    def damage(self) -> Place:
-        return Place(None, self._next)
-
-    def resync(self) -> bool:
-        return False
-
-    def go_back(self, place: Place) -> bool:
-        self._stream.seek(place.within)
-        self._next = place.within
-        return True
 
 
 class _XzFile:
@@ -118,12 +38,12 @@ class _XzFile:
             while True:
                 given = b""
                 if self._stream.eof:
-                    given = self._stream.unused_data.lstrip(b"\0") or self._file.read(_CHUNK).lstrip(b"\0")
+                    given = self._stream.unused_data.lstrip(b"\0") or self._file.read(CHUNK).lstrip(b"\0")
                     if not given:
                         return b""
                     self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
                 elif self._stream.needs_input:
-                    given = self._file.read(_CHUNK)
+                    given = self._file.read(CHUNK)
                     if not given:
                         raise OSError("the file ends inside an xz stream")
                 if out := self._stream.decompress(given, size):
@@ -152,132 +72,6 @@ class CompressedChunks(PlainChunks):
 
     def go_back(self, place: Place) -> bool:
         return False  # it would be decompressed from its beginning on
-
-
-class GzipChunks:
-    """Gzip members one after the other, from the one that starts at `start`.
-
-    A member is fed to zlib in pieces that are counted from its own start: what comes out of a damaged member does not
-    depend on where in the file reading began.
-    """
-
-    def __init__(self, file: BinaryIO, start: int = 0) -> None:
-        self._file = file
-        self._waiting, self._at = b"", 0  # what was read of the file, and how much of it is done with
-        self._read = start  # offset in the file after `_waiting`
-        self._seek(start)
-        self._member = zlib.decompressobj(31)
-        self._member_at = start
-        self._within = 0  # bytes that the member has given so far
-        self._inside = False
-        self._rest = b""  # given to zlib, but its output was not asked for yet
-        self._may_reread = _MAX_REREAD
-        self.place = Place(start, 0)
-
-    def next(self) -> bytes:
-        while True:
-            while len(self._waiting) - self._at < _PIECE and self._append():
-                pass
-            if not self._inside:
-                while self._at < len(self._waiting) and not self._waiting[self._at]:  # padding after the last member
-                    self._at += 1
-                if self._at == len(self._waiting):
-                    if self._append():
-                        continue
-                    return b""
-                self._member = zlib.decompressobj(31)
-                self._member_at = self._offset()
-                self._within = 0
-                self._inside = True
-            piece = self._rest
-            if not piece:
-                piece = self._waiting[self._at : self._at + _PIECE]
-                self._at += len(piece)
-            try:
-                out = self._member.decompress(piece, _CHUNK)  # without a piece too: zlib may hold output back
-            except zlib.error as error:
-                self._inside, self._rest = False, b""
-                raise BrokenStream(str(error)) from None
-            if not piece and not out and not self._member.eof:
-                self._inside = False
-                raise BrokenStream("the file ends inside a gzip member")
-            self._rest = self._member.unconsumed_tail
-            if self._member.eof:
-                self._untake(self._member.unused_data)
-                self._inside, self._rest = False, b""
-            if out:
-                self.place = Place(self._member_at, self._within)
-                self._within += len(out)
-                return out
-
-    def damage(self) -> Place:
-        return Place(self._member_at, 0)
-
-    def resync(self) -> bool:
-        """What was read since the broken member began may hold whole members: it is looked through again."""
-        again = self._offset() - (self._member_at + 1)
-        if again <= self._may_reread:
-            self._may_reread -= again
-            self._seek(self._member_at + 1)
-        return self.find_record() is not None
-
-    def go_back(self, place: Place) -> bool:
-        assert place.member is not None
-        waiting, at, read = self._waiting, self._at, self._read
-        self._seek(place.member + 1)
-        if self.find_record() is None:
-            self._seek(read)
-            self._waiting, self._at = waiting, at
-            return False
-        self._inside, self._rest = False, b""
-        return True
-
-    def find_record(self, end: int | None = None) -> int | None:
-        """Go to the first member from here on that starts with a record; its offset, or None where there is none.
-
-        Members that start at `end` or later are not looked at.
-        """
-        while True:
-            found = _MEMBER.search(self._waiting, self._at)
-            if found and len(self._waiting) - found.start() < _PIECE and self._append():
-                continue
-            self._at = found.start() if found else max(self._at, len(self._waiting) - _MEMBER_HEAD + 1)
-            if end is not None and self._offset() >= end:
-                return None
-            if found is None:
-                if not self._append():
-                    return None
-            elif _RECORD_HEAD.match(_first_bytes(self._waiting[self._at : self._at + _PIECE])):
-                return self._offset()
-            else:
-                self._at += 1
-
-    def _offset(self) -> int:
-        return self._read - len(self._waiting) + self._at
-
-    def _seek(self, offset: int) -> None:
-        self._file.seek(offset)
-        self._waiting, self._at, self._read = b"", 0, offset
-
-    def _untake(self, taken: bytes) -> None:
-        if self._at >= len(taken):
-            self._at -= len(taken)
-        else:
-            self._waiting, self._at = taken + self._waiting[self._at :], 0
-
-    def _append(self) -> bool:
-        more = self._file.read(_CHUNK)
-        self._read += len(more)
-        self._waiting = self._waiting[self._at :] + more
-        self._at = 0
-        return bool(more)
-
-
-def _first_bytes(member: bytes) -> bytes:
-    try:
-        return zlib.decompressobj(31).decompress(member, 64)
-    except zlib.error:
-        return b""
 
 
 def codec_of(file: BinaryIO, name: str) -> Codec | Literal["xz"] | None:
@@ -314,7 +108,7 @@ class ByteReader:
         self._buffer = b""
         self._at = 0
         self._marks: list[tuple[int, Place]] = [(0, chunks.place)]  # where in the buffer each chunk begins
-        self._may_reread, self._may_go_back = _MAX_REREAD, _MAX_GONE_BACK
+        self._may_reread, self._may_go_back = MAX_REREAD, _MAX_GONE_BACK
 
     def _more(self) -> bool:
         chunk = self._chunks.next()

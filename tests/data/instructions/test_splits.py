@@ -17,18 +17,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from data.instructions.near_duplicates import _led, leaders
+from data.instructions.prompt_keys import STEPS, prompt_digest, prompt_key, side_of, step_of
 from data.instructions.records import Turn
 from data.instructions.settings import SplitSettings
-from data.instructions.splits import (
-    SIDES,
-    STEPS,
-    bring_questions,
-    prompt_digest,
-    prompt_key,
-    side_of,
-    split,
-    step_of,
-)
+from data.instructions.splits import SIDES, bring_questions, split
 from tests.data.instructions.test_formats import written
 
 SPLITS = [(step, side) for step in STEPS for side in SIDES]
