@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ os.environ.update(
 
 import pytest
 from hypothesis import settings
+
+# A shell has what it starts in the background ignore interrupts, and all below it: then no worker could be stopped.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The plain suite tries the same examples every time: a run that fails is about the commit it ran on. New ones are looked for by
 # `pytest --hypothesis-profile=wide`, and what it finds becomes a line in a test.

@@ -69,9 +69,7 @@ def test_an_interrupt_waits_for_no_answer(kind: str, tmp_path: Path) -> None:
     server = subprocess.Popen([sys.executable, "-c", "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); s.listen(); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
     assert server.stdout
     url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
-    # Whoever runs the tests in the background of a shell has it ignore interrupts, and all below it.
-    code = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom pathlib import Path\n"
-    code += "from data.instructions.http_teacher import HttpTeacher\nprint('asking', flush=True)" + ASKING[kind].format(url=url, folder=str(tmp_path))
+    code = "from pathlib import Path\nfrom data.instructions.http_teacher import HttpTeacher\nprint('asking', flush=True)" + ASKING[kind].format(url=url, folder=str(tmp_path))
     asking = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert asking.stdout and asking.stdout.readline() == "asking\n"
