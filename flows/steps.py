@@ -42,8 +42,8 @@ def walk(run: Run, steps: Steps, made: Mapping[str, Made], until: str | None) ->
     """Run the steps that are not made yet, in order, each with what was made before it; stop after the one called `until`.
 
     Raises ValueError where no step is called so, or as `run.force` says: the run would go to its end, and make nothing again.
-    A failed step raises with the step's own reason, one that `run.stop` ends raises Poor, and nothing after it runs. In a run of a deployment, what was made is
-    also left in the store for the run that waits for this one.
+    A failed step raises with the step's own reason, one that `run.stop` ends raises Poor, and nothing after it runs. In a run of a
+    deployment, what was made is also left in the store for the run that waits for this one.
     """
     if wrong := unknown_stages(steps, run.force, until):
         raise ValueError("; ".join(wrong))

@@ -63,10 +63,10 @@ def _score_file(scorer: Scorer, samples: Path, output: Path) -> None:
 
 def _scores(scorer: Scorer, records: list[Record]) -> list[list[float | None]]:
     """Of each record's answers, in their order."""
-    prompts = [record for record in records for _ in record.responses]
-    texts = [text for record in records for text in record.responses]
     from rlhf_core.rewards.sources import finite
 
+    prompts = [record for record in records for _ in record.responses]
+    texts = [text for record in records for text in record.responses]
     fitting = [place for place, fits in enumerate(scorer.fits(prompts, texts)) if fits]
     found: list[float | None] = [None] * len(texts)
     if fitting:

@@ -150,15 +150,15 @@ def _wait(process: Process, log: Path, follower: _Follower, limits: Limits) -> N
             raise JobFailed(f"the job {how}")
         now = time.monotonic()
         if now - started > limits.total:
-            raise JobFailed(f"the job ran longer than launch.timeout_seconds = {limits.total:g}; {standing(process, log)}")
+            raise JobFailed(f"the job ran longer than launch.timeout_seconds = {limits.total:g}{standing(process, log)}")
         if now - heard > limits.silence:
-            raise JobFailed(f"the job was silent longer than launch.silence_seconds = {limits.silence:g}; {standing(process, log)}")
+            raise JobFailed(f"the job was silent longer than launch.silence_seconds = {limits.silence:g}{standing(process, log)}")
         time.sleep(POLL_SECONDS)
 
 
 def standing(process: Process, log: Path) -> str:
-    """What each process of a job is doing: the innermost calls of its main thread, which it writes into its log when it is asked
-    (`rlhf_core.train.guarded`)."""
+    """What each process of a job is doing, as the end of an error: the innermost calls of its main thread, which it writes into its log
+    when it is asked (`rlhf_core.train.guarded`). Who does not answer is left out."""
     said = []
     for member in list(_family(process.pid)):
         with contextlib.suppress(psutil.Error, OSError):
@@ -171,8 +171,9 @@ def standing(process: Process, log: Path) -> str:
                 with log.open("rb") as stream:
                     stream.seek(known)
                     calls = [line.strip() for line in stream.read().decode("utf-8", "replace").splitlines() if line.startswith('  File "')]
-                said.append(f"process {member.pid} is at {', called by '.join(calls[:_CALLS])}")
-    return "\n".join(said)
+                if calls:
+                    said.append(f"process {member.pid} is at {', called by '.join(calls[:_CALLS])}")
+    return "".join(f"; {one}" for one in said)
 
 
 def _answers(pid: int) -> bool:

@@ -1,7 +1,7 @@
 """A model behind an OpenAI-compatible server: requests with limits, retries and a cache on disk; its key is never shown.
 
 The key is read from its variable for each request, goes into the Authorization header and nowhere else: errors are
-raised anew, without the request they came from, and whatever the server sends back is searched for it first. Redirects
+raised anew, without the request they came from, and whatever the server sends back is searched for it first (see `_WORD`). Redirects
 are not followed, since they could carry the key to another host. The environment's proxies are used as everywhere (HTTPS_PROXY,
 NO_PROXY), but never for this machine itself.
 """
@@ -37,7 +37,8 @@ _TOO_LONG = re.compile(r"context.?(length|size|window)|(prompt|input|request|mes
 _MAX_ANSWER = 16 * 2**20  # bytes; a completion of 4,000 tokens is about 20 kB, 64 embeddings of 4,096 numbers 5 MB
 _CONNECT_SECONDS = 5.0  # as httpx has it; a host that drops everything is told after three of these
 _HIDDEN = "[key]"
-_SECRET = 12  # characters; what is shorter is a word for servers that want any key (EMPTY, ollama), which answers may hold
+# A plain word is for servers that want any key (EMPTY, ollama): answers may hold it, only errors are searched for it.
+_WORD = re.compile(r"[A-Za-z]{1,11}")
 
 Answer = TypeVar("Answer")
 
@@ -195,7 +196,7 @@ class HttpClient:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise Retry(f"the answer is not UTF-8 ({error.reason}): {_without(excerpt(raw.decode('utf-8', 'replace')), key)!r}", misled=True) from None
-        return _without(text, key) if len(key) >= _SECRET else text
+        return text if _WORD.fullmatch(key) else _without(text, key)
 
     def _body(self, response: httpx.Response, deadline: float) -> bytes:
         """The whole body; a server that drips bytes does not outlast the time limit."""

@@ -33,7 +33,15 @@ from data.instructions.prompts import Task, prompt_text
 from data.instructions.records import Conversation, Turn, record_id
 from data.instructions.seeds import Seeds, read_seeds
 from data.instructions.settings import SelfInstructSettings
-from data.instructions.teacher import Completion, JournaledTeacher, Prompt, RecordedTeacher, Teacher, Usage
+from data.instructions.teacher import (
+    Completion,
+    JournaledTeacher,
+    Prompt,
+    RecordedTeacher,
+    Teacher,
+    Usage,
+    if_cut_off,
+)
 
 _EXEMPLAR = 4000  # characters of one that is shown, a thousand tokens; Self-Instruct's own seed tasks have 333 in the middle, 6387 at most
 
@@ -99,7 +107,7 @@ def run(
     stopped = _loop(state, journaled, settings, expected, progress)
     summary = {**_summary(state, seeds, stopped), **state.usage.report(settings, state.calls)}
     if settings.is_live and not state.accepted:
-        cut = f"; {state.cut_off} of {state.calls} answers were cut off: raise max_tokens ({settings.max_tokens})" if state.cut_off else ""
+        cut = if_cut_off(state.cut_off, state.calls, settings)
         raise ValueError(f"nothing that the teacher wrote in {state.calls} calls was accepted ({summary['rejected'] or 'it wrote no task'}){cut}")
     write_jsonl(out / "conversations.jsonl", state.conversations)
     write_jsonl(out / "rejected.jsonl", state.rejected)

@@ -30,7 +30,7 @@ class TeacherSettings(Settings):
     teacher_request: dict[str, Any] = Field(
         default_factory=dict,
         description="More fields of every request's body (chat_template_kwargs: {enable_thinking: false}); null leaves out one that the "
-        "server refuses (seed, temperature, max_tokens).",
+        "server refuses (seed, temperature, max_tokens). Kept with the artifact: no place for a key.",
     )
     teacher_timeout_seconds: float = Field(120.0, gt=0, description="One request, from sending to the last byte.", json_schema_extra=WHERE)
     teacher_retries: int = Field(

@@ -1,8 +1,9 @@
 """Topic-driven synthesis: user questions (or documents) in, a domain instruction set out.
 
 Texts are deduplicated and clustered; each topic's key phrases, sentence patterns and nearest texts become a prompt; what the
-teacher writes goes through the filters of self-instruct, with the questions in their pool, and the near-duplicate test. With `answer_questions` the teacher also
-answers the questions themselves. Prompts depend on the texts and settings alone, so calls run side by side and resume.
+teacher writes goes through the filters of self-instruct, with the questions in their pool, and the near-duplicate test. With
+`answer_questions` the teacher also answers the questions themselves. Prompts depend on the texts and settings alone, so calls run side
+by side and resume.
 """
 
 from __future__ import annotations

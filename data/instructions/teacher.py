@@ -210,6 +210,11 @@ class JournaledTeacher:
         self._written.append((key, self._end() + len(line)))
 
 
+def if_cut_off(cut_off: int, calls: int, settings: TeacherSettings) -> str:
+    """The end of an error, where some of the answers were cut off."""
+    return f"; {cut_off} of {calls} answers were cut off: raise max_tokens ({settings.max_tokens})" if cut_off else ""
+
+
 class Calls:
     """A journaled teacher that is asked by text alone: it numbers the calls of a stage, adds up what they used, and wants every answer."""
 
@@ -235,7 +240,7 @@ class Calls:
 
     def advice(self) -> str:
         """What may be wrong where nothing came of the answers."""
-        return f"; {self.cut_off} of {self.count} answers were cut off: raise max_tokens ({self._settings.max_tokens})" if self.cut_off else ""
+        return if_cut_off(self.cut_off, self.count, self._settings)
 
     def report(self) -> dict[str, Any]:
         return self.usage.report(self._settings, self.count)

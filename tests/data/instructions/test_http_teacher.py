@@ -270,6 +270,12 @@ def test_a_key_that_is_a_word_stays_in_the_answers(server: Server, monkeypatch: 
         teacher.complete(PROMPT)
 
 
+def test_a_short_key_that_is_no_word_is_cut_out_of_the_answers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "hunter2")
+    server.script = [answer("You said hunter2.", "stop")]
+    assert Teacher(server.url).complete(PROMPT).text == "You said [key]."
+
+
 def test_a_redirect_is_named_and_not_followed(server: Server) -> None:
     server.script = [(301, "", {"Location": "https://me:hunter2@elsewhere.example/v1?key=hunter2"})]
     with pytest.raises(TeacherError, match=r"HTTP 301, a redirect to elsewhere\.example; give the address itself as teacher_url") as caught:
